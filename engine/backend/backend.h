@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+//
+// backend.h: the contract between the engine and what computes. A device has memory functions and, for
+// each floating dtype, a table of kernels; kernels.def lists them, one row a kernel, and is expanded
+// into the table here, the CPU's prototypes and the CPU's tables.
+//
+// What every caller guarantees: views lie on the table's device, have its dtype unless the row says
+// otherwise, and sizes >= 1; shapes fit; outputs do not overlap inputs unless the row says "in place";
+// raw pointers are to contiguous elements. What every kernel guarantees: it writes all of its outputs and
+// nothing else, allocates only through mbi_scratch, gives the same bits for the same input, build and
+// thread count, and returns MB_OK or a failure with its text.
+#ifndef MBI_BACKEND_H
+#define MBI_BACKEND_H
+#include "core/shape.h"
+
+typedef struct mbi_view {
+  void *data; // element (0, ..., 0)
+  int ndim;
+  int64_t size[MB_MAX_DIMS];
+  int64_t stride[MB_MAX_DIMS]; // in elements; 0 where a size-1 dimension was stretched
+} mbi_view;
+
+// C[i] = alpha op(A[i]) op(B[i]) + beta C[i] (+ bias of n along rows), i < batch, all row-major.
+typedef struct mbi_gemm {
+  int transpose_a, transpose_b;
+  int64_t m, n, k;
+  double alpha, beta;
+  const void *a, *b;
+  void *c;
+  int64_t lda, ldb, ldc;                // row strides as stored
+  int64_t batch;                        // >= 1
+  int64_t stride_a, stride_b, stride_c; // between batch members
+  const void *bias;                     // (n) or NULL; only with beta = 0
+} mbi_gemm;
+
+enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
+  MBI_NEG, MBI_ABS, MBI_SIGN, MBI_EXP, MBI_LOG, MBI_SQRT, MBI_SQUARE, MBI_RECIPROCAL, MBI_TANH, MBI_SIGMOID,
+  MBI_SILU, MBI_RELU, MBI_GELU_TANH, MBI_GELU_ERF, MBI_AFFINE, MBI_POW_SCALAR, MBI_UNARY_COUNT
+};
+enum mbi_binary { /* ORDER BINARY: ops/binary.c, backend/cpu/binary.c */
+  MBI_ADD, MBI_SUB, MBI_MUL, MBI_DIV, MBI_POW, MBI_MIN, MBI_MAX, MBI_LESS, MBI_LESS_EQUAL, MBI_EQUAL, MBI_BINARY_COUNT
+};
+enum mbi_reduce { MBI_REDUCE_SUM, MBI_REDUCE_MAX, MBI_REDUCE_MIN, MBI_REDUCE_COUNT };
+
+typedef struct mbi_kernels {
+#define MB_KERNEL(name, ...) mb_status (*name)(__VA_ARGS__);
+#include "backend/kernels.def"
+#undef MB_KERNEL
+} mbi_kernels;
+
+typedef struct mbi_device {
+  const char *name;
+  mb_status (*allocate)(void **out, size_t bytes); // 64-byte aligned; MB_ERR_NOMEM with its text
+  void (*release)(void *data, size_t bytes);
+  mb_status (*copy_in)(void *device, const void *host, size_t bytes);
+  mb_status (*copy_out)(void *host, const void *device, size_t bytes);
+  mb_status (*zero)(void *device, size_t bytes);
+  // dst = src for two views of the same sizes, any element size (1, 2, 4, 8 bytes).
+  mb_status (*copy_view)(const mbi_view *dst, const mbi_view *src, size_t element);
+  // dst[i] = (destination type) src[i] between any two dtypes, count contiguous elements.
+  mb_status (*convert)(void *dst, mb_dtype dst_dtype, const void *src, mb_dtype src_dtype, int64_t count);
+  // Fills count contiguous elements of any dtype with a number.
+  mb_status (*fill)(void *dst, mb_dtype dtype, double value, int64_t count);
+  // *bad = index of the first id outside [0, limit), or -1. ids are integers of any dtype.
+  mb_status (*check_ids)(int64_t *bad, const void *ids, mb_dtype dtype, int64_t count, int64_t limit, int64_t ignored);
+  const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
+} mbi_device;
+
+// The device's table, or NULL with a text why not.
+const mbi_device *mbi_device_of(mb_device device);
+const mbi_device *mbi_cpu_device(void);
+
+// Memory of the calling operation, kept by the device for the next call; contents undefined. Slots 0-7
+// are separate, so that a kernel may hold several at once; never held across calls.
+enum { MBI_SCRATCH_SLOTS = 8 };
+mb_status mbi_scratch(void **out, int slot, size_t bytes);
+#endif

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: MIT
+//
+// device.c: the CPU as a device: memory, copies that do not depend on the dtype's arithmetic, and the
+// choice of kernel tables. MOONBOW_ISA=base|v3|v4 overrides the choice, downwards only.
+#define _GNU_SOURCE
+#include <math.h>
+#include <omp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "backend/backend.h"
+#include "backend/cpu/device.h"
+
+enum { HUGE_FROM = 4 << 20, HUGE_PAGE = 2 << 20, PARALLEL_BYTES = 1 << 20 };
+
+// ----- memory ---------------------------------------------------------------------------------------
+
+// Large blocks start on a 2 MiB boundary and ask for huge pages: fewer faults at first touch, fewer TLB
+// misses in matrix products.
+static mb_status cpu_allocate(void **out, size_t bytes) {
+  size_t alignment = bytes >= HUGE_FROM ? HUGE_PAGE : 64;
+  *out = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+  if (!*out) MB_FAIL(MB_ERR_NOMEM, "out of memory: %zu bytes", bytes);
+  if (bytes >= HUGE_FROM) madvise(*out, bytes, MADV_HUGEPAGE);
+  return MB_OK;
+}
+
+static void cpu_release(void *data, size_t bytes) {
+  (void)bytes;
+  free(data);
+}
+
+static mb_status cpu_copy(void *to, const void *from, size_t bytes) {
+  if (bytes < PARALLEL_BYTES) {
+    memcpy(to, from, bytes);
+    return MB_OK;
+  }
+#pragma omp parallel for schedule(static)
+  for (size_t start = 0; start < bytes; start += PARALLEL_BYTES) {
+    size_t n = bytes - start < PARALLEL_BYTES ? bytes - start : PARALLEL_BYTES;
+    memcpy((char *)to + start, (const char *)from + start, n);
+  }
+  return MB_OK;
+}
+
+static mb_status cpu_zero(void *data, size_t bytes) {
+#pragma omp parallel for schedule(static) if (bytes >= PARALLEL_BYTES)
+  for (size_t start = 0; start < bytes; start += PARALLEL_BYTES)
+    memset((char *)data + start, 0, bytes - start < PARALLEL_BYTES ? bytes - start : PARALLEL_BYTES);
+  return MB_OK;
+}
+
+static void copy_strided(char *to, int64_t st, const char *from, int64_t sf, int64_t n, size_t element) {
+  switch (element) {
+    case 1: for (int64_t i = 0; i < n; i++) to[i * st] = from[i * sf]; break;
+    case 2: for (int64_t i = 0; i < n; i++) ((uint16_t *)(void *)to)[i * st] = ((const uint16_t *)(const void *)from)[i * sf]; break;
+    case 4: for (int64_t i = 0; i < n; i++) ((uint32_t *)(void *)to)[i * st] = ((const uint32_t *)(const void *)from)[i * sf]; break;
+    default: for (int64_t i = 0; i < n; i++) ((uint64_t *)(void *)to)[i * st] = ((const uint64_t *)(const void *)from)[i * sf]; break;
+  }
+}
+
+static mb_status cpu_copy_view(const mbi_view *dst, const mbi_view *src, size_t element) {
+  // The last dimension is the inner loop; trailing dimensions that both walk as one are folded into it.
+  int ndim = dst->ndim;
+  int64_t length = 1, st = 1, sf = 1;
+  if (ndim > 0) {
+    length = dst->size[ndim - 1], st = dst->stride[ndim - 1], sf = src->stride[ndim - 1];
+    ndim--;
+    while (ndim > 0 && dst->stride[ndim - 1] == st * length && src->stride[ndim - 1] == sf * length) length *= dst->size[--ndim];
+  }
+  int64_t rows = 1;
+  for (int d = 0; d < ndim; d++) rows *= dst->size[d];
+  if (rows == 1 && st == 1 && sf == 1) return cpu_copy(dst->data, src->data, (size_t)length * element);
+#pragma omp parallel for schedule(static) if (rows > 1 && rows * length * (int64_t)element >= PARALLEL_BYTES / 8)
+  for (int64_t row = 0; row < rows; row++) {
+    int64_t rest = row, to = 0, from = 0;
+    for (int d = ndim - 1; d >= 0; d--) {
+      to += rest % dst->size[d] * dst->stride[d];
+      from += rest % dst->size[d] * src->stride[d];
+      rest /= dst->size[d];
+    }
+    char *t = (char *)dst->data + to * (int64_t)element;
+    const char *f = (const char *)src->data + from * (int64_t)element;
+    if (st == 1 && sf == 1) memcpy(t, f, (size_t)length * element);
+    else copy_strided(t, st, f, sf, length, element);
+  }
+  return MB_OK;
+}
+
+// ----- numbers of any dtype -----------------------------------------------------------------------------
+
+static double load(const void *data, mb_dtype dtype, int64_t i) {
+  switch (dtype) {
+    case MB_F32: return (double)((const float *)data)[i];
+    case MB_F64: return ((const double *)data)[i];
+    case MB_I32: return ((const int32_t *)data)[i];
+    case MB_U16: return ((const uint16_t *)data)[i];
+    default: return ((const uint8_t *)data)[i];
+  }
+}
+
+// Floats become integers by truncation, held within the type's range; NaN becomes 0.
+static double held(double x, double low, double high) { return x != x ? 0 : x < low ? low : x > high ? high : x; }
+
+static void store(void *data, mb_dtype dtype, int64_t i, double x) {
+  switch (dtype) {
+    case MB_F32: ((float *)data)[i] = (float)x; break;
+    case MB_F64: ((double *)data)[i] = x; break;
+    case MB_I32: ((int32_t *)data)[i] = (int32_t)held(x, INT32_MIN, INT32_MAX); break;
+    case MB_U16: ((uint16_t *)data)[i] = (uint16_t)held(x, 0, UINT16_MAX); break;
+    default: ((uint8_t *)data)[i] = (uint8_t)held(x, 0, UINT8_MAX); break;
+  }
+}
+
+static mb_status cpu_convert(void *dst, mb_dtype dst_dtype, const void *src, mb_dtype src_dtype, int64_t count) {
+#pragma omp parallel for schedule(static) if (count >= PARALLEL_BYTES)
+  for (int64_t i = 0; i < count; i++) store(dst, dst_dtype, i, load(src, src_dtype, i));
+  return MB_OK;
+}
+
+static mb_status cpu_fill(void *dst, mb_dtype dtype, double value, int64_t count) {
+  if (value == 0.0 && !signbit(value)) return cpu_zero(dst, (size_t)count * mbi_dtype_size(dtype));
+#pragma omp parallel for schedule(static) if (count >= PARALLEL_BYTES)
+  for (int64_t i = 0; i < count; i++) store(dst, dtype, i, value);
+  return MB_OK;
+}
+
+static mb_status cpu_check_ids(int64_t *bad, const void *ids, mb_dtype dtype, int64_t count, int64_t limit, int64_t ignored) {
+  *bad = -1;
+  for (int64_t i = 0; i < count; i++) {
+    int64_t id = (int64_t)load(ids, dtype, i);
+    if (id != ignored && (id < 0 || id >= limit)) {
+      *bad = i;
+      return MB_OK;
+    }
+  }
+  return MB_OK;
+}
+
+// ----- the device ---------------------------------------------------------------------------------------
+
+extern const mbi_kernels mbk_cpu_table_f32_base, mbk_cpu_table_f32_v3, mbk_cpu_table_f32_v4;
+extern const mbi_kernels mbk_cpu_table_f64_base, mbk_cpu_table_f64_v3, mbk_cpu_table_f64_v4;
+
+static const struct {
+  const char *name;
+  const mbi_kernels *f32, *f64;
+} levels[] = {
+  {"base", &mbk_cpu_table_f32_base, &mbk_cpu_table_f64_base},
+  {"v3", &mbk_cpu_table_f32_v3, &mbk_cpu_table_f64_v3},
+  {"v4", &mbk_cpu_table_f32_v4, &mbk_cpu_table_f64_v4},
+};
+
+static mbi_device cpu = {
+  .name = "cpu", .allocate = cpu_allocate, .release = cpu_release, .copy_in = cpu_copy, .copy_out = cpu_copy, .zero = cpu_zero,
+  .copy_view = cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
+};
+static int level = -1;
+
+static int best_level(void) {
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    return 2;
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2") ? 1 : 0;
+}
+
+static void choose_level(void) {
+  level = best_level();
+  const char *wish = getenv("MOONBOW_ISA");
+  for (int i = 0; wish && i < level; i++)
+    if (strcmp(wish, levels[i].name) == 0) level = i;
+  cpu.kernels[MB_F32] = levels[level].f32;
+  cpu.kernels[MB_F64] = levels[level].f64;
+}
+
+const mbi_device *mbi_cpu_device(void) {
+  if (level < 0) choose_level();
+  return &cpu;
+}
+
+const char *mbi_cpu_level(void) {
+  mbi_cpu_device();
+  return levels[level].name;
+}
+
+mb_status mb_threads_set(int threads) {
+  if (threads < 1 || threads > 4096) MB_FAIL(MB_ERR_ARG, "mb_threads_set: %d threads, a number from 1 to 4096 was expected", threads);
+  omp_set_num_threads(threads);
+  return MB_OK;
+}
+int mb_threads(void) { return omp_get_max_threads(); }

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+//
+// vmath.h: exp, log, tanh and their kin as straight-line code, so that loops over them become vector code
+// without fast-math. Single precision: Cephes' polynomials (Moshier), error below 2 units in the last
+// place, NaN and infinities as libm. Double precision calls libm: it is the reference, not the fast path.
+#ifndef MBK_VMATH_H
+#define MBK_VMATH_H
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+static inline float mbk_float_of(int32_t bits) {
+  float x;
+  memcpy(&x, &bits, sizeof x);
+  return x;
+}
+static inline int32_t mbk_bits_of(float x) {
+  int32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
+// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. Adding 1.5 2^23 rounds, and leaves n in the
+// low bits. 2^n is applied in two halves, so that results reach from denormals to the largest float.
+static inline float mbk_expf(float x) {
+  x = x > 89.0f ? 89.0f : x;
+  x = x < -104.0f ? -104.0f : x;
+  float shifted = x * 1.44269504088896341f + 12582912.0f, n = shifted - 12582912.0f;
+  float r = x - n * 0.693359375f;
+  r -= n * -2.12194440e-4f;
+  float p = 1.9875691500e-4f;
+  p = p * r + 1.3981999507e-3f;
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  int32_t k = mbk_bits_of(shifted) - 0x4B400000, half = k >> 1;
+  return p * mbk_float_of((int32_t)((uint32_t)(half + 127) << 23)) * mbk_float_of((int32_t)((uint32_t)(k - half + 127) << 23));
+}
+
+// log(x) = e ln 2 + log(m), m in [sqrt(1/2), sqrt 2). Denormals are scaled up first.
+static inline float mbk_logf(float x) {
+  float scaled = x < 1.17549435e-38f ? x * 8388608.0f : x;
+  float bias = x < 1.17549435e-38f ? -23.0f : 0.0f;
+  int32_t bits = mbk_bits_of(scaled);
+  int32_t e = (bits - 0x3F3504F3) >> 23;
+  float m = mbk_float_of((int32_t)((uint32_t)bits - ((uint32_t)e << 23))) - 1.0f, z = m * m;
+  float p = 7.0376836292e-2f;
+  p = p * m - 1.1514610310e-1f;
+  p = p * m + 1.1676998740e-1f;
+  p = p * m - 1.2420140846e-1f;
+  p = p * m + 1.4249322787e-1f;
+  p = p * m - 1.6668057665e-1f;
+  p = p * m + 2.0000714765e-1f;
+  p = p * m - 2.4999993993e-1f;
+  p = p * m + 3.3333331174e-1f;
+  float n = (float)e + bias, y = p * m * z + n * -2.12194440e-4f - 0.5f * z;
+  float result = m + y + n * 0.693359375f;
+  result = x == 0.0f ? -INFINITY : result;
+  result = x < 0.0f ? NAN : result;
+  return x > 3.40282347e38f || x != x ? x : result;
+}
+
+static inline float mbk_tanhf(float x) {
+  float a = x < 0.0f ? -x : x, z = x * x;
+  float p = -5.70498872745e-3f;
+  p = p * z + 2.06390887954e-2f;
+  p = p * z - 5.37397155531e-2f;
+  p = p * z + 1.33314422036e-1f;
+  p = p * z - 3.33332819422e-1f;
+  float small = p * z * x + x;
+  float large = 1.0f - 2.0f / (mbk_expf(2.0f * a) + 1.0f);
+  large = x < 0.0f ? -large : large;
+  return a < 0.625f ? small : large;
+}
+
+// sin and cos of 2 pi u for u in [0, 1): reduced to |t| <= pi/4 around the nearest quarter turn.
+static inline void mbk_sincos_turnf(float u, float *sine, float *cosine) {
+  float quarter = u * 4.0f + 12582912.0f;
+  int32_t q = mbk_bits_of(quarter) & 3;
+  float t = (u - (quarter - 12582912.0f) * 0.25f) * 6.28318530717958648f, z = t * t;
+  float s = ((-1.9515295891e-4f * z + 8.3321608736e-3f) * z - 1.6666654611e-1f) * z * t + t;
+  float c = ((2.443315711809948e-5f * z - 1.388731625493765e-3f) * z + 4.166664568298827e-2f) * z * z - 0.5f * z + 1.0f;
+  float x = q & 1 ? c : s, y = q & 1 ? s : c;
+  *sine = q & 2 ? -x : x;
+  *cosine = (q + 1) & 2 ? -y : y;
+}
+
+#if MBK_REAL == 64
+#define mbk_exp exp
+#define mbk_log log
+#define mbk_tanh tanh
+#define mbk_erf erf
+#define mbk_pow pow
+#define mbk_sqrt sqrt
+#define mbk_fabs fabs
+#else
+#define mbk_exp mbk_expf
+#define mbk_log mbk_logf
+#define mbk_tanh mbk_tanhf
+#define mbk_erf erff
+#define mbk_pow powf
+#define mbk_sqrt sqrtf
+#define mbk_fabs fabsf
+#endif
+#endif

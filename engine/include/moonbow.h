@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: MIT
+//
+// moonbow.h: the whole public C API of the Moonbow engine, and the cdef of its Lua bindings.
+//
+// Ownership, in three sentences. A handle written through `out` carries one reference, to be given
+// back with the type's release function. Every other argument is borrowed for the call. Nothing here
+// is thread-safe: one thread drives the engine, which runs its own threads inside a call.
+//
+// Errors. A function that can fail returns mb_status and writes its result through its first
+// argument, which is NULL (or untouched, for numbers) on failure; mb_last_error() then holds one line
+// that names the function, the argument and the values found. The engine never exits, prints or
+// longjmps, and calls nothing back.
+//
+// Conventions. Shapes are row-major and written (B, T, C); dimensions and indices count from 0;
+// negative dimensions count from the end. Tensors of size zero are refused. Gradients add up.
+//
+// The bindings read this file itself: they drop lines that begin with '#', the words MB_API and
+// MB_CALL, and hand the rest to the FFI. So no declaration may depend on a macro.
+#ifndef MOONBOW_H
+#define MOONBOW_H
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+#define MB_API __attribute__((visibility("default")))
+#define MB_CALL __attribute__((visibility("default"), warn_unused_result))
+
+enum { MB_ABI_VERSION = 1, MB_MAX_DIMS = 6 };
+
+// ----- status -------------------------------------------------------------------------------------
+
+typedef enum mb_status { /* ORDER STATUS: core/status.c holds the names */
+  MB_OK = 0,
+  MB_ERR_ARG,         // an argument has a value that makes no sense
+  MB_ERR_SHAPE,       // shapes do not fit each other
+  MB_ERR_DTYPE,       // an element type is not supported here, or two differ
+  MB_ERR_DEVICE,      // no such device, or tensors on different devices
+  MB_ERR_NOMEM,       // out of memory, or over the budget
+  MB_ERR_IO,          // the operating system refused a file operation
+  MB_ERR_STATE,       // right call, wrong moment: released tensor, second backward, ...
+  MB_ERR_NONFINITE,   // NaN or Inf where numbers are needed
+  MB_ERR_NUMERIC,     // a factorisation did not converge
+  MB_ERR_INTERNAL     // a bug in the engine
+} mb_status;
+
+MB_API const char *mb_last_error(void);              // text of the last failure of this thread, "" if none
+MB_API const char *mb_status_name(mb_status status); // "MB_ERR_SHAPE"
+MB_API int mb_abi_version(void);                     // MB_ABI_VERSION the library was built with
+MB_API const char *mb_version(void);                 // "0.1.0"
+MB_API const char *mb_build_info(void);              // one line: compiler, BLAS, SIMD level, threads
+
+// ----- types --------------------------------------------------------------------------------------
+
+typedef enum mb_dtype { MB_F32 = 0, MB_F64, MB_I32, MB_U16, MB_U8, MB_DTYPE_COUNT } mb_dtype; /* ORDER DTYPE */
+typedef enum mb_device { MB_CPU = 0, MB_CUDA } mb_device;
+
+typedef struct mb_tensor mb_tensor;
+typedef struct mb_model mb_model;
+typedef struct mb_spectral mb_spectral;
+typedef struct mb_program mb_program;
+
+// ----- devices and threads --------------------------------------------------------------------------
+
+MB_CALL mb_status mb_device_check(mb_device device);  // MB_ERR_DEVICE, and why, if it cannot be used
+MB_CALL mb_status mb_threads_set(int threads);        // threads of the CPU backend, >= 1
+MB_API int mb_threads(void);
+
+// ----- memory -----------------------------------------------------------------------------------
+
+typedef struct mb_memory_stats {
+  int64_t bytes_live;      // in tensors now
+  int64_t bytes_peak;      // most ever in tensors at once
+  int64_t bytes_cached;    // freed, kept for reuse
+  int64_t bytes_budget;    // limit on bytes_live, 0 = none
+  int64_t bytes_allocated; // sum of all requests since start: grows only
+  int64_t live_tensors;    // tensor handles alive
+  int64_t allocations;     // allocation requests since start, the counter of mb_debug_fail_allocation
+} mb_memory_stats;
+
+MB_API void mb_memory(mb_memory_stats *stats);
+MB_API void mb_memory_reset_peak(void);
+MB_API void mb_memory_set_budget(int64_t bytes);      // 0 = no limit; over it MB_ERR_NOMEM
+MB_API void mb_memory_trim(void);                     // gives cached blocks back to the system
+MB_API const char *mb_memory_report(void);            // the largest live storages, one a line
+MB_API void mb_debug_fail_allocation(int64_t n);      // the n-th allocation from now fails (1 = next); 0 = off
+
+// ----- tensors ----------------------------------------------------------------------------------
+
+MB_CALL mb_status mb_empty(mb_tensor **out, mb_dtype dtype, int ndim, const int64_t *shape, mb_device device);
+MB_CALL mb_status mb_full(mb_tensor **out, mb_dtype dtype, int ndim, const int64_t *shape, mb_device device, double value);
+// Copies numel elements of `dtype` from host memory.
+MB_CALL mb_status mb_from_host(mb_tensor **out, mb_dtype dtype, int ndim, const int64_t *shape, mb_device device, const void *data);
+MB_CALL mb_status mb_arange(mb_tensor **out, mb_dtype dtype, mb_device device, double start, double step, int64_t count);
+// Random fills take the generator's next stream (see "random numbers").
+MB_CALL mb_status mb_randn(mb_tensor **out, mb_dtype dtype, int ndim, const int64_t *shape, mb_device device);
+MB_CALL mb_status mb_uniform(mb_tensor **out, mb_dtype dtype, int ndim, const int64_t *shape, mb_device device, double low, double high);
+
+MB_API void mb_tensor_retain(mb_tensor *t);
+MB_API void mb_tensor_release(mb_tensor *t);          // NULL is allowed
+// Gives the handle's memory back now, though handles remain: any later use is MB_ERR_STATE with `why`
+// in its text (a string that outlives the handle). What the tape saved of it stays.
+MB_API void mb_tensor_discard(mb_tensor *t, const char *why);
+MB_API int mb_tensor_ndim(const mb_tensor *t);
+MB_API int64_t mb_tensor_numel(const mb_tensor *t);
+MB_API const int64_t *mb_tensor_shape(const mb_tensor *t);   // ndim values, borrowed
+MB_API const int64_t *mb_tensor_stride(const mb_tensor *t);  // in elements
+MB_API mb_dtype mb_tensor_dtype(const mb_tensor *t);
+MB_API mb_device mb_tensor_device(const mb_tensor *t);
+MB_API int64_t mb_tensor_id(const mb_tensor *t);             // unique for the life of the process
+MB_API int mb_tensor_is_contiguous(const mb_tensor *t);
+MB_API int mb_tensor_is_live(const mb_tensor *t);            // 0 after mb_tensor_discard
+MB_CALL mb_status mb_tensor_data(void **out, mb_tensor *t);  // CPU address of element 0, borrowed
+MB_CALL mb_status mb_tensor_item(double *out, mb_tensor *t); // the value of a one-element tensor
+MB_CALL mb_status mb_tensor_to_host(void *dst, mb_tensor *t);         // numel elements, row-major
+MB_CALL mb_status mb_tensor_from_host(mb_tensor *t, const void *src); // in place
+
+MB_CALL mb_status mb_cast(mb_tensor **out, mb_tensor *a, mb_dtype dtype);     // differentiable between floats
+MB_CALL mb_status mb_to_device(mb_tensor **out, mb_tensor *a, mb_device device);
+MB_CALL mb_status mb_clone(mb_tensor **out, mb_tensor *a);                    // contiguous copy, differentiable
+MB_CALL mb_status mb_contiguous(mb_tensor **out, mb_tensor *a);               // `a` itself if it is so already
+MB_CALL mb_status mb_detach(mb_tensor **out, mb_tensor *a);                   // same memory, no history
+
+// Views share memory and are differentiable.
+MB_CALL mb_status mb_reshape(mb_tensor **out, mb_tensor *a, int ndim, const int64_t *shape); // one size may be -1; copies if it must
+MB_CALL mb_status mb_transpose(mb_tensor **out, mb_tensor *a, int dim0, int dim1);
+MB_CALL mb_status mb_permute(mb_tensor **out, mb_tensor *a, int ndim, const int *dims);
+MB_CALL mb_status mb_slice(mb_tensor **out, mb_tensor *a, int dim, int64_t start, int64_t stop, int64_t step); // [start, stop), step >= 1
+MB_CALL mb_status mb_expand(mb_tensor **out, mb_tensor *a, int ndim, const int64_t *shape);  // broadcast to shape
+MB_CALL mb_status mb_concat(mb_tensor **out, mb_tensor *const *tensors, int64_t count, int dim);
+// out[i][j] = a[index[i][j]][j] for dim 0, and so on; index is MB_I32 of a's rank.
+MB_CALL mb_status mb_gather(mb_tensor **out, mb_tensor *a, int dim, mb_tensor *index);
+
+// In place. An error if the tape still needs the old values of `t`, or if `t` has history.
+MB_CALL mb_status mb_fill_(mb_tensor *t, double value);
+MB_CALL mb_status mb_copy_(mb_tensor *t, mb_tensor *source);                  // broadcasts, converts dtype
+MB_CALL mb_status mb_add_(mb_tensor *t, mb_tensor *a, double alpha);          // t += alpha * a
+MB_CALL mb_status mb_mul_(mb_tensor *t, mb_tensor *a);                        // t *= a, a broadcasts
+MB_CALL mb_status mb_affine_(mb_tensor *t, double scale, double shift);       // t = scale * t + shift
+MB_CALL mb_status mb_lerp_(mb_tensor *t, mb_tensor *a, double weight);        // t += weight * (a - t)
+MB_CALL mb_status mb_randn_(mb_tensor *t, double mean, double std);
+MB_CALL mb_status mb_uniform_(mb_tensor *t, double low, double high);
+
+// ----- random numbers ---------------------------------------------------------------------------
+// Philox4x32-10 (Salmon et al. 2011), keyed by (seed, step, stream); each random call takes the next
+// stream, and setting the step starts again at stream 0. (seed, step, stream) is the whole state.
+
+MB_API void mb_rng_seed(uint64_t seed);                          // step = 0, stream = 0
+MB_API void mb_rng_set_step(uint64_t step);                      // stream = 0
+MB_API void mb_rng_get(uint64_t *seed, uint64_t *step, uint64_t *stream);
+MB_API void mb_rng_set(uint64_t seed, uint64_t step, uint64_t stream);
+// out[i] = word i of the stream, a pure function of its arguments.
+MB_API void mb_rng_words(uint32_t *out, int64_t count, uint64_t seed, uint64_t step, uint64_t stream);
+
+// ----- operations -------------------------------------------------------------------------------
+// Element-wise operations broadcast as NumPy does and keep the dtype, which must be the same for all
+// floating arguments. All are differentiable but comparisons, sign and argmax (gradient zero or none).
+
+MB_CALL mb_status mb_add(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_sub(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_mul(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_div(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_pow(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_minimum(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_maximum(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_less(mb_tensor **out, mb_tensor *a, mb_tensor *b);       // 1 or 0, in a's dtype
+MB_CALL mb_status mb_less_equal(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_equal(mb_tensor **out, mb_tensor *a, mb_tensor *b);
+MB_CALL mb_status mb_where(mb_tensor **out, mb_tensor *condition, mb_tensor *a, mb_tensor *b); // condition != 0 ? a : b
+MB_CALL mb_status mb_affine(mb_tensor **out, mb_tensor *a, double scale, double shift);       // scale * a + shift
+MB_CALL mb_status mb_pow_scalar(mb_tensor **out, mb_tensor *a, double exponent);
+
+MB_CALL mb_status mb_neg(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_abs(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_sign(mb_tensor **out, mb_tensor *a);                     // -1, 0, 1
+MB_CALL mb_status mb_exp(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_log(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_sqrt(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_square(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_reciprocal(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_tanh(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_sigmoid(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_silu(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_relu(mb_tensor **out, mb_tensor *a);
+MB_CALL mb_status mb_gelu_tanh(mb_tensor **out, mb_tensor *a); // x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+MB_CALL mb_status mb_gelu_erf(mb_tensor **out, mb_tensor *a);  // x/2 (1 + erf(x / sqrt 2))
+
+// Reductions over `n_dims` dimensions (all of them when n_dims is 0); keep_dims leaves size 1 behind.
+// max and min send the gradient to the first extreme element.
+MB_CALL mb_status mb_sum(mb_tensor **out, mb_tensor *a, int n_dims, const int *dims, int keep_dims);
+MB_CALL mb_status mb_mean(mb_tensor **out, mb_tensor *a, int n_dims, const int *dims, int keep_dims);
+MB_CALL mb_status mb_max(mb_tensor **out, mb_tensor *a, int n_dims, const int *dims, int keep_dims);
+MB_CALL mb_status mb_min(mb_tensor **out, mb_tensor *a, int n_dims, const int *dims, int keep_dims);
+MB_CALL mb_status mb_argmax(mb_tensor **out, mb_tensor *a, int dim, int keep_dims); // MB_I32, counts from 0
+
+// op(A) op(B) over the last two dimensions; leading dimensions broadcast. (..., m, k) (..., k, n) -> (..., m, n)
+MB_CALL mb_status mb_matmul(mb_tensor **out, mb_tensor *a, mb_tensor *b, int transpose_a, int transpose_b);
+// x (..., in), weight (out, in), bias (out) or NULL -> (..., out)
+MB_CALL mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias);
+// table (V, C), ids any shape, MB_I32 | MB_U16 | MB_U8 -> ids' shape x (C). An id outside 0..V-1 is MB_ERR_ARG.
+MB_CALL mb_status mb_embedding(mb_tensor **out, mb_tensor *table, mb_tensor *ids);
+// Over the last dimension C; weight (C), bias (C) or NULL. epsilon is added to the variance.
+MB_CALL mb_status mb_layernorm(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, double epsilon);
+MB_CALL mb_status mb_rmsnorm(mb_tensor **out, mb_tensor *x, mb_tensor *weight, double epsilon);   // weight or NULL
+// x (B, T, H, D), D even: rotates pairs (x[i], x[i + D/2]) by position * base^(-2i/D); positions first_position + t.
+MB_CALL mb_status mb_rotary(mb_tensor **out, mb_tensor *x, double base, int64_t first_position);
+MB_CALL mb_status mb_softmax(mb_tensor **out, mb_tensor *a, int dim);
+MB_CALL mb_status mb_log_softmax(mb_tensor **out, mb_tensor *a, int dim);
+// Causal attention, softmax(scale q k^T) v with keys up to the query's own position; q, k, v (B, T, H, D)
+// -> (B, T, H, D). scale 0 means 1/sqrt(D). Memory: O(B H T), never a (T, T) matrix.
+MB_CALL mb_status mb_attention(mb_tensor **out, mb_tensor *q, mb_tensor *k, mb_tensor *v, double scale);
+// The same over q, k, v side by side: qkv (B, T, 3 C), C = n_head D -> (B, T, C).
+MB_CALL mb_status mb_attention_packed(mb_tensor **out, mb_tensor *qkv, int64_t n_head, double scale);
+// Zeroes with probability p and scales the rest by 1/(1-p). Takes one random stream. p = 0 returns a itself.
+MB_CALL mb_status mb_dropout(mb_tensor **out, mb_tensor *a, double p);
+
+typedef enum mb_reduction { MB_MEAN = 0, MB_SUM } mb_reduction;
+typedef struct mb_cross_entropy_options {
+  double label_smoothing;   // in [0, 1): target (1 - s) one-hot + s / V, as PyTorch
+  int64_t ignore_index;     // targets with this id count for nothing; -1 = none is ignored
+  mb_reduction reduction;   // MB_MEAN divides by the number of targets not ignored
+} mb_cross_entropy_options;
+// logits (..., V), targets (...) of integers -> scalar. options NULL = no smoothing, none ignored, mean.
+MB_CALL mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *targets, const mb_cross_entropy_options *options);
+
+// ----- autograd ---------------------------------------------------------------------------------
+
+MB_CALL mb_status mb_set_requires_grad(mb_tensor *t, int on);  // leaves only
+MB_API int mb_requires_grad(const mb_tensor *t);
+MB_API int mb_grad_mode(int enabled);                          // 0 records nothing; returns the mode before
+// Adds dL/dx into the grad of every leaf x that `loss` was made from, and frees the graph as it goes.
+// `seed` is dL/dloss, of loss's shape, or NULL for 1 (loss must then have one element).
+MB_CALL mb_status mb_backward(mb_tensor *loss, mb_tensor *seed);
+MB_CALL mb_status mb_grad(mb_tensor **out, mb_tensor *t);      // the gradient of a leaf; *out = NULL if it has none
+MB_CALL mb_status mb_zero_grad(mb_tensor *t);
+
+// ----- models -----------------------------------------------------------------------------------
+// A model is a list of named parameters in one flat buffer, the arena; gradients, and every state an
+// optimizer asks for, lie in flat buffers of the same layout. Equal-shaped matrices of one role are
+// neighbours, so that a group of L of them is one (L, out, in) view.
+
+typedef enum mb_role { MB_ROLE_MATRIX = 0, MB_ROLE_EMBEDDING, MB_ROLE_HEAD, MB_ROLE_VECTOR, MB_ROLE_CONV } mb_role; /* ORDER ROLE */
+typedef enum mb_init { MB_INIT_ZEROS = 0, MB_INIT_ONES, MB_INIT_NORMAL, MB_INIT_UNIFORM } mb_init;
+
+MB_CALL mb_status mb_model_new(mb_model **out, const char *name);
+// scale: standard deviation of NORMAL, half width of UNIFORM. Names are unique, at most 127 bytes.
+MB_CALL mb_status mb_model_add(mb_model *model, const char *name, int ndim, const int64_t *shape, mb_role role, mb_init init, double scale);
+// Lays out the arena and initialises it from `seed` (parameter i takes stream i). No parameter can be added after.
+MB_CALL mb_status mb_model_build(mb_model *model, mb_dtype dtype, mb_device device, uint64_t seed);
+MB_API void mb_model_retain(mb_model *model);
+MB_API void mb_model_release(mb_model *model);
+MB_API int64_t mb_model_count(const mb_model *model);              // parameters, in the order they were added
+MB_API int64_t mb_model_find(const mb_model *model, const char *name); // index, or -1
+MB_API const char *mb_model_name(const mb_model *model, int64_t index);
+MB_API mb_role mb_model_role(const mb_model *model, int64_t index);
+MB_API mb_tensor *mb_model_weight(const mb_model *model, int64_t index); // borrowed; NULL before build
+MB_CALL mb_status mb_model_parameter(mb_tensor **out, mb_model *model, int64_t index);
+MB_CALL mb_status mb_model_gradient(mb_tensor **out, mb_model *model, int64_t index);
+MB_CALL mb_status mb_model_values(mb_tensor **out, mb_model *model);     // the arena, (N)
+MB_CALL mb_status mb_model_gradients(mb_tensor **out, mb_model *model);  // its gradients, (N)
+MB_CALL mb_status mb_model_range(int64_t *begin, int64_t *end, const mb_model *model, int64_t index); // of the arena, in elements
+MB_CALL mb_status mb_model_state(mb_tensor **out, mb_model *model);      // a new flat buffer (N) of zeros
+MB_CALL mb_status mb_model_view(mb_tensor **out, mb_model *model, mb_tensor *flat, int64_t index); // parameter index of a flat buffer
+MB_API int64_t mb_model_group_count(const mb_model *model);        // groups of equal-shaped parameters of one role
+MB_API int64_t mb_model_group_of(const mb_model *model, int64_t index);
+MB_CALL mb_status mb_model_group_view(mb_tensor **out, mb_model *model, mb_tensor *flat, int64_t group); // (L, shape...)
+MB_CALL mb_status mb_model_zero_grad(mb_model *model);
+MB_API void mb_model_set_training(mb_model *model, int training);  // dropout acts only in training; on at first
+MB_API int mb_model_training(const mb_model *model);
+// Index of the first parameter, in order, whose flat[range] holds NaN or Inf; -1 if all are finite.
+MB_CALL mb_status mb_model_find_nonfinite(int64_t *index, mb_model *model, mb_tensor *flat);
+// A model's own constants (a plain struct), copied in once and read by its forward functions.
+MB_CALL mb_status mb_model_set_config(mb_model *model, const void *config, size_t bytes);
+MB_CALL mb_status mb_model_config(const void **out, const mb_model *model, const char *name); // error if the model's name differs
+
+typedef struct mb_gpt2_config {
+  int64_t vocab_size, block_size, n_layer, n_head, n_embd;
+  double dropout;
+} mb_gpt2_config;
+// GPT-2 (Radford et al. 2019) as in Hugging Face's GPT2LMHeadModel: tanh GELU, layernorm eps 1e-5, tied head.
+MB_CALL mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed);
+MB_CALL mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs);  // (B, T) ids -> (B, T, V)
+MB_CALL mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options);
+
+typedef enum mb_activation { MB_ACT_RELU = 0, MB_ACT_TANH, MB_ACT_GELU, MB_ACT_SILU } mb_activation;
+typedef struct mb_mlp_config {
+  int64_t n_input, n_hidden, n_layer, n_output; // n_layer hidden layers of n_hidden
+  int bias;
+  mb_activation activation;
+} mb_mlp_config;
+MB_CALL mb_status mb_mlp_new(mb_model **out, const mb_mlp_config *config, mb_dtype dtype, mb_device device, uint64_t seed);
+MB_CALL mb_status mb_mlp_forward(mb_tensor **out, mb_model *model, mb_tensor *x);       // (B, n_input) -> (B, n_output)
+
+// ----- spectra ----------------------------------------------------------------------------------
+// Probe, policy, clamp: mb_spectral_probe computes the largest singular values of many matrices and keeps
+// the factors; the caller decides; mb_spectral_clamp changes the matrices in place. A matrix is any
+// contiguous floating tensor seen as (shape[0], rest); a vector is n x 1. Source: arXiv 2605.11838,
+// Halko, Martinsson, Tropp 2011.
+
+typedef enum mb_spectral_method { MB_SPECTRAL_EXACT = 0, MB_SPECTRAL_RANDOMIZED } mb_spectral_method;
+typedef struct mb_spectral_options {
+  mb_spectral_method method;
+  int64_t rank;         // r: singular values computed by MB_SPECTRAL_RANDOMIZED
+  int64_t oversample;   // p: sketch of min(r + p, m, n) columns
+  int64_t power_iters;  // rounds of subspace iteration
+} mb_spectral_options;
+// A plan over `count` matrices (handles are retained); equal shapes are computed together.
+MB_CALL mb_status mb_spectral_new(mb_spectral **out, mb_tensor *const *matrices, int64_t count, const mb_spectral_options *options);
+MB_API void mb_spectral_release(mb_spectral *plan);
+MB_API int64_t mb_spectral_width(const mb_spectral *plan);   // singular values kept a matrix: the most any matrix has
+// sigma (count, width), descending, NaN where a matrix has fewer. Takes one random stream when randomized.
+// A non-finite matrix is MB_ERR_NONFINITE and names its index; nothing is computed then.
+MB_CALL mb_status mb_spectral_probe(mb_spectral *plan, double *sigma);
+// Hard clip to tau[i] (NaN = leave alone): sigma -> min(sigma, tau). clipped[i] = number of values lowered;
+// saturated[i] = 1 if the smallest value computed still exceeds tau and more may lie behind it.
+MB_CALL mb_status mb_spectral_clamp(mb_spectral *plan, const double *tau, int32_t *clipped, unsigned char *saturated);
+// Replaces the computed singular values by target (count, width), as probed; NaN = keep.
+MB_CALL mb_status mb_spectral_apply(mb_spectral *plan, const double *target);
+// Squared Frobenius norms of `count` tensors, in float64: norms of gradients, one call for a whole model.
+MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count);
+MB_CALL mb_status mb_svdvals(mb_tensor **out, mb_tensor *a);                           // (m, n) or (L, m, n) -> (..., min(m, n))
+MB_CALL mb_status mb_svd(mb_tensor **u, mb_tensor **s, mb_tensor **v, mb_tensor *a);   // a = U diag(s) V^T, thin
+
+// ----- fused programs ---------------------------------------------------------------------------
+// An expression graph over flat buffers of equal length and run-time scalars, evaluated in one pass.
+// Values are numbered in the order they are added. Built by mb.fuse from a traced Lua function.
+
+typedef enum mb_fuse_op { /* ORDER FUSE */
+  MB_FUSE_ADD = 0, MB_FUSE_SUB, MB_FUSE_MUL, MB_FUSE_DIV, MB_FUSE_MIN, MB_FUSE_MAX, MB_FUSE_POW,
+  MB_FUSE_LT, MB_FUSE_LE, MB_FUSE_EQ, MB_FUSE_NEG, MB_FUSE_ABS, MB_FUSE_SIGN, MB_FUSE_SQRT, MB_FUSE_RSQRT,
+  MB_FUSE_RECIPROCAL, MB_FUSE_SQUARE, MB_FUSE_EXP, MB_FUSE_LOG, MB_FUSE_TANH, MB_FUSE_SIGMOID, MB_FUSE_WHERE,
+  MB_FUSE_OP_COUNT
+} mb_fuse_op;
+MB_CALL mb_status mb_program_new(mb_program **out);
+MB_API void mb_program_release(mb_program *program);
+MB_CALL mb_status mb_program_array(int *value, mb_program *program, int slot);      // element of buffer `slot`
+MB_CALL mb_status mb_program_scalar(int *value, mb_program *program, int slot);     // scalars[slot] of the run
+MB_CALL mb_status mb_program_constant(int *value, mb_program *program, double number);
+MB_CALL mb_status mb_program_apply(int *value, mb_program *program, mb_fuse_op op, int a, int b, int c); // unused arguments -1
+MB_CALL mb_status mb_program_store(mb_program *program, int slot, int value);       // buffer `slot` = value, after all loads
+MB_API int mb_program_size(const mb_program *program);  // instructions left after sharing common subexpressions
+// Runs over elements [begin[i], end[i]) of every array, i < n_ranges. Arrays are contiguous, of one dtype and length.
+MB_CALL mb_status mb_program_run(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars,
+                                 int n_scalars, const int64_t *begin, const int64_t *end, int64_t n_ranges);
+
+// ----- the system -------------------------------------------------------------------------------
+// What scripts need of the operating system and Lua's library lacks. Paths are bytes; errors name the path.
+
+MB_API double mb_time(void);                        // seconds of a monotonic clock
+MB_API int64_t mb_peak_rss(void);                   // bytes of memory the process has had at most
+MB_API int mb_is_terminal(int fd);
+MB_API int mb_terminal_width(int fd);               // columns, 80 if unknown
+MB_API void mb_interrupt_install(void);             // SIGINT and SIGTERM set a flag; a second SIGINT within it ends the process
+MB_API int mb_interrupted(void);                    // signal number received, or 0; stays set until cleared
+MB_API void mb_interrupt_clear(void);
+typedef enum mb_path_kind { MB_PATH_NONE = 0, MB_PATH_FILE, MB_PATH_FOLDER } mb_path_kind;
+MB_API mb_path_kind mb_path_kind_of(const char *path);
+MB_CALL mb_status mb_path_make_folder(const char *path);            // with its parents
+MB_CALL mb_status mb_path_rename(const char *from, const char *to); // atomic within a file system
+MB_CALL mb_status mb_path_remove(const char *path);                 // a file, or a folder with all in it
+MB_CALL mb_status mb_path_sync(const char *path);                   // fsync of a file or folder
+MB_CALL mb_status mb_path_lock(int *handle, const char *path);      // MB_ERR_STATE if another process holds it
+MB_API void mb_path_unlock(int handle);
+MB_CALL mb_status mb_path_size(int64_t *bytes, const char *path);
+// Names in a folder, sorted, each ended by '\n'; the text is valid until the next call.
+MB_CALL mb_status mb_path_list(const char **names, const char *path);
+MB_CALL mb_status mb_path_absolute(const char **absolute, const char *path); // valid until the next call
+// Reads elements of t's dtype (little-endian) from `offset` of a file, and appends them to one.
+MB_CALL mb_status mb_tensor_read_file(mb_tensor *t, const char *path, int64_t offset);
+MB_CALL mb_status mb_tensor_append_file(mb_tensor *t, const char *path);
+MB_CALL mb_status mb_sha256_file(char *hex, const char *path);      // 64 digits and a NUL
+MB_CALL mb_status mb_sha256(char *hex, const void *data, int64_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
