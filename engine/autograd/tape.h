@@ -34,7 +34,7 @@ typedef struct mbi_saved {
   uint64_t version;
 } mbi_saved;
 
-typedef struct mbi_node {
+struct mbi_node {
   int refs;
   mbi_op op;
   int consumed;          // backward has run
@@ -49,7 +49,7 @@ typedef struct mbi_node {
   mbi_edge *edges;       // n_inputs
   mbi_saved saved[MBI_MAX_SAVED];
   _Alignas(8) unsigned char params[MBI_PARAMS_BYTES]; // the op's constants
-} mbi_node;
+};
 
 // Records that `out` was made by `op` from `inputs`, if gradients are on and an input wants one; else does
 // nothing. `saved` tensors (inputs, the output, or helpers) may be NULL; params are copied. On failure the
@@ -69,8 +69,4 @@ mb_status mbi_give(mbi_node *node, int input, mb_tensor *dx);
 mb_status mbi_sink(mb_tensor **out, int *accumulate, mbi_node *node, int input);
 // Is the memory of saved tensor `index` the tape's alone? Then backward may overwrite it.
 int mbi_saved_is_exclusive(const mbi_node *node, int index);
-
-const char *mbi_node_name(const mbi_node *node);
-void mbi_node_release(mbi_node *node);
-void mbi_node_forget_output(mbi_node *node);
 #endif

@@ -5,8 +5,6 @@
 
 #include <string.h>
 
-#include "autograd/tape.h"
-
 static int64_t next_id = 1;
 
 // ----- checks -------------------------------------------------------------------------------------

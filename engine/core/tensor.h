@@ -6,7 +6,11 @@
 #define MBI_TENSOR_H
 #include "core/storage.h"
 
-struct mbi_node;
+// A recorded op, see autograd/tape.h. A tensor holds the one that made it, and asks only this of it:
+typedef struct mbi_node mbi_node;
+const char *mbi_node_name(const mbi_node *node); // of the op
+void mbi_node_release(mbi_node *node);           // NULL is allowed
+void mbi_node_forget_output(mbi_node *node);     // the output tensor is going away
 
 struct mb_tensor {
   int refs;
@@ -16,7 +20,7 @@ struct mb_tensor {
   int64_t offset;            // of element 0 in the storage, in elements
   mbi_storage *storage;      // NULL once discarded
   const char *discarded;     // why, when storage is NULL
-  struct mbi_node *node;     // retained; NULL for leaves
+  mbi_node *node;            // retained; NULL for leaves
   int requires_grad;
   mb_tensor *grad;           // of a leaf; retained
   int grad_is_zero;          // the gradient counts as zero, its memory holds old values
