@@ -350,19 +350,24 @@ MB_API double mb_time(void);                        // seconds of a monotonic cl
 MB_API int64_t mb_peak_rss(void);                   // bytes of memory the process has had at most
 MB_API int mb_is_terminal(int fd);
 MB_API int mb_terminal_width(int fd);               // columns, 80 if unknown
-MB_API void mb_interrupt_install(void);             // SIGINT and SIGTERM set a flag; a second SIGINT within it ends the process
+// SIGINT and SIGTERM set a flag; a SIGINT while it is set ends the process with status 130. Writing past a
+// file size limit becomes an error of the write (SIGXFSZ is ignored).
+MB_API void mb_interrupt_install(void);
 MB_API int mb_interrupted(void);                    // signal number received, or 0; stays set until cleared
 MB_API void mb_interrupt_clear(void);
 typedef enum mb_path_kind { MB_PATH_NONE = 0, MB_PATH_FILE, MB_PATH_FOLDER } mb_path_kind;
 MB_API mb_path_kind mb_path_kind_of(const char *path);
 MB_CALL mb_status mb_path_make_folder(const char *path);            // with its parents
 MB_CALL mb_status mb_path_rename(const char *from, const char *to); // atomic within a file system
-MB_CALL mb_status mb_path_remove(const char *path);                 // a file, or a folder with all in it
+MB_CALL mb_status mb_path_remove(const char *path);                 // a file, a link, or a folder with all in it
 MB_CALL mb_status mb_path_sync(const char *path);                   // fsync of a file or folder
-MB_CALL mb_status mb_path_lock(int *handle, const char *path);      // MB_ERR_STATE if another process holds it
+// Holds a lock on a file (made if it is not there) until unlock or the end of the process. MB_ERR_STATE if
+// it is held elsewhere.
+MB_CALL mb_status mb_path_lock(int *handle, const char *path);
 MB_API void mb_path_unlock(int handle);
 MB_CALL mb_status mb_path_size(int64_t *bytes, const char *path);
-// Names in a folder, sorted, each ended by '\n'; the text is valid until the next call.
+// Names in a folder, sorted by bytes, each ended by '\n' (names that hold one are left out); the text is
+// valid until the next call.
 MB_CALL mb_status mb_path_list(const char **names, const char *path);
 MB_CALL mb_status mb_path_absolute(const char **absolute, const char *path); // valid until the next call
 // Reads elements of t's dtype (little-endian) from `offset` of a file, and appends them to one.
