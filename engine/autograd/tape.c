@@ -254,9 +254,7 @@ mb_status mb_grad(mb_tensor **out, mb_tensor *t) {
     MB_TRY(mbi_memory_of(t)->zero(mbi_data(t->grad), (size_t)mbi_numel(t) * mbi_dtype_size(t->dtype)));
     t->grad_is_zero = 0;
   }
-  mb_tensor_retain(t->grad);
-  *out = t->grad;
-  return MB_OK;
+  return mbi_tensor_alias(out, t->grad); // a handle of the caller's own: discarding it leaves the gradient be
 }
 
 // The memory is not touched: the next gradient overwrites it, and mb_grad clears it for who looks first.

@@ -50,7 +50,8 @@ typedef struct mbi_kernels {
 
 typedef struct mbi_device {
   const char *name;
-  mb_status (*allocate)(void **out, size_t bytes); // 64-byte aligned; MB_ERR_NOMEM with its text
+  // 64-byte aligned; MB_ERR_NOMEM with its text. *is_zero says whether the block is known to hold zeros.
+  mb_status (*allocate)(void **out, int *is_zero, size_t bytes);
   void (*release)(void *data, size_t bytes);
   mb_status (*copy_in)(void *device, const void *host, size_t bytes);
   mb_status (*copy_out)(void *host, const void *device, size_t bytes);

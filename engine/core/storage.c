@@ -61,7 +61,7 @@ static mb_status out_of_memory(size_t bytes, const mbi_shape *shape, mb_dtype dt
           (long long)stats.bytes_live, (long long)stats.bytes_cached, why);
 }
 
-static mb_status take_block(void **data, mb_device device, size_t bytes, size_t *capacity) {
+static mb_status take_block(void **data, int *is_zero, mb_device device, size_t bytes, size_t *capacity) {
   const mbi_device *memory = mbi_device_of(device);
   if (!memory) return MB_ERR_DEVICE;
   int class = class_of(bytes, capacity);
@@ -70,12 +70,13 @@ static mb_status take_block(void **data, mb_device device, size_t bytes, size_t 
     cache[device][class] = block->next;
     stats.bytes_cached -= (int64_t)*capacity;
     *data = block->data;
+    *is_zero = 0;
     free(block);
     return MB_OK;
   }
-  if (memory->allocate(data, *capacity) == MB_OK) return MB_OK;
+  if (memory->allocate(data, is_zero, *capacity) == MB_OK) return MB_OK;
   empty_cache(device);
-  return memory->allocate(data, *capacity);
+  return memory->allocate(data, is_zero, *capacity);
 }
 
 mb_status mbi_storage_new(mbi_storage **out, mb_device device, mb_dtype dtype, const mbi_shape *shape) {
@@ -92,7 +93,7 @@ mb_status mbi_storage_new(mbi_storage **out, mb_device device, mb_dtype dtype, c
     empty_cache(device);
   mbi_storage *storage = calloc(1, sizeof *storage);
   if (!storage) return out_of_memory(sizeof *storage, shape, dtype, "the system has no more");
-  mb_status status = take_block(&storage->data, device, bytes, &storage->capacity);
+  mb_status status = take_block(&storage->data, &storage->began_as_zero, device, bytes, &storage->capacity);
   if (status != MB_OK) {
     free(storage);
     return status == MB_ERR_NOMEM ? out_of_memory(bytes, shape, dtype, "the system has no more") : status;
@@ -153,7 +154,8 @@ mb_status mbi_scratch(void **out, int slot, size_t bytes) {
     if (slots[slot]) cpu->release(slots[slot], sizes[slot]);
     slots[slot] = NULL;
     sizes[slot] = 0;
-    if (fails_on_purpose() || cpu->allocate(&slots[slot], bytes) != MB_OK)
+    int is_zero;
+    if (fails_on_purpose() || cpu->allocate(&slots[slot], &is_zero, bytes) != MB_OK)
       MB_FAIL(MB_ERR_NOMEM, "out of memory: %zu bytes asked for scratch space", bytes);
     sizes[slot] = bytes;
   }

@@ -33,6 +33,7 @@ mb_status mbi_give_unbroadcast(mbi_node *node, int input, mb_tensor *wide) {
 
 mb_status mbi_zeros(mb_tensor **out, mb_device device, mb_dtype dtype, const mbi_shape *shape) {
   MB_TRY(mbi_tensor_new(out, device, dtype, shape));
+  if ((*out)->storage->began_as_zero) return MB_OK;
   mb_status status = mbi_memory_of(*out)->zero(mbi_data(*out), (size_t)mbi_numel(*out) * mbi_dtype_size(dtype));
   if (status != MB_OK) {
     mb_tensor_release(*out);

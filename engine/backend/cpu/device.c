@@ -17,19 +17,33 @@ enum { HUGE_FROM = 4 << 20, HUGE_PAGE = 2 << 20, PARALLEL_BYTES = 1 << 20 };
 
 // ----- memory ---------------------------------------------------------------------------------------
 
-// Large blocks start on a 2 MiB boundary and ask for huge pages: fewer faults at first touch, fewer TLB
-// misses in matrix products.
-static mb_status cpu_allocate(void **out, size_t bytes) {
-  size_t alignment = bytes >= HUGE_FROM ? HUGE_PAGE : 64;
-  *out = aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+// Large blocks are mapped by themselves: they start as zero pages that cost nothing until they are touched,
+// and go back to the system whole. They begin on a 2 MiB boundary and ask for huge pages, which means fewer
+// faults at first touch and fewer TLB misses in matrix products.
+static mb_status map_pages(void **out, size_t bytes) {
+  char *start = mmap(NULL, bytes + HUGE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (start == MAP_FAILED) MB_FAIL(MB_ERR_NOMEM, "out of memory: %zu bytes", bytes);
+  size_t before = (HUGE_PAGE - (uintptr_t)start % HUGE_PAGE) % HUGE_PAGE, after = HUGE_PAGE - before;
+  if (before) munmap(start, before);
+  if (after) munmap(start + before + bytes, after);
+  *out = start + before;
+  madvise(*out, bytes, MADV_HUGEPAGE);
+  return MB_OK;
+}
+
+static size_t whole_pages(size_t bytes) { return (bytes + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE; }
+
+static mb_status cpu_allocate(void **out, int *is_zero, size_t bytes) {
+  *is_zero = bytes >= HUGE_FROM;
+  if (*is_zero) return map_pages(out, whole_pages(bytes));
+  *out = aligned_alloc(64, (bytes + 63) / 64 * 64);
   if (!*out) MB_FAIL(MB_ERR_NOMEM, "out of memory: %zu bytes", bytes);
-  if (bytes >= HUGE_FROM) madvise(*out, bytes, MADV_HUGEPAGE);
   return MB_OK;
 }
 
 static void cpu_release(void *data, size_t bytes) {
-  (void)bytes;
-  free(data);
+  if (bytes >= HUGE_FROM) munmap(data, whole_pages(bytes));
+  else free(data);
 }
 
 static mb_status cpu_copy(void *to, const void *from, size_t bytes) {

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT
+//
+// model.h: the inside of a model. model.c keeps the list of parameters, arena.c lays them out in memory.
+//
+// Layout. Parameters of one role and shape form a group and lie one after another, so that a group is one
+// dense (L, shape...) view; a group begins at a multiple of MBI_ARENA_ALIGN elements. What lies between two
+// groups belongs to nobody and holds zeros in every flat buffer. The layout does not depend on the dtype.
+#ifndef MBI_MODEL_H
+#define MBI_MODEL_H
+#include "core/tensor.h"
+
+enum {
+  MBI_NAME_BYTES = 128,
+  MBI_ARENA_ALIGN = 16, // elements: 64 bytes of f32
+};
+
+typedef struct mbi_parameter {
+  char name[MBI_NAME_BYTES];
+  mbi_shape shape;
+  mb_role role;
+  mb_init init;
+  double scale;      // of the initial values
+  int64_t group;     // set by build, as are the rest
+  int64_t begin;     // of the arena, in elements
+  mb_tensor *weight; // a leaf, a view of `values`; its gradient is a view of `gradients`
+} mbi_parameter;
+
+typedef struct mbi_group {
+  mb_role role;
+  mbi_shape shape; // of one member
+  int64_t members;
+  int64_t begin; // of the arena, in elements
+} mbi_group;
+
+struct mb_model {
+  int refs;
+  char name[MBI_NAME_BYTES];
+  int training;
+  int64_t count, capacity;
+  mbi_parameter *parameters; // in the order they were added
+  int64_t group_count;
+  mbi_group *groups; // in the order of their first members
+  int64_t size;      // of the arena, in elements, gaps included
+  mb_tensor *values, *gradients; // (size); NULL before build
+  void *config;
+};
+
+// Checks that the model is not NULL, and that the index names a parameter.
+mb_status mbi_model_check(const mb_model *model, const char *who);
+mb_status mbi_model_check_index(const mb_model *model, const char *who, int64_t index);
+#endif
