@@ -154,6 +154,9 @@ mb_status mbi_check_writable(mb_tensor *t, const char *who) {
   if (t->storage->pins > 0)
     MB_FAIL(MB_ERR_STATE, "%s: the values are still needed by the backward of '%s'; call backward first, or change a clone",
             who, t->storage->pinned_by);
+  for (int d = 0; d < t->shape.ndim; d++)
+    if (t->stride[d] == 0 && t->shape.size[d] > 1)
+      MB_FAIL(MB_ERR_STATE, "%s: the tensor is an expanded view, several of its elements share memory; change a clone", who);
   if (t->node) MB_FAIL(MB_ERR_STATE, "%s: the tensor is the result of '%s'; change a detached clone instead", who, mbi_node_name(t->node));
   mbi_touch(t);
   return MB_OK;

@@ -52,8 +52,8 @@ static inline int64_t mbi_numel(const mb_tensor *t) { return mbi_shape_numel(&t-
 const mbi_kernels *mbi_kernels_of(const mb_tensor *t); // table of t's device and dtype
 const mbi_device *mbi_memory_of(const mb_tensor *t);
 
-// Call before writing into t on a user's behalf: refuses when the tape needs the old values or t has
-// history, then raises the version. Engine-made changes of parameters use mbi_touch alone.
+// Call before writing into t on a user's behalf: refuses when the tape needs the old values, t has history
+// or is an expanded view, then raises the version. Engine-made changes of parameters use mbi_touch alone.
 mb_status mbi_check_writable(mb_tensor *t, const char *who);
 void mbi_touch(mb_tensor *t);
 #endif

@@ -115,6 +115,8 @@ MB_CALL mb_status mb_tensor_item(double *out, mb_tensor *t); // the value of a o
 MB_CALL mb_status mb_tensor_to_host(void *dst, mb_tensor *t);         // numel elements, row-major
 MB_CALL mb_status mb_tensor_from_host(mb_tensor *t, const void *src); // in place
 
+// These two give `a` itself, with one more reference, when there is nothing to do. To an integer, numbers
+// are cut towards zero and held within its range; NaN becomes 0.
 MB_CALL mb_status mb_cast(mb_tensor **out, mb_tensor *a, mb_dtype dtype);     // differentiable between floats
 MB_CALL mb_status mb_to_device(mb_tensor **out, mb_tensor *a, mb_device device);
 MB_CALL mb_status mb_clone(mb_tensor **out, mb_tensor *a);                    // contiguous copy, differentiable
@@ -128,10 +130,12 @@ MB_CALL mb_status mb_permute(mb_tensor **out, mb_tensor *a, int ndim, const int 
 MB_CALL mb_status mb_slice(mb_tensor **out, mb_tensor *a, int dim, int64_t start, int64_t stop, int64_t step); // [start, stop), step >= 1
 MB_CALL mb_status mb_expand(mb_tensor **out, mb_tensor *a, int ndim, const int64_t *shape);  // broadcast to shape
 MB_CALL mb_status mb_concat(mb_tensor **out, mb_tensor *const *tensors, int64_t count, int dim);
-// out[i][j] = a[index[i][j]][j] for dim 0, and so on; index is MB_I32 of a's rank.
+// out[i][j] = a[index[i][j]][j] for dim 0, and so on; index is MB_I32 of a's rank, and in the other dimensions
+// at most a's sizes. An index outside a is MB_ERR_ARG.
 MB_CALL mb_status mb_gather(mb_tensor **out, mb_tensor *a, int dim, mb_tensor *index);
 
-// In place. An error if the tape still needs the old values of `t`, or if `t` has history.
+// In place, not recorded. An error if the tape still needs the old values of `t`, or if `t` has history or
+// is an expanded view. `a` broadcasts to `t`; where it overlaps `t`, its values before the call count.
 MB_CALL mb_status mb_fill_(mb_tensor *t, double value);
 MB_CALL mb_status mb_copy_(mb_tensor *t, mb_tensor *source);                  // broadcasts, converts dtype
 MB_CALL mb_status mb_add_(mb_tensor *t, mb_tensor *a, double alpha);          // t += alpha * a
@@ -166,7 +170,7 @@ MB_CALL mb_status mb_maximum(mb_tensor **out, mb_tensor *a, mb_tensor *b);
 MB_CALL mb_status mb_less(mb_tensor **out, mb_tensor *a, mb_tensor *b);       // 1 or 0, in a's dtype
 MB_CALL mb_status mb_less_equal(mb_tensor **out, mb_tensor *a, mb_tensor *b);
 MB_CALL mb_status mb_equal(mb_tensor **out, mb_tensor *a, mb_tensor *b);
-MB_CALL mb_status mb_where(mb_tensor **out, mb_tensor *condition, mb_tensor *a, mb_tensor *b); // condition != 0 ? a : b
+MB_CALL mb_status mb_where(mb_tensor **out, mb_tensor *condition, mb_tensor *a, mb_tensor *b); // condition (any dtype) != 0 ? a : b
 MB_CALL mb_status mb_affine(mb_tensor **out, mb_tensor *a, double scale, double shift);       // scale * a + shift
 MB_CALL mb_status mb_pow_scalar(mb_tensor **out, mb_tensor *a, double exponent);
 

@@ -41,3 +41,19 @@ mb_status mbi_zeros(mb_tensor **out, mb_device device, mb_dtype dtype, const mbi
   }
   return status;
 }
+
+// Strided memory is filled by copying one element with strides of 0.
+mb_status mbi_fill_view(mb_tensor *t, double value) {
+  const mbi_device *memory = mbi_memory_of(t);
+  if (mbi_is_contiguous(t)) return memory->fill(mbi_data(t), t->dtype, value, mbi_numel(t));
+  mbi_shape scalar = {0};
+  mb_tensor *one;
+  MB_TRY(mbi_tensor_new(&one, t->storage->device, t->dtype, &scalar));
+  mb_status status = memory->fill(mbi_data(one), t->dtype, value, 1);
+  if (status == MB_OK) {
+    mbi_view to = mbi_view_of(t), from = mbi_view_broadcast(one, &t->shape);
+    status = memory->copy_view(&to, &from, mbi_dtype_size(t->dtype));
+  }
+  mb_tensor_release(one);
+  return status;
+}

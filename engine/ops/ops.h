@@ -19,4 +19,9 @@ mb_status mbi_finish(mb_tensor **out, mb_tensor *result, mb_status status, mbi_o
 mb_status mbi_give_unbroadcast(mbi_node *node, int input, mb_tensor *wide);
 // A contiguous zero tensor of the given shape.
 mb_status mbi_zeros(mb_tensor **out, mb_device device, mb_dtype dtype, const mbi_shape *shape);
+// Every element of t, whatever its strides, becomes `value`.
+mb_status mbi_fill_view(mb_tensor *t, double value);
+// A contiguous copy of t, without history; mbi_cast changes the dtype on the way.
+mb_status mbi_copy(mb_tensor **out, mb_tensor *t);
+mb_status mbi_cast(mb_tensor **out, mb_tensor *t, mb_dtype dtype);
 #endif

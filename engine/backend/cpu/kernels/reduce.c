@@ -74,14 +74,14 @@ static int beats(enum mbi_reduce f, real challenger, real best) {
   return f == MBI_REDUCE_MAX ? challenger > best : challenger < best;
 }
 
-static real extreme_one(enum mbi_reduce f, const real *x, const plan *p, int64_t *index) {
+static real extreme_one(enum mbi_reduce f, const real *x, const plan *p, int32_t *index) {
   real best = *x;
   int64_t at = 0;
   for (int64_t e = 1; e < p->elements; e++) {
     real value = x[offset_of(e, p->n_reduced, p->reduced, p->reduced_stride)];
     if (beats(f, value, best)) best = value, at = e;
   }
-  if (index) *index = at;
+  if (index) *index = (int32_t)at;
   return best;
 }
 
@@ -117,7 +117,7 @@ static double sum_all(const real *x, int64_t n) {
   return sum;
 }
 
-mb_status MBK(reduce)(enum mbi_reduce f, void *out, int64_t *index, const mbi_view *x, unsigned dims, double alpha) {
+mb_status MBK(reduce)(enum mbi_reduce f, void *out, int32_t *index, const mbi_view *x, unsigned dims, double alpha) {
   plan p = make_plan(x, dims);
   const real *in = x->data;
   real *y = out;
@@ -134,12 +134,12 @@ mb_status MBK(reduce)(enum mbi_reduce f, void *out, int64_t *index, const mbi_vi
   for (int64_t i = 0; i < p.outputs; i++) {
     const real *first = in + offset_of(i, p.n_kept, p.kept, p.kept_stride);
     double value = f == MBI_REDUCE_SUM ? sum_one(first, &p) : (double)extreme_one(f, first, &p, index ? index + i : NULL);
-    y[i] = (real)(alpha * value);
+    if (y) y[i] = (real)(alpha * value);
   }
   return MB_OK;
 }
 
-mb_status MBK(reduce_pick_backward)(void *dx, const void *dy, const int64_t *index, const mbi_view *x_sizes, unsigned dims) {
+mb_status MBK(reduce_pick_backward)(void *dx, const void *dy, const int32_t *index, const mbi_view *x_sizes, unsigned dims, int accumulate) {
   mbi_view dense = *x_sizes;
   int64_t step = 1;
   for (int d = dense.ndim - 1; d >= 0; d--) {
@@ -148,9 +148,9 @@ mb_status MBK(reduce_pick_backward)(void *dx, const void *dy, const int64_t *ind
   }
   plan p = make_plan(&dense, dims);
   real *x = dx;
-  for (int64_t i = 0; i < step; i++) x[i] = 0;
+  for (int64_t i = 0; !accumulate && i < step; i++) x[i] = 0;
   for (int64_t i = 0; i < p.outputs; i++)
-    x[offset_of(i, p.n_kept, p.kept, p.kept_stride) + offset_of(index[i], p.n_reduced, p.reduced, p.reduced_stride)] = ((const real *)dy)[i];
+    x[offset_of(i, p.n_kept, p.kept, p.kept_stride) + offset_of(index[i], p.n_reduced, p.reduced, p.reduced_stride)] += ((const real *)dy)[i];
   return MB_OK;
 }
 
