@@ -1,0 +1,91 @@
+-- SPDX-License-Identifier: MIT
+--
+-- format.lua: numbers as people read them, and tables of text.
+
+local M = {}
+
+---1234567 -> "1.23M"
+---@param n number
+---@return string
+function M.count(n)
+  for _, unit in ipairs { { 1e12, "T" }, { 1e9, "G" }, { 1e6, "M" }, { 1e3, "k" } } do
+    if math.abs(n) >= unit[1] then return ("%.3g%s"):format(n / unit[1], unit[2]) end
+  end
+  return ("%.4g"):format(n)
+end
+
+---Bytes in binary units: "2.31 GiB".
+---@param n number
+---@return string
+function M.bytes(n)
+  local units, k = { "B", "KiB", "MiB", "GiB", "TiB" }, 1
+  while n >= 1024 and k < #units do n, k = n / 1024, k + 1 end
+  return (k == 1 and "%d %s" or "%.2f %s"):format(n, units[k])
+end
+
+---Seconds as "1h02m", "3m07s" or "12s".
+---@param seconds number
+---@return string
+function M.duration(seconds)
+  if seconds ~= seconds or seconds == math.huge then return "?" end
+  local s = math.floor(seconds + 0.5)
+  if s >= 3600 then return ("%dh%02dm"):format(s / 3600, s % 3600 / 60) end
+  if s >= 60 then return ("%dm%02ds"):format(s / 60, s % 60) end
+  return ("%ds"):format(s)
+end
+
+---@param shape integer[]
+---@return string
+function M.shape(shape)
+  return "(" .. table.concat(shape, ", ") .. ")"
+end
+
+-- Bytes of UTF-8 text that take a column: all but continuation bytes.
+local function width_of(s)
+  return #s - select(2, s:gsub("[\128-\191]", ""))
+end
+
+---Columns of text, the first row the headings; columns named in `right` are right-aligned.
+---@param rows string[][]
+---@param right? table<integer, boolean>
+---@return string
+function M.columns(rows, right)
+  local widths = {}
+  for _, row in ipairs(rows) do
+    for c, cell in ipairs(row) do widths[c] = math.max(widths[c] or 0, width_of(cell)) end
+  end
+  local lines = {}
+  for _, row in ipairs(rows) do
+    local cells = {}
+    for c, cell in ipairs(row) do
+      local pad = (" "):rep(widths[c] - width_of(cell))
+      cells[c] = right and right[c] and pad .. cell or cell .. pad
+    end
+    lines[#lines + 1] = (table.concat(cells, "  "):gsub("%s+$", ""))
+  end
+  return table.concat(lines, "\n")
+end
+
+local blocks = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
+
+---A row of blocks, the smallest value lowest; non-finite values are gaps.
+---@param values number[]
+---@return string
+function M.sparkline(values)
+  local low, high = math.huge, -math.huge
+  for _, v in ipairs(values) do
+    if v == v and math.abs(v) < math.huge then low, high = math.min(low, v), math.max(high, v) end
+  end
+  local cells = {}
+  for i, v in ipairs(values) do
+    if v ~= v or math.abs(v) == math.huge then
+      cells[i] = " "
+    else
+      local level = high > low and (v - low) / (high - low) or 0
+      cells[i] = blocks[math.min(8, 1 + math.floor(level * 8))]
+    end
+  end
+  return table.concat(cells)
+end
+
+return M

@@ -1,0 +1,233 @@
+-- SPDX-License-Identifier: MIT
+--
+-- job.lua: the books of a training run: when to evaluate, sample and save, the live line, the JSONL log,
+-- checkpoints, interruption, and what to say at the end. It makes no step itself.
+
+local cli = require "moonbow.cli"
+local format = require "moonbow.report.format"
+local live = require "moonbow.report.live"
+local routing = require "moonbow.report.routing"
+
+local M = {}
+local Job = {}
+Job.__index = Job
+
+local SKIPS_IN_A_ROW = 10
+
+local function routes_of(model, clip, optimizer)
+  local moved = {}
+  for _, route in ipairs(optimizer:routing()) do moved[route.name] = route.optimizer end
+  local routes = {}
+  for i, p in ipairs(model:parameters()) do
+    routes[i] = { name = p.name, shape = p.shape, role = p.role, clipper = clip:describe(p) or "-", optimizer = moved[p.name] }
+  end
+  return routes
+end
+
+---@param parts { settings: table, model: table, data: table, clip: table, optimizer: table }
+function M.new(parts)
+  local mb = require "moonbow"
+  local self = setmetatable(parts, Job)
+  local s = parts.settings
+  self.first_step = 1
+  self.tokens_per_step = s.batch_size * s.block_size * s.grad_accum
+  self.clipped, self.matrices, self.saturated, self.skipped, self.skips_in_a_row = 0, 0, 0, 0, 0
+  self.objects = { model = parts.model, optimizer = parts.optimizer, clip = parts.clip, data = parts.data }
+  self.live = live.new { steps = s.steps, plain = s.plain, quiet = s.quiet, system = mb.system }
+
+  local say = function(line) self.live:say(line) end
+  local run = require "moonbow.report.run"
+  mb.system.make_folder(s.out)
+  self.lock = mb.system.lock(s.out .. "/lock")
+  if s.resume then
+    local found = mb.checkpoint.load(s.resume, self.objects)
+    for _, note in ipairs(found.notes) do say("resume  " .. note) end
+    self.first_step = found.step + 1
+  end
+  for _, line in ipairs(run.headline(s, parts.model, parts.data, s.out)) do say(line) end
+  if s.resume then say(("resume  after step %d"):format(self.first_step - 1)) end
+  say("")
+  say(routing.text(routes_of(parts.model, parts.clip, parts.optimizer)))
+  say("")
+  self.log_path = s.out .. "/log.jsonl"
+  self.logger = mb.jsonl.open(self.log_path, { resume_after = self.first_step - 1 })
+  if not s.resume then self.logger:write { step = 0, config = s, build = mb.build_info(), version = mb.version } end
+  mb.system.interrupt_install()
+  self.started = mb.system.time()
+  return self
+end
+
+---Marks the start of a step: random numbers are keyed by it.
+function Job:begin(step)
+  local mb = require "moonbow"
+  mb.set_step(step)
+  self.step = step
+  self.step_started = mb.system.time()
+end
+
+local function stop_nonfinite(self, what)
+  self.logger:write { step = self.step, nonfinite = what }
+  self.live:finish()
+  cli.fail(3, "step %d: %s; nothing was updated, the last checkpoint is %s", self.step, what,
+    self.last_saved or "none: no checkpoint had been written")
+end
+
+---True if loss and gradients are finite. Else stops the run before the update (exit code 3), naming the first bad
+---parameter, or, with --on_nonfinite skip, counts the step as skipped and returns false.
+function Job:is_finite(loss)
+  local bad = self.model:find_nonfinite_gradient()
+  local finite_loss = loss == loss and math.abs(loss) < math.huge
+  if finite_loss and not bad then
+    self.skips_in_a_row = 0
+    return true
+  end
+  local what = finite_loss and ("the gradient of %s is not finite"):format(bad)
+    or ("the loss is %s%s"):format(tostring(loss), bad and (", the gradient of " .. bad .. " is not finite") or "")
+  if self.settings.on_nonfinite == "stop" then stop_nonfinite(self, what) end
+  self.skipped = self.skipped + 1
+  self.skips_in_a_row = self.skips_in_a_row + 1
+  if self.skips_in_a_row > SKIPS_IN_A_ROW then
+    stop_nonfinite(self, ("%s, for the %dth step in a row"):format(what, self.skips_in_a_row))
+  end
+  self.live:say(("step %d skipped: %s (%d so far)"):format(self.step, what, self.skipped))
+  self.logger:write { step = self.step, skipped = what }
+  return false
+end
+
+-- What the clipper did this step, summed up.
+local function clip_summary(report)
+  local s = { clipped = 0, matrices = #report, saturated = 0, top_sigma = -math.huge, rows = {} }
+  for _, row in ipairs(report) do
+    if row.clipped then s.clipped = s.clipped + 1 end
+    if row.saturated then s.saturated = s.saturated + 1 end
+    if row.sigma > s.top_sigma then s.top_sigma, s.top_name = row.sigma, row.name end
+    s.rows[row.name] = { row.sigma, row.tau or false, row.clipped and 1 or 0 }
+  end
+  return s
+end
+
+---Writes the step to the log and the screen.
+function Job:log(loss, report)
+  local mb = require "moonbow"
+  local now = mb.system.time()
+  local seconds = now - self.step_started
+  self.seconds = self.seconds and 0.9 * self.seconds + 0.1 * seconds or seconds
+  local line = {
+    step = self.step, loss = loss, lr = self.optimizer:learning_rate(), grad_norm = report.norm,
+    tokens_per_second = self.tokens_per_step / self.seconds, eta = (self.settings.steps - self.step) * self.seconds,
+    val_loss = self.val_loss,
+  }
+  local record = {
+    step = self.step, loss = loss, lr = line.lr, grad_norm = report.norm, time_ms = seconds * 1000,
+    tokens = self.step * self.tokens_per_step,
+  }
+  if self.settings.clip == "spectral" then
+    local s = clip_summary(report)
+    line.clipped, line.matrices, line.saturated = s.clipped, s.matrices, s.saturated
+    line.top_sigma, line.top_name = s.top_sigma, s.top_name
+    self.clipped, self.matrices = self.clipped + s.clipped, self.matrices + s.matrices
+    self.saturated = self.saturated + s.saturated
+    record.clip = { clipped = s.clipped, matrices = s.matrices, saturated = s.saturated, sigma_tau_clipped = s.rows }
+  elseif self.settings.clip == "norm" then
+    record.clipped = report.norm > self.settings.max_norm
+    self.clipped, self.matrices = self.clipped + (record.clipped and 1 or 0), self.matrices + 1
+  end
+  self.loss = loss
+  self.logger:write(record)
+  self.live:step(line)
+end
+
+---Is it time for "eval", "sample" or "save"? The last step is left to finish.
+function Job:is_due(what)
+  local every = self.settings[what .. "_every"]
+  return every > 0 and self.step % every == 0 and self.step < self.settings.steps
+end
+
+---Mean validation loss over eval_iters batches, always the same ones.
+function Job:evaluate()
+  local mb = require "moonbow"
+  local sum = 0
+  self.model:eval(function()
+    mb.no_grad(function()
+      for i = 1, self.settings.eval_iters do sum = sum + self.model:loss(self.data:batch("val", i)):item() end
+    end)
+  end)
+  self.val_loss = sum / self.settings.eval_iters
+  self.best_val = math.min(self.best_val or math.huge, self.val_loss)
+  self.logger:write { step = self.step, val_loss = self.val_loss }
+  if not self.live.rewrites then self.live:say(("step %d: validation loss %.4f"):format(self.step, self.val_loss)) end
+  return self.val_loss
+end
+
+function Job:sample()
+  if self.settings.sample_tokens == 0 then return end
+  local tokens = self.model:generate(self.data:encode("\n"), {
+    max_tokens = self.settings.sample_tokens, temperature = 0.8, seed = self.settings.seed + self.step,
+  })
+  local text = self.data:decode(tokens)
+  self.logger:write { step = self.step, sample = text }
+  self.live:say("----- sample " .. ("-"):rep(50))
+  self.live:say((text:gsub("^\n", "")))
+  self.live:say(("-"):rep(63))
+end
+
+function Job:save()
+  local mb = require "moonbow"
+  local o = self.objects
+  self.last_saved = mb.checkpoint.save(self.settings.out, {
+    model = o.model, optimizer = o.optimizer, clip = o.clip, data = o.data, step = self.step,
+    config = self.settings, keep = self.settings.keep,
+  })
+  self.saved_step = self.step
+end
+
+---True after Ctrl-C or SIGTERM, once the state has been saved.
+function Job:interrupted()
+  local mb = require "moonbow"
+  if mb.system.interrupted() == 0 then return false end
+  self:save()
+  self.live:finish()
+  self.live:say(("interrupted after step %d; continue with --resume %s"):format(self.step, self.settings.out))
+  self:close()
+  return true
+end
+
+function Job:close()
+  self.logger:close()
+  require("moonbow").system.unlock(self.lock)
+end
+
+---The last evaluation, sample and checkpoint, and the summary.
+---@return integer exit code
+function Job:finish()
+  local mb = require "moonbow"
+  if self.step == nil then
+    self.live:say(("nothing to do: the run already has %d steps"):format(self.first_step - 1))
+    self:close()
+    return 0
+  end
+  local seconds = mb.system.time() - self.started
+  self:evaluate()
+  self.live:finish()
+  self:sample()
+  if self.saved_step ~= self.step then self:save() end
+  local done = self.step - self.first_step + 1
+  local say = function(...) self.live:say((...):format(select(2, ...))) end
+  say("steps       %d in %s, %s tokens/s", done, format.duration(seconds), format.count(done * self.tokens_per_step / seconds))
+  say("loss        %.4f training, %.4f validation%s", self.loss or 0 / 0, self.val_loss,
+    self.best_val < self.val_loss and (" (best %.4f)"):format(self.best_val) or "")
+  if self.matrices > 0 and self.settings.clip == "spectral" then
+    say("clipping    %d of %d matrix gradients clipped (%.1f %%), %d saturated", self.clipped, self.matrices,
+      100 * self.clipped / self.matrices, self.saturated)
+  elseif self.matrices > 0 then
+    say("clipping    %d of %d steps clipped by norm (%.1f %%)", self.clipped, self.matrices, 100 * self.clipped / self.matrices)
+  end
+  if self.skipped > 0 then say("skipped     %d steps with non-finite gradients", self.skipped) end
+  say("memory      %s at most", format.bytes(mb.system.peak_rss()))
+  say("log         %s", self.log_path)
+  say("checkpoint  %s", self.last_saved)
+  self:close()
+  return 0
+end
+
+return M

@@ -1,0 +1,166 @@
+-- SPDX-License-Identifier: MIT
+--
+-- run.lua: from a training script's options to the objects its loop works with: settings (presets,
+-- resume), device, data, clipper, optimizer. The loop itself stays in the script; job.lua keeps its books.
+
+local cli = require "moonbow.cli"
+local format = require "moonbow.report.format"
+
+local M = {}
+
+-- What a resumed run may change; all else is part of what the checkpoint means.
+local free_on_resume = {
+  steps = true, eval_every = true, eval_iters = true, sample_every = true, sample_tokens = true, save_every = true, keep = true,
+  out = true, resume = true, threads = true, plain = true, quiet = true, on_nonfinite = true, preset = true, device = true,
+}
+
+---Settings of a run: defaults, then the preset or the run to resume, then what the command line says.
+---@param options moonbow.cli.Option[]
+---@param presets table<string, table<string, any>>
+---@param argv string[]
+---@return table? settings nil after --help
+function M.settings(options, presets, argv)
+  local given = cli.parse(options, argv)
+  if given.help then
+    print(cli.help("Trains a GPT-2 on text, its gradients clipped by spectral or plain norm.", options))
+    return nil
+  end
+  local mb = require "moonbow"
+  local settings
+  if given.resume then
+    local found = mb.checkpoint.peek(given.resume)
+    settings = cli.settings(options, found.config, given)
+    for name, value in pairs(given) do
+      local before = found.config[name]
+      if not free_on_resume[name] and value ~= before then
+        cli.fail(1, "--resume %s: the checkpoint has %s = %s, the command line says %s", given.resume, name,
+          before == nil and "none" or tostring(before), tostring(value))
+      end
+    end
+    settings.resume, settings.out = given.resume, given.resume
+  else
+    settings = cli.settings(options, presets[given.preset or "default"], given)
+    settings.out = settings.out or ("runs/%s-%s"):format(settings.preset, os.date("%Y%m%d-%H%M%S"))
+  end
+  settings.min_lr = settings.min_lr or settings.lr / 10
+  if settings.n_embd % settings.n_head ~= 0 then
+    cli.fail(1, "--n_embd %d is not divisible by --n_head %d", settings.n_embd, settings.n_head)
+  end
+  if settings.warmup >= settings.steps and settings.schedule ~= "const" then settings.warmup = math.floor(settings.steps / 10) end
+  return settings
+end
+
+---Chooses the device, the number of threads and the seed.
+function M.device(settings)
+  local mb = require "moonbow"
+  if settings.threads then mb.threads(settings.threads) end
+  if settings.device ~= "auto" then mb.device(settings.device) end
+  if settings.dtype == "bf16" and mb.device() == "cpu" then
+    cli.fail(1, "--dtype bf16: the cpu backend computes in f32; use --dtype f32")
+  end
+  mb.seed(settings.seed)
+end
+
+function M.data(settings)
+  local mb = require "moonbow"
+  if settings.tokenizer == "gpt2" then
+    cli.fail(1, "--tokenizer gpt2: this version reads characters and bytes; use --tokenizer char or bytes")
+  end
+  local path, text = settings.data, nil
+  if not path then
+    text = mb.data.corpus()
+  elseif mb.system.path_kind(path) == "none" and settings.preset == "shakespeare-char" then
+    cli.fail(1, "no file %s; fetch it with: luajit scripts/data/get.lua shakespeare, or name one with --data PATH", path)
+  end
+  return mb.data.text {
+    path = path, text = text, tokenizer = settings.tokenizer, block_size = settings.block_size,
+    batch_size = settings.batch_size, seed = settings.seed,
+  }
+end
+
+-- "0.5" | "ema:0.9" | "quantile:0.85:100"
+local function threshold_of(rule)
+  local mb = require "moonbow"
+  local number = tonumber(rule)
+  if number then
+    if not (number > 0) then cli.fail(2, "--threshold: %s is not above 0", rule) end
+    return number
+  end
+  local kind, rest = rule:match("^(%a+):?(.*)$")
+  local first, second = rest and rest:match("^([^:]*):?([^:]*)$")
+  local function value(text, default)
+    if text == nil or text == "" then return default end
+    return tonumber(text) or cli.fail(2, "--threshold: '%s' in '%s' is not a number", text, rule)
+  end
+  if kind == "ema" then return mb.threshold.ema { beta = value(first, 0.9) } end
+  if kind == "quantile" then return mb.threshold.quantile { q = value(first, 0.85), window = value(second, 100) } end
+  cli.fail(2, "--threshold: '%s' is not a number, ema:BETA or quantile:Q:WINDOW", rule)
+end
+
+function M.clip(settings)
+  local mb = require "moonbow"
+  if settings.clip == "norm" then return mb.clip.norm { max_norm = settings.max_norm } end
+  if settings.clip == "none" then return mb.clip.norm { max_norm = math.huge } end
+  return mb.clip.spectral {
+    threshold = threshold_of(settings.threshold), method = settings.method, rank = settings.rank,
+    oversample = settings.oversample, power_iters = settings.power_iters,
+  }
+end
+
+---The learning rate as a function of the step.
+function M.schedule(settings)
+  local mb = require "moonbow"
+  if settings.schedule == "const" then return settings.lr end
+  local shape = { peak = settings.lr, final = settings.min_lr, warmup = settings.warmup, steps = settings.steps }
+  return mb.schedule[settings.schedule](shape)
+end
+
+-- Options of the command line that each optimizer has.
+local taken = {
+  sgd = function(s) return { momentum = s.momentum } end,
+  adam = function(s) return { betas = { s.beta1, s.beta2 } } end,
+  adamw = function(s) return { betas = { s.beta1, s.beta2 } } end,
+}
+
+function M.optimizer(settings, model)
+  local mb = require "moonbow"
+  local named = taken[settings.optimizer]
+  if not named then
+    local near = require("moonbow.options").nearest(settings.optimizer, { "sgd", "adam", "adamw" })
+    cli.fail(2, "--optimizer: '%s' is not one of adam, adamw, sgd%s", settings.optimizer,
+      near and ("; did you mean " .. near .. "?") or "")
+  end
+  local function group(where, weight_decay)
+    local g = named(settings)
+    g.where, g.name, g.lr, g.weight_decay = where, settings.optimizer, M.schedule(settings), weight_decay
+    return g
+  end
+  return mb.optim.groups(model, { group("vector", 0), group("rest", settings.weight_decay) })
+end
+
+---What a run says before its first step.
+---@return string[] lines
+function M.headline(settings, model, data, out)
+  local count = 0
+  for _, p in ipairs(model:parameters()) do
+    local n = 1
+    for _, size in ipairs(p.shape) do n = n * size end
+    count = count + n
+  end
+  local mb = require "moonbow"
+  local tokens = settings.batch_size * settings.block_size * settings.grad_accum
+  return {
+    mb.build_info(),
+    ("model   %d layers, %d heads, width %d, context %d: %s parameters"):format(settings.n_layer, settings.n_head,
+      settings.n_embd, settings.block_size, format.count(count)),
+    ("data    %s: %s training and %s validation tokens, vocabulary %d (%s)"):format(settings.data or "the project's own text",
+      format.count(data.train_tokens), format.count(data.val_tokens), data.vocab_size, settings.tokenizer),
+    ("run     %d steps of %s tokens, seed %d, into %s"):format(settings.steps, format.count(tokens), settings.seed, out),
+  }
+end
+
+function M.start(parts)
+  return require("moonbow.report.job").new(parts)
+end
+
+return M
