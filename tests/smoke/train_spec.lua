@@ -1,0 +1,137 @@
+-- SPDX-License-Identifier: MIT
+--
+-- train_spec.lua: scripts/train_gpt2.lua as a user runs it: it learns, logs, resumes bit for bit, stops on
+-- Ctrl-C with a checkpoint, and answers wrong input with one line and the right exit code.
+
+local runner = require "tests.smoke.runner"
+
+local small = "--plain --n_layer 2 --n_head 2 --n_embd 16 --block_size 16 --batch_size 4 --sample_tokens 8 "
+  .. "--warmup 2 --eval_iters 2 "
+
+local function losses(folder)
+  local list = {}
+  for _, record in ipairs(runner.records(folder .. "/log.jsonl")) do
+    if record.loss and record.step > 0 then list[record.step] = record.loss end
+  end
+  return list
+end
+
+describe("train_gpt2.lua", function()
+  local text
+
+  setup(function() text = runner.corpus(runner.folder() .. "/text", 6000) end)
+  teardown(runner.clean)
+
+  local function train(arguments)
+    return runner.script("train_gpt2", small .. ("--data '%s' "):format(text) .. arguments)
+  end
+
+  it("learns, reports and logs", function()
+    local out = runner.folder() .. "/run"
+    local code, said, complaint = train(("--steps 60 --lr 0.01 --out '%s'"):format(out))
+    assert.are.equal(0, code, complaint)
+    local list = losses(out)
+    assert.are.equal(60, #list)
+    assert.is_true(list[60] < list[1] - 0.5, "the loss did not fall")
+    for _, part in ipairs { "h.0-1.attn.c_attn.weight", "gradients clipped", "log.jsonl", "validation", "sample" } do
+      assert.is_truthy(said:find(part, 1, true), part .. " is missing in:\n" .. said)
+    end
+    assert.is_nil(said:find("\r", 1, true))
+  end)
+
+  for _, clip in ipairs { "spectral --threshold ema:0.9 --dropout 0.1", "norm --max_norm 0.5",
+    "spectral --method exact --threshold quantile:0.5:7" } do
+    it("resumes bit for bit with --clip " .. clip, function()
+      local whole, parts = runner.folder() .. "/whole", runner.folder() .. "/parts"
+      local common = "--clip " .. clip .. " --schedule const "
+      assert.are.equal(0, (train(common .. ("--steps 14 --out '%s'"):format(whole))))
+      assert.are.equal(0, (train(common .. ("--steps 9 --out '%s'"):format(parts))))
+      local code, said, complaint = runner.script("train_gpt2", ("--plain --resume '%s' --steps 14"):format(parts))
+      assert.are.equal(0, code, said .. complaint)
+      assert.are.same(losses(whole), losses(parts))
+    end)
+  end
+
+  it("trains with sgd and from a folder elsewhere", function()
+    local out = runner.folder() .. "/run"
+    local code, _, complaint = runner.shell(("cd / && luajit '%s/scripts/train_gpt2.lua' %s --data '%s' --optimizer sgd "
+      .. "--lr 0.1 --steps 5 --out '%s'"):format(runner.root, small, text, out))
+    assert.are.equal(0, code, complaint)
+  end)
+
+  it("stops on an interrupt with a checkpoint and goes on from there", function()
+    local out = runner.folder() .. "/run"
+    local code, said, complaint = runner.shell(("luajit '%s/scripts/train_gpt2.lua' %s --data '%s' --steps 1000000 --out '%s' & "
+      .. "pid=$!; for i in $(seq 200); do grep -q '\"step\":5[,}]' '%s/log.jsonl' 2>/dev/null && break; sleep 0.1; done; "
+      .. "kill -TERM $pid; wait $pid"):format(runner.root, small, text, out, out))
+    assert.are.equal(130, code, said .. complaint)
+    assert.is_truthy(said:find("--resume", 1, true), said)
+    local last = #losses(out)
+    assert.is_true(last >= 5)
+    code, said, complaint = runner.script("train_gpt2", ("--plain --resume '%s' --steps %d"):format(out, last + 2))
+    assert.are.equal(0, code, said .. complaint)
+    assert.are.equal(last + 2, #losses(out))
+  end)
+
+  it("stops before the update when a gradient is not finite, with exit code 3", function()
+    local out = runner.folder() .. "/run"
+    local wild = "--steps 30 --optimizer sgd --lr 1e30 --schedule const --clip none --out "
+    local code, _, complaint = train(wild .. ("'%s'"):format(out))
+    assert.are.equal(3, code, complaint)
+    assert.is_truthy(complaint:find("not finite") or complaint:find("loss is"), complaint)
+    code, _, complaint = train(wild .. ("'%s2' --on_nonfinite skip"):format(out))
+    assert.are.equal(3, code, complaint)
+    assert.is_truthy(complaint:find("in a row"), complaint)
+  end)
+
+  describe("answers wrong input:", function()
+    local nowhere
+    setup(function() nowhere = runner.folder() end)
+
+    local function refuses(what, arguments, expected_code, ...)
+      local parts = { ... }
+      it(what, function()
+        local command_line = arguments:gsub("NOWHERE", nowhere):gsub("TEXT", text)
+        local code, said, complaint = runner.script("train_gpt2", command_line)
+        assert.are.equal(expected_code, code, said .. complaint)
+        local _, lines = complaint:gsub("\n", "")
+        assert.are.equal(1, lines, "more than one line: " .. complaint)
+        for _, part in ipairs(parts) do
+          assert.is_truthy(complaint:find(part, 1, true), ("no '%s' in: %s"):format(part, complaint))
+        end
+      end)
+    end
+
+    refuses("an unknown option", "--n_layers 3", 2, "--n_layers", "--n_layer?")
+    refuses("a word that is no option", "train", 2, "train")
+    refuses("an unknown preset", "--preset shakespear-char", 2, "shakespear-char", "shakespeare-char?")
+    refuses("a missing value", "--steps", 2, "--steps")
+    refuses("a value that is no number", "--lr fast", 2, "--lr", "fast")
+    refuses("a width that heads do not divide", "--n_embd 30 --n_head 4 --data TEXT --out NOWHERE/a", 1, "30", "4")
+    refuses("a missing file", "--data NOWHERE/none.txt --out NOWHERE/b", 1, "none.txt")
+    refuses("a folder as file", "--data NOWHERE --out NOWHERE/b", 1)
+    refuses("an empty file", "--data /dev/null --out NOWHERE/c", 1, "/dev/null")
+    refuses("a context longer than the text", "--block_size 100000 --data TEXT --out NOWHERE/d", 1, "100000")
+    refuses("a resume from nowhere", "--resume NOWHERE/none", 1, "none")
+    refuses("a folder that cannot be made", "--data TEXT --out /proc/none/run", 1, "/proc/none")
+    refuses("a device that is not there", "--device cuda --data TEXT --out NOWHERE/e", 1, "cuda")
+    refuses("weights that are not there", "--init_from NOWHERE/w.safetensors --data TEXT --out NOWHERE/f", 1, "w.safetensors")
+    refuses("an unknown optimizer", "--optimizer adamx --data TEXT --out NOWHERE/g", 2, "adamx")
+    refuses("a bad threshold", "--threshold emu:3 --data TEXT --out NOWHERE/h", 2, "emu:3")
+    refuses("bf16 without a device for it", "--dtype bf16 --device cpu --data TEXT --out NOWHERE/i", 1, "bf16")
+  end)
+
+  it("names what differs when a run is resumed with another configuration", function()
+    local out = runner.folder() .. "/run"
+    assert.are.equal(0, (train(("--steps 2 --out '%s'"):format(out))))
+    local code, _, complaint = runner.script("train_gpt2", ("--resume '%s' --n_embd 32 --steps 4"):format(out))
+    assert.are.equal(1, code)
+    assert.is_truthy(complaint:find("n_embd = 16", 1, true), complaint)
+  end)
+
+  it("prints its options with --help", function()
+    local code, said = runner.script("train_gpt2", "--help")
+    assert.are.equal(0, code)
+    assert.is_truthy(said:find("--grad_accum", 1, true))
+  end)
+end)
