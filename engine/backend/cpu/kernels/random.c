@@ -7,86 +7,108 @@
 #include "backend/cpu/vmath.h"
 #include "core/rng.h"
 
-enum { BLOCKS = 16, NUMBERS = 4 * BLOCKS }; // Philox blocks made side by side, as vector code
+enum { BLOCKS = 64, NUMBERS = 4 * BLOCKS }; // Philox blocks made side by side, as vector code
 
-// Words of BLOCKS consecutive blocks, word j of block b at [j][b].
-static inline void philox_many(uint32_t words[4][BLOCKS], uint64_t seed, uint64_t step, uint64_t stream, uint64_t first) {
-  uint32_t c0[BLOCKS], c1[BLOCKS], c2[BLOCKS], c3[BLOCKS];
-  for (int b = 0; b < BLOCKS; b++) {
-    uint64_t block = first + (uint64_t)b;
-    c0[b] = (uint32_t)block;
-    c1[b] = (uint32_t)(block >> 32) ^ (uint32_t)(step >> 32) ^ (uint32_t)(stream >> 32);
-    c2[b] = (uint32_t)step;
-    c3[b] = (uint32_t)stream;
+// Words of BLOCKS consecutive blocks, word j of block b at [j][b]. Each lane keeps its block in registers
+// through all rounds; the rounds must be unrolled for that (they are, in core/rng.h).
+static inline void philox_many(uint32_t words[restrict 4][BLOCKS], uint64_t seed, uint64_t step, uint64_t stream, uint64_t first) {
+  for (uint32_t b = 0; b < BLOCKS; b++) {
+    uint32_t block[4];
+    mbi_philox(block, seed, step, stream, first + b);
+    words[0][b] = block[0];
+    words[1][b] = block[1];
+    words[2][b] = block[2];
+    words[3][b] = block[3];
   }
-  uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-  for (int round = 0; round < 10; round++) {
-    for (int b = 0; b < BLOCKS; b++) {
-      uint64_t p0 = (uint64_t)0xD2511F53u * c0[b], p1 = (uint64_t)0xCD9E8D57u * c2[b];
-      c0[b] = (uint32_t)(p1 >> 32) ^ c1[b] ^ k0;
-      c1[b] = (uint32_t)p1;
-      c2[b] = (uint32_t)(p0 >> 32) ^ c3[b] ^ k1;
-      c3[b] = (uint32_t)p0;
-    }
-    k0 += 0x9E3779B9u;
-    k1 += 0xBB67AE85u;
-  }
-  for (int b = 0; b < BLOCKS; b++) words[0][b] = c0[b], words[1][b] = c1[b], words[2][b] = c2[b], words[3][b] = c3[b];
 }
 
 // (0, 1]: log is finite there. 24 bits, exact in single precision.
 static inline float open_unit(uint32_t word) { return ((float)(int32_t)(word >> 8) + 1.0f) * 5.9604644775390625e-8f; }
+static inline float unit(uint32_t word) { return (float)(int32_t)(word >> 8) * 5.9604644775390625e-8f; }
 
-static void normals(float out[NUMBERS], uint64_t seed, uint64_t step, uint64_t stream, uint64_t first) {
-  uint32_t words[4][BLOCKS];
-  float value[4][BLOCKS];
-  philox_many(words, seed, step, stream, first);
-  for (int pair = 0; pair < 2; pair++)
-    for (int b = 0; b < BLOCKS; b++) {
-      float radius = sqrtf(-2.0f * mbk_logf(open_unit(words[2 * pair][b]))), s, c;
-      mbk_sincos_turnf((float)(int32_t)(words[2 * pair + 1][b] >> 8) * 5.9604644775390625e-8f, &s, &c);
-      value[2 * pair][b] = radius * c;
-      value[2 * pair + 1][b] = radius * s;
-    }
-  for (int b = 0; b < BLOCKS; b++)
-    for (int j = 0; j < 4; j++) out[4 * b + j] = value[j][b];
+// Two words make the radius and the angle of a point, whose coordinates are two normal numbers.
+static inline void normal_pairs(float *restrict x, float *restrict y, const uint32_t *restrict u, const uint32_t *restrict v) {
+  for (int b = 0; b < BLOCKS; b++) {
+    float radius = sqrtf(-2.0f * mbk_logf(open_unit(u[b]))), s, c;
+    mbk_sincos_turnf(unit(v[b]), &s, &c);
+    x[b] = radius * c;
+    y[b] = radius * s;
+  }
+}
+
+// y[4 b + j] = mean + std value[j][b]
+static inline void interleave(real *restrict y, float value[restrict 4][BLOCKS], real mean, real std) {
+  for (int b = 0; b < BLOCKS; b++) {
+    y[4 * b] = mean + std * (real)value[0][b];
+    y[4 * b + 1] = mean + std * (real)value[1][b];
+    y[4 * b + 2] = mean + std * (real)value[2][b];
+    y[4 * b + 3] = mean + std * (real)value[3][b];
+  }
 }
 
 mb_status MBK(random_normal)(void *out, int64_t count, double mean, double std, uint64_t seed, uint64_t step, uint64_t stream) {
   real *y = out;
 #pragma omp parallel for schedule(static) if (count >= MBK_PARALLEL_FROM)
   for (int64_t start = 0; start < count; start += NUMBERS) {
-    float value[NUMBERS];
-    normals(value, seed, step, stream, (uint64_t)(start / 4));
-    int64_t n = count - start < NUMBERS ? count - start : NUMBERS;
-    for (int64_t i = 0; i < n; i++) y[start + i] = (real)(mean + std * (double)value[i]);
+    uint32_t words[4][BLOCKS];
+    float value[4][BLOCKS];
+    philox_many(words, seed, step, stream, (uint64_t)(start / 4));
+    normal_pairs(value[0], value[1], words[0], words[1]);
+    normal_pairs(value[2], value[3], words[2], words[3]);
+    if (count - start >= NUMBERS) {
+      interleave(y + start, value, (real)mean, (real)std);
+    } else {
+      real last[NUMBERS];
+      interleave(last, value, (real)mean, (real)std);
+      memcpy(y + start, last, (size_t)(count - start) * sizeof *last);
+    }
   }
   return MB_OK;
 }
 
 mb_status MBK(random_uniform)(void *out, int64_t count, double low, double high, uint64_t seed, uint64_t step, uint64_t stream) {
   real *y = out;
-  double scale = (high - low) / 16777216.0;
 #pragma omp parallel for schedule(static) if (count >= MBK_PARALLEL_FROM)
   for (int64_t start = 0; start < count; start += NUMBERS) {
     uint32_t words[4][BLOCKS];
+    float value[4][BLOCKS];
     philox_many(words, seed, step, stream, (uint64_t)(start / 4));
-    int64_t n = count - start < NUMBERS ? count - start : NUMBERS;
-    for (int64_t i = 0; i < n; i++) y[start + i] = (real)(low + scale * (double)(words[i & 3][i >> 2] >> 8));
+    for (int j = 0; j < 4; j++)
+      for (int b = 0; b < BLOCKS; b++) value[j][b] = unit(words[j][b]);
+    if (count - start >= NUMBERS) {
+      interleave(y + start, value, (real)low, (real)(high - low));
+    } else {
+      real last[NUMBERS];
+      interleave(last, value, (real)low, (real)(high - low));
+      memcpy(y + start, last, (size_t)(count - start) * sizeof *last);
+    }
   }
   return MB_OK;
 }
 
+// y = x scale where the element's word reaches the threshold.
+static inline void drop(real *restrict y, const real *restrict x, uint32_t words[restrict 4][BLOCKS], uint32_t threshold, real scale) {
+  for (int b = 0; b < BLOCKS; b++) {
+    y[4 * b] = words[0][b] >= threshold ? x[4 * b] * scale : 0;
+    y[4 * b + 1] = words[1][b] >= threshold ? x[4 * b + 1] * scale : 0;
+    y[4 * b + 2] = words[2][b] >= threshold ? x[4 * b + 2] * scale : 0;
+    y[4 * b + 3] = words[3][b] >= threshold ? x[4 * b + 3] * scale : 0;
+  }
+}
+
 mb_status MBK(dropout)(void *y, const void *x, int64_t count, double p, uint64_t seed, uint64_t step, uint64_t stream) {
   uint32_t threshold = (uint32_t)(p * 4294967296.0); // p < 1
-  real scale = (real)(1.0 / (1.0 - p));
+  real scale = (real)(1.0 / (1.0 - p)), *out = y;
+  const real *in = x;
 #pragma omp parallel for schedule(static) if (count >= MBK_PARALLEL_FROM)
   for (int64_t start = 0; start < count; start += NUMBERS) {
     uint32_t words[4][BLOCKS];
     philox_many(words, seed, step, stream, (uint64_t)(start / 4));
-    int64_t n = count - start < NUMBERS ? count - start : NUMBERS;
-    for (int64_t i = 0; i < n; i++)
-      ((real *)y)[start + i] = words[i & 3][i >> 2] >= threshold ? ((const real *)x)[start + i] * scale : 0;
+    if (count - start >= NUMBERS) {
+      drop(out + start, in + start, words, threshold, scale);
+    } else {
+      for (int64_t i = 0; start + i < count; i++) out[start + i] = words[i & 3][i >> 2] >= threshold ? in[start + i] * scale : 0;
+    }
   }
   return MB_OK;
 }
