@@ -1,2 +1,71 @@
+// SPDX-License-Identifier: MIT
+//
+// gemm.c: the one seam for matrix products on the CPU. It checks a product, simplifies it and hands it to a
+// library by a fixed rule, so that runs stay bit-identical: f32 goes to oneDNN where it is built in and has
+// fast code for the product, everything else to OpenBLAS. MOONBOW_BLAS=onednn|openblas overrides.
+#include "backend/cpu/gemm.h"
 #include "backend/cpu/device.h"
-const char *mbi_gemm_library(void) { return "none"; }
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct choice {
+  int use_onednn;
+  char text[160]; // for mb_build_info
+} choice;
+
+static const choice *chosen(void) {
+  static choice c;
+  if (c.text[0]) return &c;
+  const char *wish = getenv("MOONBOW_BLAS"), *onednn = mbi_onednn_version(), *complaint = "";
+  int wants_openblas = wish && strcmp(wish, "openblas") == 0, wants_onednn = wish && strcmp(wish, "onednn") == 0;
+  c.use_onednn = onednn && !wants_openblas;
+  if (wants_onednn && !onednn) complaint = ": MOONBOW_BLAS asks for oneDNN, which is not built in";
+  else if (wish && *wish && !wants_onednn && !wants_openblas) complaint = ": MOONBOW_BLAS is neither onednn nor openblas and was ignored";
+  if (c.use_onednn) snprintf(c.text, sizeof c.text, "%s for f32 and %s for f64%s", onednn, mbi_openblas_version(), complaint);
+  else snprintf(c.text, sizeof c.text, "%s%s", mbi_openblas_version(), complaint);
+  return &c;
+}
+
+const char *mbi_gemm_library(void) { return chosen()->text; }
+
+// A single row's stride is never walked, and views leave any number there; libraries want it to fit.
+static int64_t row_stride(int64_t stride, int64_t rows, int64_t columns) { return rows == 1 && stride < columns ? columns : stride; }
+
+// The same product, said in the way libraries like best.
+static mb_status prepare(mbi_gemm *g) {
+  int64_t a_rows = g->transpose_a ? g->k : g->m, a_columns = g->transpose_a ? g->m : g->k;
+  int64_t b_rows = g->transpose_b ? g->n : g->k, b_columns = g->transpose_b ? g->k : g->n;
+  g->lda = row_stride(g->lda, a_rows, a_columns);
+  g->ldb = row_stride(g->ldb, b_rows, b_columns);
+  g->ldc = row_stride(g->ldc, g->m, g->n);
+  if (g->lda < a_columns || g->ldb < b_columns || g->ldc < g->n)
+    MB_FAIL(MB_ERR_INTERNAL, "matrix product %lld x %lld x %lld: row strides %lld, %lld, %lld overlap", (long long)g->m, (long long)g->n,
+            (long long)g->k, (long long)g->lda, (long long)g->ldb, (long long)g->ldc);
+  // One B for all and rows of A and C that go on from member to member: one tall product.
+  if (g->batch > 1 && g->m == 1 && !g->transpose_a && g->stride_a >= g->k && g->stride_c >= g->n) g->lda = g->stride_a, g->ldc = g->stride_c;
+  if (g->batch > 1 && g->stride_b == 0 && !g->transpose_a && g->stride_a == g->m * g->lda && g->stride_c == g->m * g->ldc) {
+    g->m *= g->batch;
+    g->batch = 1;
+  }
+  if (g->m > INT32_MAX || g->n > INT32_MAX || g->k > INT32_MAX || g->lda > INT32_MAX || g->ldb > INT32_MAX || g->ldc > INT32_MAX)
+    MB_FAIL(MB_ERR_SHAPE, "matrix product %lld x %lld x %lld: a size or stride exceeds 2^31 - 1", (long long)g->m, (long long)g->n, (long long)g->k);
+  return MB_OK;
+}
+
+mb_status mbi_cpu_gemm_f32(const mbi_gemm *product) {
+  mbi_gemm g = *product;
+  MB_TRY(prepare(&g));
+  int done = 0;
+  if (chosen()->use_onednn) MB_TRY(mbi_onednn_f32(&done, &g));
+  if (!done) mbi_openblas_f32(&g);
+  return MB_OK;
+}
+
+mb_status mbi_cpu_gemm_f64(const mbi_gemm *product) {
+  mbi_gemm g = *product;
+  MB_TRY(prepare(&g));
+  mbi_openblas_f64(&g);
+  return MB_OK;
+}

@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+//
+// linear.c: y = x W^T + b, x (..., in), W (out, in), b (out) or NULL, y (..., out).
+//
+// Backward, g = dL/dy: dx = g W, dW = g^T x summed over all leading dimensions, db = the sum of g's rows.
+// dx and dW are computed straight into the place the tape gives; for a parameter that is the gradient arena.
+#include "ops/ops.h"
+#include "ops/product.h"
+
+static mb_status check(const mb_tensor *x, const mb_tensor *weight, const mb_tensor *bias) {
+  char tx[MBI_SHAPE_TEXT], tw[MBI_SHAPE_TEXT], tb[MBI_SHAPE_TEXT];
+  mbi_shape_text(tx, x->shape.ndim, x->shape.size), mbi_shape_text(tw, weight->shape.ndim, weight->shape.size);
+  if (weight->shape.ndim != 2 || x->shape.ndim < 1 || x->shape.size[x->shape.ndim - 1] != weight->shape.size[1])
+    MB_FAIL(MB_ERR_SHAPE, "mb_linear: x is %s, weight is %s; x (..., in) and weight (out, in) were expected", tx, tw);
+  if (bias && (bias->shape.ndim != 1 || bias->shape.size[0] != weight->shape.size[0]))
+    MB_FAIL(MB_ERR_SHAPE, "mb_linear: bias is %s, weight is %s; bias (out) and weight (out, in) were expected",
+            mbi_shape_text(tb, bias->shape.ndim, bias->shape.size), tw);
+  return MB_OK;
+}
+
+// The three tensors of a product as operands; x and y have the same leading dimensions, W has none.
+typedef struct operands {
+  mbi_operand x, weight, y;
+  int n_lead;
+  int64_t lead[MB_MAX_DIMS];
+} operands;
+
+static mb_status make_operands(operands *o, mb_tensor *x, mb_tensor *weight, mb_tensor *y) {
+  *o = (operands){.n_lead = x->shape.ndim > 2 ? x->shape.ndim - 2 : 0};
+  for (int d = 0; d < o->n_lead; d++) o->lead[d] = x->shape.size[d];
+  MB_TRY(mbi_operand_make(&o->x, x, 0, o->n_lead, o->lead));
+  MB_TRY(mbi_operand_make(&o->weight, weight, 0, o->n_lead, o->lead));
+  return mbi_operand_make(&o->y, y, 0, o->n_lead, o->lead);
+}
+
+static void free_operands(operands *o) {
+  mbi_operand_free(&o->x), mbi_operand_free(&o->weight), mbi_operand_free(&o->y);
+}
+
+mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
+  *out = NULL;
+  MB_TRY(mbi_check_float(x, "mb_linear", "x"));
+  MB_TRY(mbi_check_float(weight, "mb_linear", "weight"));
+  MB_TRY(mbi_check_same(x, weight, "mb_linear"));
+  if (bias) {
+    MB_TRY(mbi_check_float(bias, "mb_linear", "bias"));
+    MB_TRY(mbi_check_same(x, bias, "mb_linear"));
+  }
+  MB_TRY(check(x, weight, bias));
+  mbi_shape shape = x->shape;
+  shape.size[shape.ndim - 1] = weight->shape.size[0];
+  MB_TRY(mbi_shape_make(&shape, "mb_linear", shape.ndim, shape.size));
+  mb_tensor *y, *dense_bias = NULL;
+  MB_TRY(mbi_tensor_new(&y, x->storage->device, x->dtype, &shape));
+  operands o;
+  mb_status status = make_operands(&o, x, weight, y);
+  if (status == MB_OK && bias) status = mbi_dense(&dense_bias, bias);
+  if (status == MB_OK) {
+    mbi_operand transposed = mbi_operand_swapped(o.weight);
+    status = mbi_multiply(&o.y, &o.x, &transposed, dense_bias ? mbi_data(dense_bias) : NULL, 0, o.n_lead, o.lead);
+  }
+  free_operands(&o);
+  mb_tensor_release(dense_bias);
+  mb_tensor *inputs[3] = {x, weight, bias}, *saved[2] = {mb_requires_grad(weight) ? x : NULL, mb_requires_grad(x) ? weight : NULL};
+  return mbi_finish(out, y, status, MBI_OP_linear, inputs, 3, saved, 2, NULL, 0);
+}
+
+static mb_status weight_gradient(mbi_node *node, mb_tensor *dout) {
+  mb_tensor *dw;
+  int accumulate;
+  MB_TRY(mbi_sink(&dw, &accumulate, node, 1));
+  operands o;
+  mb_status status = make_operands(&o, mbi_saved_tensor(node, 0), dw, dout);
+  if (status == MB_OK) {
+    mbi_operand transposed = mbi_operand_swapped(o.y);
+    status = mbi_multiply(&o.weight, &transposed, &o.x, NULL, accumulate, o.n_lead, o.lead);
+  }
+  free_operands(&o);
+  mb_tensor_release(dw);
+  return status;
+}
+
+static mb_status input_gradient(mbi_node *node, mb_tensor *dout) {
+  mb_tensor *dx;
+  int accumulate;
+  MB_TRY(mbi_sink(&dx, &accumulate, node, 0));
+  operands o;
+  mb_status status = make_operands(&o, dx, mbi_saved_tensor(node, 1), dout);
+  if (status == MB_OK) status = mbi_multiply(&o.x, &o.y, &o.weight, NULL, accumulate, o.n_lead, o.lead);
+  free_operands(&o);
+  mb_tensor_release(dx);
+  return status;
+}
+
+static mb_status bias_gradient(mbi_node *node, mb_tensor *dout) {
+  mb_tensor *db;
+  MB_TRY(mbi_tensor_new(&db, node->device, node->dtype, &node->edges[2].shape));
+  mbi_view g = mbi_view_of(dout);
+  unsigned leading = (1u << (dout->shape.ndim - 1)) - 1;
+  mb_status status = mbi_kernels_of(dout)->reduce(MBI_REDUCE_SUM, mbi_data(db), NULL, &g, leading, 1.0);
+  if (status == MB_OK) return mbi_give(node, 2, db);
+  mb_tensor_release(db);
+  return status;
+}
+
+mb_status mbi_linear_backward(mbi_node *node, mb_tensor *dout) {
+  if (mbi_needs(node, 0)) MB_TRY(input_gradient(node, dout));
+  if (mbi_needs(node, 1)) MB_TRY(weight_gradient(node, dout));
+  if (mbi_needs(node, 2)) MB_TRY(bias_gradient(node, dout));
+  return MB_OK;
+}

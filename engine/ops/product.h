@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+//
+// product.h: matrix products of tensors, shared by matmul.c and linear.c: it turns strided views into the
+// gemm kernel's row strides, transposes and batches, and copies only what has no unit stride.
+#ifndef MBI_PRODUCT_H
+#define MBI_PRODUCT_H
+#include "core/tensor.h"
+
+// A (..., rows, columns) tensor as the gemm kernel wants it.
+typedef struct mbi_operand {
+  mb_tensor *owner;            // retained: the tensor itself or a contiguous copy
+  char *data;
+  int transposed;              // memory holds (columns, rows)
+  int64_t row_stride;          // of what memory holds
+  int64_t rows, columns;
+  int64_t lead[MB_MAX_DIMS];   // stride of each leading dimension, 0 where it is stretched
+} mbi_operand;
+
+// The last two dimensions of t as a matrix, swapped if `transpose`; leading dimensions stretched to n_lead
+// sizes `lead`. One dimension is a single row. Free with mbi_operand_free, also after a failure.
+mb_status mbi_operand_make(mbi_operand *out, mb_tensor *t, int transpose, int n_lead, const int64_t *lead);
+void mbi_operand_free(mbi_operand *operand);
+mbi_operand mbi_operand_swapped(mbi_operand operand); // the transpose; owns nothing
+
+// c = a b (+ bias along rows), or c += a b when accumulate. Where c is stretched over a leading dimension, the
+// products along it are added up, in order. c is not transposed; all three are of c's owner's dtype.
+mb_status mbi_multiply(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, const void *bias, int accumulate, int n_lead,
+                       const int64_t *lead);
+#endif
