@@ -164,6 +164,7 @@ mb_status mbi_check_writable(mb_tensor *t, const char *who) {
 
 void mbi_touch(mb_tensor *t) { t->storage->version++; }
 
+int mb_tensor_refs(const mb_tensor *t) { return t->refs; }
 int mb_tensor_ndim(const mb_tensor *t) { return t->shape.ndim; }
 int64_t mb_tensor_numel(const mb_tensor *t) { return mbi_numel(t); }
 const int64_t *mb_tensor_shape(const mb_tensor *t) { return t->shape.size; }

@@ -101,6 +101,7 @@ MB_API void mb_tensor_release(mb_tensor *t);          // NULL is allowed
 // Gives the handle's memory back now, though handles remain: any later use is MB_ERR_STATE with `why`
 // in its text (a string that outlives the handle). What the tape saved of it stays.
 MB_API void mb_tensor_discard(mb_tensor *t, const char *why);
+MB_API int mb_tensor_refs(const mb_tensor *t);               // references held, by whomever
 MB_API int mb_tensor_ndim(const mb_tensor *t);
 MB_API int64_t mb_tensor_numel(const mb_tensor *t);
 MB_API const int64_t *mb_tensor_shape(const mb_tensor *t);   // ndim values, borrowed

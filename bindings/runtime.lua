@@ -1,0 +1,82 @@
+-- SPDX-License-Identifier: MIT
+--
+-- runtime.lua: the library as a whole: version, devices, threads, memory, clock.
+
+local ffi = require "ffi"
+local handle = require "bindings.handle"
+local load = require "bindings.load"
+local status = require "bindings.status"
+local types = require "bindings.types"
+
+local C = load.C
+
+local M = {}
+
+M.version = ffi.string(C.mb_version())
+
+---@return string
+function M.build_info() return ffi.string(C.mb_build_info()) end
+
+--- Raises an error that says why if a device cannot be used.
+---@param name string
+function M.check_device(name)
+  handle.act("mb_device_check", types.device(name))
+end
+
+--- Can a device be used?
+---@return boolean
+function M.has_device(name)
+  return tonumber(C.mb_device_check(types.device(name))) == status.OK
+end
+
+--- Number of threads of the CPU backend; sets it when one is given.
+---@param n? integer
+---@return integer
+function M.threads(n)
+  if n ~= nil then
+    if not types.is_integer(n) then
+      status.fail("mb.threads: an integer was expected, not %s", types.describe(n))
+    end
+    handle.act("mb_threads_set", n)
+  end
+  return C.mb_threads()
+end
+
+local stats = ffi.new "mb_memory_stats"
+local fields = { "bytes_live", "bytes_peak", "bytes_cached", "bytes_budget", "bytes_allocated",
+                 "live_tensors", "allocations" }
+
+--- Bytes in tensors and counts, by the names of mb_memory_stats.
+---@return table<string, integer>
+function M.memory()
+  C.mb_memory(stats)
+  local result = {}
+  for _, name in ipairs(fields) do result[name] = tonumber(stats[name]) end
+  return result
+end
+
+--- The largest live tensors, one a line.
+---@return string
+function M.memory_report() return ffi.string(C.mb_memory_report()) end
+
+function M.memory_reset_peak() C.mb_memory_reset_peak() end
+function M.memory_trim() C.mb_memory_trim() end
+
+--- Limits the bytes in tensors; 0 is no limit.
+---@param bytes integer
+function M.memory_budget(bytes)
+  if type(bytes) ~= "number" or bytes < 0 then
+    status.fail("mb.memory_budget: a number of bytes was expected, not %s", types.describe(bytes))
+  end
+  C.mb_memory_set_budget(bytes)
+end
+
+--- Makes the n-th allocation from now fail (1 is the next); 0 turns that off. For tests.
+---@param n integer
+function M.fail_allocation(n) C.mb_debug_fail_allocation(n) end
+
+--- Seconds of a clock that never goes back.
+---@return number
+function M.time() return C.mb_time() end
+
+return M

@@ -1,0 +1,132 @@
+-- SPDX-License-Identifier: MIT
+--
+-- init.lua: the one table that scripts see, `local mb = require "moonbow"`.
+--
+-- Functions on tensors come from bindings/ops.lua as they are, so that mb.sqrt(x) takes tensors, numbers
+-- and the symbolic values of mb.fuse. Creation and defaults are in create.lua. The other parts of the
+-- library (mb.optim, mb.models, ...) are loaded when they are first named.
+
+-- The folder that holds lua/ and bindings/, by this file's own location.
+local here = debug.getinfo(1, "S").source:match "^@(.*)$" or ""
+local root = here:match "^(.*)/lua/moonbow/init%.lua$" or (here:match "^lua/moonbow/" and ".") or "."
+if not package.searchpath("bindings.load", package.path) then
+  package.path = package.path .. ";" .. root .. "/?.lua"
+end
+
+require "bindings.tensor"
+local create = require "moonbow.create"
+local handle = require "bindings.handle"
+local ops = require "bindings.ops"
+local options = require "moonbow.options"
+local rng = require "bindings.create"
+local runtime = require "bindings.runtime"
+local types = require "bindings.types"
+
+---@class moonbow
+local M = {}
+
+for _, name in ipairs {
+  "neg", "abs", "sign", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal", "tanh", "sigmoid", "silu",
+  "relu", "gelu", "gelu_tanh", "gelu_erf", "add", "sub", "mul", "div", "pow", "minimum", "maximum", "less",
+  "less_equal", "greater", "greater_equal", "equal", "lt", "le", "gt", "ge", "eq", "where", "clamp", "affine",
+  "sum", "mean", "max", "min", "argmax", "norm", "matmul", "linear", "embedding", "layernorm", "rmsnorm",
+  "rotary", "softmax", "log_softmax", "attention", "attention_packed", "dropout", "reshape", "transpose",
+  "permute", "concat", "stack", "gather",
+} do M[name] = ops[name] end
+
+for name, fn in pairs(create) do M[name] = fn end
+
+-- ----- losses -------------------------------------------------------------------------------------------
+
+--- Cross entropy of logits (..., V) and targets (...), ids from 0, which may be nested tables.
+---
+---   mb.cross_entropy(logits, targets, { label_smoothing = 0.1, ignore_index = 0, reduction = "sum" })
+---   mb.cross_entropy { logits = l, targets = t, label_smoothing = 0.1 }
+---@param logits moonbow.Tensor|table
+---@param targets? moonbow.Tensor|table
+---@param given? { label_smoothing?: number, ignore_index?: integer, reduction?: "mean"|"sum" }
+---@return moonbow.Tensor loss a tensor without dimensions
+function M.cross_entropy(logits, targets, given)
+  if type(logits) == "table" then
+    if targets ~= nil then
+      options.fail("mb.cross_entropy: give one table, or logits, targets and options")
+    end
+    given = {}
+    for key, value in pairs(logits) do given[key] = value end
+    logits, targets = given.logits, given.targets
+    given.logits, given.targets = nil, nil
+  end
+  local o = options.check("mb.cross_entropy", given, {
+    label_smoothing = { type = "number", default = 0, min = 0, below = 1 },
+    ignore_index = { type = "integer", min = 0 },
+    reduction = { choices = { "mean", "sum" }, default = "mean" },
+  })
+  if type(targets) == "table" then targets = create.ids(targets) end
+  return ops.cross_entropy(logits, targets, o.label_smoothing, o.ignore_index, o.reduction)
+end
+
+-- ----- memory and history -------------------------------------------------------------------------------
+
+--- Runs fn(...) without recording for backward, and returns what it returns.
+M.no_grad = handle.no_grad
+
+--- Runs fn(...) and returns what it returns; tensors made inside that are neither returned nor kept with
+--- mb.keep give their memory back at once, without waiting for the collector.
+M.scope = handle.scope
+
+--- Exempts a tensor, or those in a table, from the scopes that are open, and returns it.
+M.keep = handle.keep
+
+--- Is `x` a tensor?
+M.is_tensor = types.is_tensor
+
+--- Bytes and counts: bytes_live, bytes_peak, bytes_cached, bytes_budget, bytes_allocated (since start),
+--- live_tensors, allocations (since start).
+M.memory = runtime.memory
+M.memory_report = runtime.memory_report
+M.memory_reset_peak = runtime.memory_reset_peak
+M.memory_trim = runtime.memory_trim
+--- Limits the bytes in tensors, 0 for no limit; beyond it the library collects, then raises an error.
+M.memory_budget = runtime.memory_budget
+--- Frees every tensor that nothing refers to.
+M.collect = handle.collect
+
+-- ----- the rest -----------------------------------------------------------------------------------------
+
+--- Seeds the generator that all random numbers come from.
+M.seed = rng.seed
+
+--- Number of threads of the CPU backend; sets it when one is given.
+M.threads = runtime.threads
+
+--- Seconds of a clock that never goes back.
+M.time = runtime.time
+
+M.version = runtime.version
+
+--- One line: compiler, BLAS, instruction set, threads.
+M.build_info = runtime.build_info
+
+-- Parts of the library, loaded when first named.
+local modules = {
+  optim = "moonbow.optim", clip = "moonbow.clip", threshold = "moonbow.threshold",
+  schedule = "moonbow.schedule", models = "moonbow.models", safetensors = "moonbow.io.safetensors",
+  checkpoint = "moonbow.io.checkpoint",
+  data = "moonbow.data", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum", fuse = "moonbow.fuse",
+  graph = "moonbow.graph", report = "moonbow.report",
+}
+
+local function load_part(t, key)
+  local path = modules[key]
+  if path then
+    local part = require(path)
+    rawset(t, key, part)
+    return part
+  end
+  local names = options.keys(modules)
+  for name in pairs(t) do names[#names + 1] = name end
+  table.sort(names)
+  options.fail("moonbow has no '%s'%s", tostring(key), options.suggest(key, names))
+end
+
+return setmetatable(M, { __index = load_part })

@@ -1,0 +1,50 @@
+-- SPDX-License-Identifier: MIT
+--
+-- helper.lua: what every spec starts with. busted loads it before the specs (.busted, tests/CMakeLists.txt);
+-- a spec gets it with `local helper = require "tests.helper"`.
+--
+-- It makes undeclared globals an error, seeds random numbers from MB_SEED (printed when a test fails), and
+-- offers helper.no_leaks(fn), which fails when fn leaves tensors behind.
+
+local strict = require "moonbow.strict"
+
+local M = {}
+
+--- Seed of this run; MB_SEED replays one.
+M.seed = tonumber(os.getenv "MB_SEED") or 20260711
+
+--- Folder of the checkout's shared fixtures, or nil when they are not there.
+---@return string?
+function M.fixtures()
+  local folder = (os.getenv "MOONBOW_ROOT" or ".") .. "/../shared/fixtures"
+  local file = io.open(folder .. "/README.md", "rb")
+  if not file then return nil end
+  file:close()
+  return folder
+end
+
+--- Runs fn() and fails if tensors that did not exist before are alive after a collection.
+---@param fn function
+function M.no_leaks(fn)
+  local mb = require "moonbow"
+  mb.collect()
+  local before = mb.memory().live_tensors
+  fn()
+  mb.collect()
+  local after = mb.memory().live_tensors
+  if after ~= before then
+    error(("%d tensors were alive before, %d after; MB_SEED=%d"):format(before, after, M.seed), 2)
+  end
+end
+
+--- Calls fn(...), which must fail, and returns the text of the error.
+---@return string
+function M.error_of(fn, ...)
+  local ok, text = pcall(fn, ...)
+  if ok then error("an error was expected", 2) end
+  return tostring(text)
+end
+
+strict.on { "MB_TEST" }
+
+return M
