@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+//
+// flow.h: a value on its way through a network. Each step replaces the value by the result of an operation
+// and lets go of the old one, so that what is still needed belongs to the tape alone, which frees it as
+// early as it can and may overwrite it. The first failure drops the value and turns all later steps into
+// nothing; flow_end reports it. A forward function thus reads as the formula it computes:
+//
+//   flow f = flow_begin(model, input);
+//   flow_linear(&f, W, B);
+//   flow_relu(&f);
+//   return flow_end(&f, out);
+#ifndef MODELS_FLOW_H
+#define MODELS_FLOW_H
+#include "moonbow.h"
+
+typedef struct flow {
+  mb_model *model;  // whose parameters the steps use, by index
+  mb_tensor *value; // owned; NULL after a failure
+  mb_status status; // of the first failure
+} flow;
+
+// `input` is borrowed.
+static inline flow flow_begin(mb_model *model, mb_tensor *input) {
+  mb_tensor_retain(input);
+  return (flow){model, input, MB_OK};
+}
+
+// Hands the value out, or reports what went wrong. Ends the flow.
+static inline mb_status flow_end(flow *f, mb_tensor **out) {
+  *out = f->value;
+  f->value = NULL;
+  return f->status;
+}
+
+static inline int flow_is_on(const flow *f) { return f->status == MB_OK; }
+
+// The result of an operation takes the value's place; `result` is NULL if the operation failed.
+static inline void flow_step(flow *f, mb_status status, mb_tensor *result) {
+  mb_tensor_release(f->value);
+  f->value = result;
+  f->status = status;
+}
+
+// The weight of parameter `index`; NULL, for ops that allow it, if the index is negative.
+static inline mb_tensor *flow_weight(const flow *f, int64_t index) { return mb_model_weight(f->model, index); }
+
+static inline void flow_linear(flow *f, int64_t weight, int64_t bias) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *y;
+  mb_status status = mb_linear(&y, f->value, flow_weight(f, weight), flow_weight(f, bias));
+  flow_step(f, status, y);
+}
+
+static inline void flow_layernorm(flow *f, int64_t weight, int64_t bias, double epsilon) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *y;
+  mb_status status = mb_layernorm(&y, f->value, flow_weight(f, weight), flow_weight(f, bias), epsilon);
+  flow_step(f, status, y);
+}
+
+// The value is a batch of ids; it becomes the rows of the table that they name.
+static inline void flow_embedding(flow *f, int64_t table) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *y;
+  mb_status status = mb_embedding(&y, flow_weight(f, table), f->value);
+  flow_step(f, status, y);
+}
+
+static inline void flow_attention(flow *f, int64_t n_head) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *y;
+  mb_status status = mb_attention_packed(&y, f->value, n_head, 0.0);
+  flow_step(f, status, y);
+}
+
+// Acts in training only.
+static inline void flow_dropout(flow *f, double p) {
+  if (!flow_is_on(f) || p == 0.0 || !mb_model_training(f->model)) return;
+  mb_tensor *y;
+  mb_status status = mb_dropout(&y, f->value, p);
+  flow_step(f, status, y);
+}
+
+// A function of one tensor, element by element: flow_apply(f, mb_relu).
+static inline void flow_apply(flow *f, mb_status (*function)(mb_tensor **out, mb_tensor *x)) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *y;
+  mb_status status = function(&y, f->value);
+  flow_step(f, status, y);
+}
+
+// A second hold on the value, for flow_add; NULL after a failure.
+static inline mb_tensor *flow_keep(flow *f) {
+  mb_tensor_retain(f->value);
+  return f->value;
+}
+
+// value + other; takes over the reference of `other`, also when the flow has failed.
+static inline void flow_add(flow *f, mb_tensor *other) {
+  if (flow_is_on(f)) {
+    mb_tensor *y;
+    mb_status status = mb_add(&y, f->value, other);
+    flow_step(f, status, y);
+  }
+  mb_tensor_release(other);
+}
+#endif
