@@ -22,6 +22,8 @@ int64_t mb_peak_rss(void) {
   return getrusage(RUSAGE_SELF, &usage) == 0 ? (int64_t)usage.ru_maxrss * 1024 : 0;
 }
 
+int64_t mb_process_id(void) { return getpid(); }
+
 int mb_is_terminal(int fd) { return isatty(fd); }
 
 int mb_terminal_width(int fd) {

@@ -111,7 +111,7 @@ M.build_info = runtime.build_info
 local modules = {
   optim = "moonbow.optim", clip = "moonbow.clip", threshold = "moonbow.threshold",
   schedule = "moonbow.schedule", models = "moonbow.models", safetensors = "moonbow.io.safetensors",
-  checkpoint = "moonbow.io.checkpoint",
+  checkpoint = "moonbow.io.checkpoint", jsonl = "moonbow.io.jsonl", system = "bindings.system",
   data = "moonbow.data", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum", fuse = "moonbow.fuse",
   graph = "moonbow.graph", report = "moonbow.report",
 }

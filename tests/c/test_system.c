@@ -282,6 +282,7 @@ static void the_process_knows_itself(void) {
   usleep(2000);
   CHECK(mb_time() > before);
   CHECK(mb_peak_rss() > 1 << 20);
+  CHECK_EQ(mb_process_id(), getpid());
   int file = open("/dev/null", O_RDONLY);
   CHECK_EQ(mb_is_terminal(file), 0);
   CHECK_EQ(mb_terminal_width(file), 80);
