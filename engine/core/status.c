@@ -24,6 +24,14 @@ mb_status mbi_fail(mb_status status, const char *format, ...) {
   return status;
 }
 
+mb_status mb_fail(mb_status status, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(last_error, sizeof last_error, format, arguments);
+  va_end(arguments);
+  return status;
+}
+
 mb_status mbi_fail_in(mb_status status, const char *prefix) {
   char text[TEXT_CAPACITY];
   memcpy(text, last_error, sizeof text);

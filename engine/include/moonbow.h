@@ -46,6 +46,8 @@ typedef enum mb_status { /* ORDER STATUS: core/status.c holds the names */
 
 MB_API const char *mb_last_error(void);              // text of the last failure of this thread, "" if none
 MB_API const char *mb_status_name(mb_status status); // "MB_ERR_SHAPE"
+// For models and other code on top of this header: writes the text as printf does and returns `status`.
+MB_API mb_status mb_fail(mb_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 MB_API int mb_abi_version(void);                     // MB_ABI_VERSION the library was built with
 MB_API const char *mb_version(void);                 // "0.1.0"
 MB_API const char *mb_build_info(void);              // one line: compiler, BLAS, SIMD level, threads
@@ -262,7 +264,8 @@ MB_API mb_tensor *mb_model_weight(const mb_model *model, int64_t index); // borr
 MB_CALL mb_status mb_model_parameter(mb_tensor **out, mb_model *model, int64_t index);
 MB_CALL mb_status mb_model_gradient(mb_tensor **out, mb_model *model, int64_t index);
 MB_CALL mb_status mb_model_values(mb_tensor **out, mb_model *model);     // the arena, (N)
-MB_CALL mb_status mb_model_gradients(mb_tensor **out, mb_model *model);  // its gradients, (N)
+// Its gradients, (N). Clears what zero_grad only marked: ask once a step, after backward, rather than keep a handle.
+MB_CALL mb_status mb_model_gradients(mb_tensor **out, mb_model *model);
 MB_CALL mb_status mb_model_range(int64_t *begin, int64_t *end, const mb_model *model, int64_t index); // of the arena, in elements
 MB_CALL mb_status mb_model_state(mb_tensor **out, mb_model *model);      // a new flat buffer (N) of zeros
 MB_CALL mb_status mb_model_view(mb_tensor **out, mb_model *model, mb_tensor *flat, int64_t index); // parameter index of a flat buffer
@@ -280,14 +283,14 @@ MB_CALL mb_status mb_model_config(const void **out, const mb_model *model, const
 
 typedef struct mb_gpt2_config {
   int64_t vocab_size, block_size, n_layer, n_head, n_embd;
-  double dropout;
+  double dropout; // after the embedding and on what each half block adds; attention probabilities have none
 } mb_gpt2_config;
 // GPT-2 (Radford et al. 2019) as in Hugging Face's GPT2LMHeadModel: tanh GELU, layernorm eps 1e-5, tied head.
 MB_CALL mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed);
 MB_CALL mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs);  // (B, T) ids -> (B, T, V)
 MB_CALL mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options);
 
-typedef enum mb_activation { MB_ACT_RELU = 0, MB_ACT_TANH, MB_ACT_GELU, MB_ACT_SILU } mb_activation;
+typedef enum mb_activation { MB_ACT_RELU = 0, MB_ACT_TANH, MB_ACT_GELU, MB_ACT_SILU } mb_activation; // gelu: its tanh form /* ORDER ACTIVATION */
 typedef struct mb_mlp_config {
   int64_t n_input, n_hidden, n_layer, n_output; // n_layer hidden layers of n_hidden
   int bias;
