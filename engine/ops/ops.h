@@ -24,4 +24,21 @@ mb_status mbi_fill_view(mb_tensor *t, double value);
 // A contiguous copy of t, without history; mbi_cast changes the dtype on the way.
 mb_status mbi_copy(mb_tensor **out, mb_tensor *t);
 mb_status mbi_cast(mb_tensor **out, mb_tensor *t, mb_dtype dtype);
+
+// ids.c: *out = ids as contiguous MB_I32, each checked to be in 0..limit-1 or equal to `ignored` (a value no id
+// has: MBI_NONE_IGNORED). The error names the position, the id, and `limit` things called `what`.
+#define MBI_NONE_IGNORED INT64_MIN
+mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, const char *who, const char *argument, const char *what);
+
+// places.c: where the gradients of all inputs go when one kernel writes them together: sinks, but a tensor of its own
+// for an input that came in twice (its sink would be handed out before it was written).
+typedef struct mbi_place {
+  mb_tensor *tensor; // NULL: no gradient wanted
+  int accumulate;
+  int is_own;
+} mbi_place;
+mb_status mbi_places_open(mbi_place places[MBI_MAX_INPUTS], mbi_node *node);
+// Gives the own tensors if `status` is MB_OK, releases all, and returns the status.
+mb_status mbi_places_close(mbi_place places[MBI_MAX_INPUTS], mbi_node *node, mb_status status);
+static inline void *mbi_place_data(const mbi_place *place) { return place->tensor ? mbi_data(place->tensor) : NULL; }
 #endif

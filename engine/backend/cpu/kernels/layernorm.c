@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+//
+// layernorm.c: rows of C elements. With xhat = (x - mean) rstd and g = dy weight,
+//   y = xhat weight + bias,   rstd = 1 / sqrt(mean((x - mean)^2) + epsilon)
+//   dx = rstd (g - mean(g) - xhat mean(g xhat)),   dweight = sum over rows of dy xhat,   dbias = sum of dy
+// The backward reads x and dy once: a block of rows adds its share of dweight and dbias to its own line of
+// scratch, and the lines are summed in order. Blocks depend on the number of rows alone.
+#include "backend/cpu/rowmath.h"
+
+enum { LEAST_BLOCK = 16, MOST_BLOCKS = 256 };
+
+// A missing weight is a row of ones, a missing bias a row of zeros.
+static mb_status row_or(const real **out, const void *given, int slot, int64_t columns, real value) {
+  *out = given;
+  if (given) return MB_OK;
+  void *memory;
+  MB_TRY(mbi_scratch(&memory, slot, (size_t)columns * sizeof(real)));
+  for (int64_t i = 0; i < columns; i++) ((real *)memory)[i] = value;
+  *out = memory;
+  return MB_OK;
+}
+
+static void forward_row(real *restrict y, const real *restrict x, const real *restrict weight, const real *restrict bias, int64_t columns,
+                        real mean, real rstd) {
+  for (int64_t i = 0; i < columns; i++) y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
+}
+
+mb_status MBK(layernorm)(void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows, int64_t columns,
+                         double epsilon) {
+  const real *w, *b;
+  MB_TRY(row_or(&w, weight, 0, columns, 1));
+  MB_TRY(row_or(&b, bias, 1, columns, 0));
+#pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
+  for (int64_t r = 0; r < rows; r++) {
+    const real *row = (const real *)x + r * columns;
+    real m = (real)(mbk_row_sum(row, columns) / (double)columns);
+    real s = (real)(1 / sqrt(mbk_row_squares(row, columns, m) / (double)columns + epsilon));
+    forward_row((real *)y + r * columns, row, w, b, columns, m, s);
+    if (mean) ((real *)mean)[r] = m;
+    if (rstd) ((real *)rstd)[r] = s;
+  }
+  return MB_OK;
+}
+
+// sum of g and of g xhat over a row.
+static void row_sums(double *sum_g, double *sum_gx, const real *row_dy, const real *row_x, const real *row_w, int64_t n, real mean, real rstd) {
+  *sum_g = *sum_gx = 0;
+  for (int64_t start = 0; start < n; start += MBK_CHUNK) {
+    const real *dy = row_dy + start, *x = row_x + start, *w = row_w + start;
+    int64_t count = mbk_chunk_at(start, n), h = count / 2;
+    real g0 = 0, g1 = 0, p0 = 0, p1 = 0;
+#pragma omp simd reduction(+ : g0, g1, p0, p1)
+    for (int64_t i = 0; i < h; i++) {
+      real a = dy[i] * w[i], b = dy[h + i] * w[h + i];
+      g0 += a, p0 += a * (x[i] - mean);
+      g1 += b, p1 += b * (x[h + i] - mean);
+    }
+    if (count & 1) g0 += dy[count - 1] * w[count - 1], p0 += dy[count - 1] * w[count - 1] * (x[count - 1] - mean);
+    *sum_g += (double)(g0 + g1);
+    *sum_gx += (double)(p0 + p1) * (double)rstd;
+  }
+}
+
+static void input_row(real *restrict dx, int accumulate, const real *restrict dy, const real *restrict x, const real *restrict w, int64_t n,
+                      real mean, real rstd) {
+  double sum_g, sum_gx;
+  row_sums(&sum_g, &sum_gx, dy, x, w, n, mean, rstd);
+  // dx = rstd g - a - (x - mean) b
+  real a = (real)(sum_g / (double)n * (double)rstd), b = (real)(sum_gx / (double)n * (double)rstd * (double)rstd);
+  if (accumulate)
+    for (int64_t i = 0; i < n; i++) dx[i] += rstd * dy[i] * w[i] - a - (x[i] - mean) * b;
+  else
+    for (int64_t i = 0; i < n; i++) dx[i] = rstd * dy[i] * w[i] - a - (x[i] - mean) * b;
+}
+
+static void parameter_row(real *restrict dweight, real *restrict dbias, const real *restrict dy, const real *restrict x, int64_t n, real mean,
+                          real rstd) {
+  for (int64_t i = 0; i < n; i++) {
+    dweight[i] += dy[i] * (x[i] - mean) * rstd;
+    dbias[i] += dy[i];
+  }
+}
+
+// d[c] (+)= sum over lines of line[c], in order.
+static void fold_lines(real *d, int accumulate, const real *lines, int64_t count, int64_t stride, int64_t columns) {
+#pragma omp parallel for schedule(static) if (count * columns >= MBK_PARALLEL_FROM)
+  for (int64_t start = 0; start < columns; start += 64) {
+    double sum[64] = {0};
+    int64_t n = columns - start < 64 ? columns - start : 64;
+    for (int64_t l = 0; l < count; l++)
+      for (int64_t i = 0; i < n; i++) sum[i] += (double)lines[l * stride + start + i];
+    for (int64_t i = 0; i < n; i++) d[start + i] = (real)(accumulate ? (double)d[start + i] + sum[i] : sum[i]);
+  }
+}
+
+mb_status MBK(layernorm_backward)(void *dx, int accumulate_x, void *dweight, int accumulate_weight, void *dbias, int accumulate_bias,
+                                  const void *dy, const void *x, const void *mean, const void *rstd, const void *weight, int64_t rows,
+                                  int64_t columns) {
+  const real *w;
+  MB_TRY(row_or(&w, weight, 0, columns, 1));
+  int64_t block = (rows + MOST_BLOCKS - 1) / MOST_BLOCKS;
+  if (block < LEAST_BLOCK) block = LEAST_BLOCK;
+  int64_t blocks = (rows + block - 1) / block;
+  real *lines = NULL; // (blocks, 2, C): dweight, dbias
+  void *memory;
+  if (dweight || dbias) {
+    MB_TRY(mbi_scratch(&memory, 2, (size_t)(blocks * 2 * columns) * sizeof(real)));
+    lines = memory;
+  }
+#pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
+  for (int64_t k = 0; k < blocks; k++) {
+    real *line = lines ? lines + k * 2 * columns : NULL;
+    for (int64_t i = 0; line && i < 2 * columns; i++) line[i] = 0;
+    int64_t end = (k + 1) * block < rows ? (k + 1) * block : rows;
+    for (int64_t r = k * block; r < end; r++) {
+      const real *row_dy = (const real *)dy + r * columns, *row_x = (const real *)x + r * columns;
+      real m = ((const real *)mean)[r], s = ((const real *)rstd)[r];
+      if (dx) input_row((real *)dx + r * columns, accumulate_x, row_dy, row_x, w, columns, m, s);
+      if (line) parameter_row(line, line + columns, row_dy, row_x, columns, m, s);
+    }
+  }
+  if (dweight) fold_lines(dweight, accumulate_weight, lines, blocks, 2 * columns, columns);
+  if (dbias) fold_lines(dbias, accumulate_bias, lines + columns, blocks, 2 * columns, columns);
+  return MB_OK;
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+//
+// cross_entropy.c: softmax and negative log likelihood in one op, over logits (..., V) and integer targets
+// of the leading shape. Label smoothing, ignored targets and reductions are PyTorch's. The mean divides by
+// the number of targets not ignored; when all are, it is 0/0 = NaN, as in PyTorch, and the gradient is zero.
+//
+// Saved: the logits and one log-sum-exp a row. Backward turns the logits into their gradient in place when
+// nobody but the tape holds them, so that a training step has one (rows, V) buffer, the largest there is.
+// Tests: tests/c/test_layers.c.
+#include "ops/ops.h"
+
+typedef struct cross_entropy_params {
+  double smoothing;
+  int64_t ignored;
+} cross_entropy_params;
+
+static mb_status check_arguments(const mb_tensor *logits, const mb_tensor *targets, const mb_cross_entropy_options *options) {
+  MB_TRY(mbi_check_float(logits, "mb_cross_entropy", "logits"));
+  MB_TRY(mbi_check(targets, "mb_cross_entropy", "targets"));
+  char text[MBI_SHAPE_TEXT], other[MBI_SHAPE_TEXT];
+  mbi_shape leading = logits->shape;
+  leading.ndim--;
+  if (leading.ndim < 0 || !mbi_shape_equal(&leading, &targets->shape))
+    MB_FAIL(MB_ERR_SHAPE, "mb_cross_entropy: logits has shape %s, targets %s; all but the last dimension of logits was expected",
+            mbi_shape_text(text, logits->shape.ndim, logits->shape.size), mbi_shape_text(other, targets->shape.ndim, targets->shape.size));
+  if (logits->storage->device != targets->storage->device) MB_FAIL(MB_ERR_DEVICE, "mb_cross_entropy: logits and targets are on different devices");
+  if (!(options->label_smoothing >= 0 && options->label_smoothing < 1))
+    MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: label_smoothing is %g, a number >= 0 and < 1 was expected", options->label_smoothing);
+  if (options->reduction != MB_MEAN && options->reduction != MB_SUM)
+    MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: unknown reduction %d, MB_MEAN or MB_SUM was expected", (int)options->reduction);
+  return MB_OK;
+}
+
+mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *targets, const mb_cross_entropy_options *options) {
+  static const mb_cross_entropy_options defaults = {0, -1, MB_MEAN};
+  *out = NULL;
+  if (!options) options = &defaults;
+  MB_TRY(check_arguments(logits, targets, options));
+  int64_t columns = logits->shape.size[logits->shape.ndim - 1], rows = mbi_numel(logits) / columns;
+  cross_entropy_params params = {options->label_smoothing, options->ignore_index == -1 ? MBI_NONE_IGNORED : options->ignore_index};
+  mb_tensor *ids, *dense = NULL, *stats = NULL, *loss = NULL;
+  MB_TRY(mbi_ids(&ids, targets, columns, params.ignored, "mb_cross_entropy", "targets", "classes"));
+  mbi_shape scalar = {0}, stats_shape = {.ndim = 1, .size = {rows + 1}};
+  mb_status status = mbi_dense(&dense, logits);
+  if (status == MB_OK) status = mbi_tensor_new(&stats, logits->storage->device, logits->dtype, &stats_shape);
+  if (status == MB_OK) status = mbi_tensor_new(&loss, logits->storage->device, logits->dtype, &scalar);
+  if (status == MB_OK) {
+    status = mbi_kernels_of(logits)->cross_entropy(mbi_data(loss), mbi_data(stats), mbi_data(dense), mbi_data(ids), rows, columns,
+                                                   params.smoothing, params.ignored, options->reduction == MB_MEAN);
+    status = mbi_finish(out, loss, status, MBI_OP_cross_entropy, &logits, 1, (mb_tensor *[]){dense, stats, ids}, 3, &params, sizeof params);
+  }
+  mb_tensor_release(stats);
+  mb_tensor_release(dense);
+  mb_tensor_release(ids);
+  return status;
+}
+
+mb_status mbi_cross_entropy_backward(mbi_node *node, mb_tensor *dout) {
+  const cross_entropy_params *p = (const cross_entropy_params *)node->params;
+  mb_tensor *logits = mbi_saved_tensor(node, 0), *stats = mbi_saved_tensor(node, 1), *ids = mbi_saved_tensor(node, 2), *dx;
+  int64_t columns = logits->shape.size[logits->shape.ndim - 1], rows = mbi_numel(logits) / columns;
+  int accumulate = 0, in_place = mbi_saved_is_exclusive(node, 0);
+  if (in_place) mb_tensor_retain(dx = logits);
+  else MB_TRY(mbi_sink(&dx, &accumulate, node, 0));
+  mb_status status = mbi_kernels_of(logits)->cross_entropy_backward(mbi_data(dx), accumulate, mbi_data(dout), mbi_data(logits), mbi_data(stats),
+                                                                    mbi_data(ids), rows, columns, p->smoothing, p->ignored);
+  if (status == MB_OK && in_place) return mbi_give(node, 0, dx);
+  mb_tensor_release(dx);
+  return status;
+}
