@@ -4,9 +4,10 @@
 // of the leading shape. Label smoothing, ignored targets and reductions are PyTorch's. The mean divides by
 // the number of targets not ignored; when all are, it is 0/0 = NaN, as in PyTorch, and the gradient is zero.
 //
-// Saved: the logits and one log-sum-exp a row. Backward turns the logits into their gradient in place when
-// nobody but the tape holds them, so that a training step has one (rows, V) buffer, the largest there is.
-// Tests: tests/c/test_layers.c.
+// Saved: the logits, and maximum and sum of exponentials of each row. Backward turns the logits into their
+// gradient in place when nobody but the tape holds them, so that a training step has one (rows, V) buffer,
+// the largest there is.
+// Tests: tests/c/test_cross_entropy.c.
 #include "ops/ops.h"
 
 typedef struct cross_entropy_params {
@@ -40,7 +41,7 @@ mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *target
   cross_entropy_params params = {options->label_smoothing, options->ignore_index == -1 ? MBI_NONE_IGNORED : options->ignore_index};
   mb_tensor *ids, *dense = NULL, *stats = NULL, *loss = NULL;
   MB_TRY(mbi_ids(&ids, targets, columns, params.ignored, "mb_cross_entropy", "targets", "classes"));
-  mbi_shape scalar = {0}, stats_shape = {.ndim = 1, .size = {rows + 1}};
+  mbi_shape scalar = {0}, stats_shape = {.ndim = 1, .size = {2 * rows + 1}};
   mb_status status = mbi_dense(&dense, logits);
   if (status == MB_OK) status = mbi_tensor_new(&stats, logits->storage->device, logits->dtype, &stats_shape);
   if (status == MB_OK) status = mbi_tensor_new(&loss, logits->storage->device, logits->dtype, &scalar);
