@@ -24,7 +24,8 @@ static mb_status check_arguments(const mb_tensor *logits, const mb_tensor *targe
   if (leading.ndim < 0 || !mbi_shape_equal(&leading, &targets->shape))
     MB_FAIL(MB_ERR_SHAPE, "mb_cross_entropy: logits has shape %s, targets %s; all but the last dimension of logits was expected",
             mbi_shape_text(text, logits->shape.ndim, logits->shape.size), mbi_shape_text(other, targets->shape.ndim, targets->shape.size));
-  if (logits->storage->device != targets->storage->device) MB_FAIL(MB_ERR_DEVICE, "mb_cross_entropy: logits and targets are on different devices");
+  if (logits->storage->device != targets->storage->device)
+    MB_FAIL(MB_ERR_DEVICE, "mb_cross_entropy: logits and targets are on different devices");
   if (!(options->label_smoothing >= 0 && options->label_smoothing < 1))
     MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: label_smoothing is %g, a number >= 0 and < 1 was expected", options->label_smoothing);
   if (options->reduction != MB_MEAN && options->reduction != MB_SUM)
@@ -63,8 +64,8 @@ mb_status mbi_cross_entropy_backward(mbi_node *node, mb_tensor *dout) {
   int accumulate = 0, in_place = mbi_saved_is_exclusive(node, 0);
   if (in_place) mb_tensor_retain(dx = logits);
   else MB_TRY(mbi_sink(&dx, &accumulate, node, 0));
-  mb_status status = mbi_kernels_of(logits)->cross_entropy_backward(mbi_data(dx), accumulate, mbi_data(dout), mbi_data(logits), mbi_data(stats),
-                                                                    mbi_data(ids), rows, columns, p->smoothing, p->ignored);
+  mb_status status = mbi_kernels_of(logits)->cross_entropy_backward(mbi_data(dx), accumulate, mbi_data(dout), mbi_data(logits),
+                                                                    mbi_data(stats), mbi_data(ids), rows, columns, p->smoothing, p->ignored);
   if (status == MB_OK && in_place) return mbi_give(node, 0, dx);
   mb_tensor_release(dx);
   return status;

@@ -21,7 +21,7 @@ mb_status mb_embedding(mb_tensor **out, mb_tensor *table, mb_tensor *ids) {
     status = mbi_fail(MB_ERR_DEVICE, "mb_embedding: table and ids are on different devices");
   mbi_shape shape = checked->shape;
   if (status == MB_OK && shape.ndim == MB_MAX_DIMS)
-    status = mbi_fail(MB_ERR_SHAPE, "mb_embedding: ids has %d dimensions, the result would have one more than the %d allowed", shape.ndim, MB_MAX_DIMS);
+    status = mbi_fail(MB_ERR_SHAPE, "mb_embedding: ids has %d dimensions, at most %d were expected", shape.ndim, MB_MAX_DIMS - 1);
   if (status == MB_OK) {
     shape.size[shape.ndim++] = columns;
     status = mbi_shape_make(&shape, "mb_embedding", shape.ndim, shape.size);
@@ -44,7 +44,8 @@ mb_status mbi_embedding_backward(mbi_node *node, mb_tensor *dout) {
   mb_status status = MB_OK;
   if (!accumulate) status = mbi_memory_of(dtable)->zero(mbi_data(dtable), (size_t)mbi_numel(dtable) * mbi_dtype_size(dtable->dtype));
   if (status == MB_OK)
-    status = mbi_kernels_of(dtable)->embedding_backward(mbi_data(dtable), mbi_data(dout), mbi_data(ids), mbi_numel(ids), dtable->shape.size[1]);
+    status = mbi_kernels_of(dtable)->embedding_backward(mbi_data(dtable), mbi_data(dout), mbi_data(ids), mbi_numel(ids),
+                                                        dtable->shape.size[1]);
   mb_tensor_release(dtable);
   return status;
 }

@@ -18,7 +18,8 @@ static mb_status outside(const mb_tensor *ids, int64_t flat, int64_t limit, cons
           mbi_shape_text(text, ids->shape.ndim, position), (int)id, (long long)limit, what, (long long)limit - 1);
 }
 
-mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, const char *who, const char *argument, const char *what) {
+mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, const char *who, const char *argument,
+                  const char *what) {
   *out = NULL;
   MB_TRY(mbi_check(ids, who, argument));
   if (mbi_dtype_is_float(ids->dtype))

@@ -20,8 +20,10 @@ static mb_status row_or(const real **out, const void *given, int slot, int64_t c
   return MB_OK;
 }
 
-static void forward_row(real *restrict y, const real *restrict x, const real *restrict weight, const real *restrict bias, int64_t columns,
-                        real mean, real rstd) {
+typedef real *restrict to;
+typedef const real *restrict from;
+
+static void forward_row(to y, from x, from weight, from bias, int64_t columns, real mean, real rstd) {
   for (int64_t i = 0; i < columns; i++) y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
 }
 
@@ -43,7 +45,7 @@ mb_status MBK(layernorm)(void *y, void *mean, void *rstd, const void *x, const v
 }
 
 // sum of g and of g xhat over a row.
-static void row_sums(double *sum_g, double *sum_gx, const real *row_dy, const real *row_x, const real *row_w, int64_t n, real mean, real rstd) {
+static void row_sums(double *sum_g, double *sum_gx, from row_dy, from row_x, from row_w, int64_t n, real mean, real rstd) {
   *sum_g = *sum_gx = 0;
   for (int64_t start = 0; start < n; start += MBK_CHUNK) {
     const real *dy = row_dy + start, *x = row_x + start, *w = row_w + start;
@@ -61,8 +63,7 @@ static void row_sums(double *sum_g, double *sum_gx, const real *row_dy, const re
   }
 }
 
-static void input_row(real *restrict dx, int accumulate, const real *restrict dy, const real *restrict x, const real *restrict w, int64_t n,
-                      real mean, real rstd) {
+static void input_row(to dx, int accumulate, from dy, from x, from w, int64_t n, real mean, real rstd) {
   double sum_g, sum_gx;
   row_sums(&sum_g, &sum_gx, dy, x, w, n, mean, rstd);
   // dx = rstd g - a - (x - mean) b
@@ -73,8 +74,7 @@ static void input_row(real *restrict dx, int accumulate, const real *restrict dy
     for (int64_t i = 0; i < n; i++) dx[i] = rstd * dy[i] * w[i] - a - (x[i] - mean) * b;
 }
 
-static void parameter_row(real *restrict dweight, real *restrict dbias, const real *restrict dy, const real *restrict x, int64_t n, real mean,
-                          real rstd) {
+static void parameter_row(to dweight, to dbias, from dy, from x, int64_t n, real mean, real rstd) {
   for (int64_t i = 0; i < n; i++) {
     dweight[i] += dy[i] * (x[i] - mean) * rstd;
     dbias[i] += dy[i];
