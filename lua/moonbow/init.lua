@@ -96,6 +96,18 @@ M.collect = handle.collect
 --- Seeds the generator that all random numbers come from.
 M.seed = rng.seed
 
+--- Starts the random streams of a training step: what is drawn in step n depends on the seed and n alone.
+M.set_step = rng.rng_set_step
+
+--- State of the generator: seed, step and stream, integers. With three arguments, sets it.
+---@return integer seed
+---@return integer step
+---@return integer stream
+function M.random_state(seed, step, stream)
+  if seed ~= nil then rng.rng_set(seed, step or 0, stream or 0) end
+  return rng.rng_get()
+end
+
 --- Number of threads of the CPU backend; sets it when one is given.
 M.threads = runtime.threads
 
@@ -113,7 +125,7 @@ local modules = {
   schedule = "moonbow.schedule", models = "moonbow.models", safetensors = "moonbow.io.safetensors",
   checkpoint = "moonbow.io.checkpoint", jsonl = "moonbow.io.jsonl", system = "bindings.system",
   data = "moonbow.data", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum", fuse = "moonbow.fuse",
-  graph = "moonbow.graph", report = "moonbow.report",
+  graph = "moonbow.graph",
 }
 
 local function load_part(t, key)

@@ -1,0 +1,132 @@
+-- SPDX-License-Identifier: MIT
+--
+-- spectral.lua: probe, policy, clamp over many matrices. Arrays of singular values are cdata (double *),
+-- row i - 1 for matrix i; number[] tables are one a matrix, from 1. Missing values are NaN.
+--
+--   plan(matrices, { method = "exact"|"randomized", rank, oversample, power_iters }) -> plan
+--     an array of tensors; the plan holds them
+--   plan:width() -> n                        singular values kept a matrix
+--   plan:probe() -> sigma                    double[count * width], descending, NaN where there are fewer;
+--                                            plan.sigma is the same buffer, valid until the next probe
+--   plan:clamp(tau) -> clipped, saturated    tau[i] a number, or nil for "leave alone"; clipped[i] an
+--                                            integer, saturated[i] a boolean
+--   plan:apply(target)                       target a double[count * width], NaN = keep
+--   plan:release()                           gives the factors' memory back now
+--   plan.count, plan:tensor(i)               number of matrices; one of them
+--   sum_squares(tensors) -> number[]         squared Frobenius norms, in float64
+--   svdvals(a) -> s                          svd(a) -> u, s, v with a = u diag(s) v^T, thin
+--   doubles(n) -> double[n]                  a buffer for targets
+
+local ffi = require "ffi"
+local handle = require "bindings.handle"
+local load = require "bindings.load"
+local ops = require "bindings.ops"
+local status = require "bindings.status"
+local types = require "bindings.types"
+
+local C = load.C
+local act, produce, fail = handle.act, handle.produce, status.fail
+
+local M = {}
+
+local doubles, ints, bytes = ffi.typeof "double[?]", ffi.typeof "int32_t[?]", ffi.typeof "unsigned char[?]"
+local out = ffi.new "mb_spectral *[1]"
+local methods = { exact = C.MB_SPECTRAL_EXACT, randomized = C.MB_SPECTRAL_RANDOMIZED }
+
+local NAN = 0 / 0
+
+M.doubles = doubles
+
+---@class moonbow.SpectralPlan
+---@field count integer
+---@field sigma ffi.cdata* double[count * width]
+local Plan = {}
+Plan.__index = Plan
+
+--- A plan over tensors; equal shapes are computed together.
+---@param matrices moonbow.Tensor[]
+---@param o { method: string, rank?: integer, oversample?: integer, power_iters?: integer }
+---@return moonbow.SpectralPlan
+function M.plan(matrices, o)
+  local array, count = ops.pointers("spectral plan", matrices)
+  local c = ffi.new "mb_spectral_options"
+  c.method = methods[o.method] or fail("spectral plan: unknown method %s", types.describe(o.method))
+  c.rank, c.oversample, c.power_iters = o.rank or 0, o.oversample or 0, o.power_iters or 0
+  act("mb_spectral_new", out, array, count, c)
+  local plan = ffi.gc(out[0], C.mb_spectral_release)
+  local width = tonumber(C.mb_spectral_width(plan))
+  return setmetatable({
+    plan = plan, count = count, matrices = matrices, columns = width, sigma = doubles(count * width),
+    tau = doubles(count), clipped = ints(count), saturated = bytes(count),
+  }, Plan)
+end
+
+local function handle_of(self)
+  return self.plan or fail("spectral plan: it was released")
+end
+
+function Plan:width() return self.columns end
+
+function Plan:tensor(i) return self.matrices[i] end
+
+function Plan:probe()
+  act("mb_spectral_probe", handle_of(self), self.sigma)
+  return self.sigma
+end
+
+---@param tau table<integer, number?>
+---@return integer[] clipped
+---@return boolean[] saturated
+function Plan:clamp(tau)
+  for i = 1, self.count do self.tau[i - 1] = tau[i] or NAN end
+  act("mb_spectral_clamp", handle_of(self), self.tau, self.clipped, self.saturated)
+  local clipped, saturated = {}, {}
+  for i = 1, self.count do
+    clipped[i], saturated[i] = self.clipped[i - 1], self.saturated[i - 1] ~= 0
+  end
+  return clipped, saturated
+end
+
+---@param target ffi.cdata* double[count * width]
+function Plan:apply(target)
+  act("mb_spectral_apply", handle_of(self), target)
+end
+
+function Plan:release()
+  if self.plan then C.mb_spectral_release(ffi.gc(self.plan, nil)) end
+  self.plan, self.matrices = nil, nil
+end
+
+--- Squared Frobenius norms of tensors.
+---@param tensors moonbow.Tensor[]
+---@return number[]
+function M.sum_squares(tensors)
+  local array, count = ops.pointers("sum_squares", tensors)
+  local sums = doubles(count)
+  act("mb_sum_squares", sums, array, count)
+  local result = {}
+  for i = 1, #tensors do result[i] = sums[i - 1] end
+  return result
+end
+
+--- Singular values of a matrix (m, n), or of each of (L, m, n).
+function M.svdvals(a)
+  if not types.is_tensor(a) then fail("svdvals: a tensor was expected, not %s", types.describe(a)) end
+  return produce("mb_svdvals", a)
+end
+
+local three = ffi.new "mb_tensor *[3]"
+
+--- a = u diag(s) v^T, thin.
+---@return moonbow.Tensor u
+---@return moonbow.Tensor s
+---@return moonbow.Tensor v
+function M.svd(a)
+  if not types.is_tensor(a) then fail("svd: a tensor was expected, not %s", types.describe(a)) end
+  act("mb_svd", three, three + 1, three + 2, a)
+  -- All three are owned before any of them can start a collection.
+  local u, s, v = three[0], three[1], three[2]
+  return handle.own(u), handle.own(s), handle.own(v)
+end
+
+return M
