@@ -40,6 +40,34 @@ enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
 enum mbi_binary { /* ORDER BINARY: ops/binary.c, backend/cpu/binary.c */
   MBI_ADD, MBI_SUB, MBI_MUL, MBI_DIV, MBI_POW, MBI_MIN, MBI_MAX, MBI_LESS, MBI_LESS_EQUAL, MBI_EQUAL, MBI_BINARY_COUNT
 };
+// A fused program as a list of steps over tiles of a few elements. Operands are numbered: arrays first, then
+// uniform numbers, then tiles of scratch ("temps"). A step reads whole tiles before its result counts, so out may
+// be one of its inputs.
+enum mbi_fuse_code { /* ORDER FUSE: the operations of mb_fuse_op, then those only the compiler makes */
+  MBI_FUSE_MADD = MB_FUSE_OP_COUNT, // in0 in1 + in2
+  MBI_FUSE_MSUB,                    // in0 in1 - in2
+  MBI_FUSE_NMADD,                   // in2 - in0 in1
+  MBI_FUSE_AXPBY,                   // in0 in1 + in2 in3, in1 and in3 uniform
+  MBI_FUSE_AXMBY,                   // in0 in1 - in2 in3, in1 and in3 uniform
+  MBI_FUSE_MOVE,                    // in0
+  MBI_FUSE_FILL,                    // in0, uniform
+  MBI_FUSE_CODE_COUNT
+};
+typedef struct mbi_fuse_step {
+  uint8_t code;  // an mb_fuse_op or an mbi_fuse_code
+  uint8_t form;  // bit i: in[i] is uniform. Never all of an operation's inputs; of MADD, MSUB, NMADD never in[0].
+  uint16_t out;  // an array or a temp
+  uint16_t in[4];
+} mbi_fuse_step;
+typedef struct mbi_fuse_run {
+  const mbi_fuse_step *steps;
+  int n_steps, n_arrays, n_uniforms, n_temps;
+  void *const *arrays;        // element 0 of each; different arrays do not overlap where one is written
+  const double *uniforms;
+  const int64_t *begin, *end; // sorted, disjoint, not empty
+  int64_t n_ranges;
+} mbi_fuse_run;
+
 enum mbi_reduce { MBI_REDUCE_SUM, MBI_REDUCE_MAX, MBI_REDUCE_MIN, MBI_REDUCE_COUNT };
 
 typedef struct mbi_kernels {

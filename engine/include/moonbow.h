@@ -346,8 +346,10 @@ MB_CALL mb_status mb_program_scalar(int *value, mb_program *program, int slot); 
 MB_CALL mb_status mb_program_constant(int *value, mb_program *program, double number);
 MB_CALL mb_status mb_program_apply(int *value, mb_program *program, mb_fuse_op op, int a, int b, int c); // unused arguments -1
 MB_CALL mb_status mb_program_store(mb_program *program, int slot, int value);       // buffer `slot` = value, after all loads
-MB_API int mb_program_size(const mb_program *program);  // instructions left after sharing common subexpressions
-// Runs over elements [begin[i], end[i]) of every array, i < n_ranges. Arrays are contiguous, of one dtype and length.
+// Operations an element costs: without common subexpressions, constants, dead code and what scalars alone decide.
+MB_API int mb_program_size(const mb_program *program);
+// Runs over elements [begin[i], end[i]) of every array, i < n_ranges. Arrays are contiguous, of one dtype and length;
+// one that is stored to shares no memory with another. Ranges are not empty and do not overlap.
 MB_CALL mb_status mb_program_run(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars,
                                  int n_scalars, const int64_t *begin, const int64_t *end, int64_t n_ranges);
 

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+//
+// graph.c: building the expression graph of a fused program. Everything that makes a graph smaller without
+// knowing who reads it happens here, as values are added: equal nodes are one value, arguments of commutative
+// operations are ordered so that a + b and b + a are equal, operations on constants are computed, and a few
+// identities that hold for every number (NaN, infinities and signed zeros too) are applied. What no store
+// needs is left out later, by compile.c. Tests: tests/c/test_fuse.c.
+#include "fuse/fuse.h"
+
+#include <string.h>
+
+// A trace that never ends (a loop over elements, say) is stopped here rather than by the memory.
+enum { MOST_VALUES = 16384, MOST_SLOTS = 4096 };
+
+static const struct {
+  const char *name;
+  int arity, commutes;
+} operations[MB_FUSE_OP_COUNT] = { /* ORDER FUSE */
+  {"add", 2, 1},   {"sub", 2, 0},  {"mul", 2, 1},        {"div", 2, 0},    {"min", 2, 0}, {"max", 2, 0}, {"pow", 2, 0},
+  {"lt", 2, 0},    {"le", 2, 0},   {"eq", 2, 1},         {"neg", 1, 0},    {"abs", 1, 0}, {"sign", 1, 0}, {"sqrt", 1, 0},
+  {"rsqrt", 1, 0}, {"reciprocal", 1, 0}, {"square", 1, 0}, {"exp", 1, 0},  {"log", 1, 0}, {"tanh", 1, 0}, {"sigmoid", 1, 0},
+  {"where", 3, 0},
+};
+
+int mbi_fuse_arity(mb_fuse_op op) { return operations[op].arity; }
+const char *mbi_fuse_name(mb_fuse_op op) { return operations[op].name; }
+
+// ----- values -------------------------------------------------------------------------------------
+
+static int is_same_number(double a, double b) { return memcmp(&a, &b, sizeof a) == 0; }
+
+static int is_same(const mbi_value *a, const mbi_value *b) {
+  if (a->kind != b->kind) return 0;
+  if (a->kind == MBI_VALUE_CONSTANT) return is_same_number(a->number, b->number);
+  if (a->kind != MBI_VALUE_OP) return a->slot == b->slot;
+  return a->op == b->op && memcmp(a->argument, b->argument, sizeof a->argument) == 0;
+}
+
+// Room for one more element behind `count`; the array doubles.
+static mb_status reserve(void **items, int *capacity, int count, size_t size, const char *who) {
+  if (count < *capacity) return MB_OK;
+  int larger = *capacity ? 2 * *capacity : 32;
+  void *memory;
+  MB_TRY(mbi_calloc(&memory, who, (size_t)larger, size));
+  if (count) memcpy(memory, *items, (size_t)count * size);
+  mbi_free(*items);
+  *items = memory;
+  *capacity = larger;
+  return MB_OK;
+}
+
+// Programs have tens of values: looking through all of them costs less than a table would.
+mb_status mbi_fuse_intern(int *value, mb_program *program, const mbi_value *node) {
+  for (int v = 0; v < program->n_values; v++)
+    if (is_same(&program->values[v], node)) {
+      *value = v;
+      return MB_OK;
+    }
+  if (program->n_values == MOST_VALUES) MB_FAIL(MB_ERR_ARG, "mb_program: more than %d values in one program", MOST_VALUES);
+  MB_TRY(reserve((void **)&program->values, &program->values_capacity, program->n_values, sizeof *node, "mb_program"));
+  program->values[program->n_values] = *node;
+  *value = program->n_values++;
+  return MB_OK;
+}
+
+static mb_status constant(int *value, mb_program *program, double number) {
+  return mbi_fuse_intern(value, program, &(mbi_value){.kind = MBI_VALUE_CONSTANT, .number = number, .is_uniform = 1});
+}
+
+static mb_status check_slot(const char *who, int slot) {
+  if (slot < 0 || slot >= MOST_SLOTS) MB_FAIL(MB_ERR_ARG, "%s: slot is %d, 0 to %d was expected", who, slot, MOST_SLOTS - 1);
+  return MB_OK;
+}
+
+static mb_status check_value(const mb_program *program, const char *who, const char *argument, int value) {
+  if (value < 0 || value >= program->n_values)
+    MB_FAIL(MB_ERR_ARG, "%s: %s is value %d, the program has %d values", who, argument, value, program->n_values);
+  return MB_OK;
+}
+
+// ----- simplification -----------------------------------------------------------------------------
+
+static int is_number(const mb_program *program, int value, double number) {
+  const mbi_value *v = &program->values[value];
+  return v->kind == MBI_VALUE_CONSTANT && is_same_number(v->number, number);
+}
+
+// The value that op(a, b) equals without being computed, or -1.
+static int identity(const mb_program *program, mb_fuse_op op, int a, int b) {
+  switch (op) {
+    case MB_FUSE_MUL: return is_number(program, b, 1) ? a : is_number(program, a, 1) ? b : -1;
+    case MB_FUSE_DIV: case MB_FUSE_POW: return is_number(program, b, 1) ? a : -1;
+    case MB_FUSE_SUB: return is_number(program, b, 0) ? a : -1;
+    default: return -1;
+  }
+}
+
+// Powers that have an operation of their own.
+static void simplify_power(const mb_program *program, mbi_value *node) {
+  if (node->op != MB_FUSE_POW) return;
+  if (is_number(program, node->argument[1], 2)) node->op = MB_FUSE_SQUARE;
+  else if (is_number(program, node->argument[1], 0.5)) node->op = MB_FUSE_SQRT;
+  else if (is_number(program, node->argument[1], -1)) node->op = MB_FUSE_RECIPROCAL;
+  else return;
+  node->argument[1] = -1;
+}
+
+static mb_status add_operation(int *value, mb_program *program, mbi_value *node) {
+  int arity = operations[node->op].arity, constants = 0;
+  double number[3] = {0};
+  node->is_uniform = 1;
+  for (int i = 0; i < arity; i++) {
+    const mbi_value *argument = &program->values[node->argument[i]];
+    node->is_uniform &= argument->is_uniform;
+    constants += argument->kind == MBI_VALUE_CONSTANT;
+    number[i] = argument->number;
+  }
+  if (constants == arity) return constant(value, program, mbi_fuse_evaluate(node->op, number[0], number[1], number[2]));
+  int same = identity(program, node->op, node->argument[0], node->argument[1]);
+  if (same >= 0) {
+    *value = same;
+    return MB_OK;
+  }
+  simplify_power(program, node);
+  if (operations[node->op].commutes && node->argument[0] > node->argument[1]) {
+    int first = node->argument[0];
+    node->argument[0] = node->argument[1];
+    node->argument[1] = first;
+  }
+  return mbi_fuse_intern(value, program, node);
+}
+
+// ----- public -------------------------------------------------------------------------------------
+
+mb_status mb_program_new(mb_program **out) {
+  *out = NULL;
+  void *memory;
+  MB_TRY(mbi_calloc(&memory, "mb_program_new", 1, sizeof(mb_program)));
+  *out = memory;
+  return MB_OK;
+}
+
+void mbi_fuse_forget(mb_program *program) {
+  mbi_free(program->steps);
+  mbi_free(program->uniforms);
+  mbi_free(program->numbers);
+  mbi_free(program->addresses);
+  program->steps = NULL;
+  program->uniforms = NULL;
+  program->numbers = NULL;
+  program->addresses = NULL;
+}
+
+void mb_program_release(mb_program *program) {
+  if (!program) return;
+  mbi_fuse_forget(program);
+  mbi_free(program->values);
+  mbi_free(program->stores);
+  mbi_free(program);
+}
+
+mb_status mb_program_array(int *value, mb_program *program, int slot) {
+  *value = -1;
+  MB_TRY(check_slot("mb_program_array", slot));
+  MB_TRY(mbi_fuse_intern(value, program, &(mbi_value){.kind = MBI_VALUE_ARRAY, .slot = slot}));
+  if (slot >= program->n_arrays) program->n_arrays = slot + 1;
+  mbi_fuse_forget(program);
+  return MB_OK;
+}
+
+mb_status mb_program_scalar(int *value, mb_program *program, int slot) {
+  *value = -1;
+  MB_TRY(check_slot("mb_program_scalar", slot));
+  MB_TRY(mbi_fuse_intern(value, program, &(mbi_value){.kind = MBI_VALUE_SCALAR, .slot = slot, .is_uniform = 1}));
+  if (slot >= program->n_scalars) program->n_scalars = slot + 1;
+  mbi_fuse_forget(program);
+  return MB_OK;
+}
+
+mb_status mb_program_constant(int *value, mb_program *program, double number) {
+  *value = -1;
+  mbi_fuse_forget(program);
+  return constant(value, program, number);
+}
+
+mb_status mb_program_apply(int *value, mb_program *program, mb_fuse_op op, int a, int b, int c) {
+  static const char *const names[3] = {"a", "b", "c"};
+  *value = -1;
+  if ((int)op < 0 || op >= MB_FUSE_OP_COUNT) MB_FAIL(MB_ERR_ARG, "mb_program_apply: op is %d, 0 to %d was expected", (int)op, MB_FUSE_OP_COUNT - 1);
+  mbi_value node = {.kind = MBI_VALUE_OP, .op = op, .argument = {a, b, c}};
+  for (int i = 0; i < 3; i++) {
+    if (i < operations[op].arity) MB_TRY(check_value(program, "mb_program_apply", names[i], node.argument[i]));
+    else if (node.argument[i] != -1)
+      MB_FAIL(MB_ERR_ARG, "mb_program_apply: %s is %d, but '%s' takes %d argument%s; -1 was expected", names[i], node.argument[i],
+              operations[op].name, operations[op].arity, operations[op].arity == 1 ? "" : "s");
+  }
+  mbi_fuse_forget(program);
+  return add_operation(value, program, &node);
+}
+
+mb_status mb_program_store(mb_program *program, int slot, int value) {
+  MB_TRY(check_slot("mb_program_store", slot));
+  MB_TRY(check_value(program, "mb_program_store", "value", value));
+  mbi_fuse_forget(program);
+  if (slot >= program->n_arrays) program->n_arrays = slot + 1;
+  for (int i = 0; i < program->n_stores; i++)
+    if (program->stores[i].slot == slot) {
+      program->stores[i].value = value;
+      return MB_OK;
+    }
+  MB_TRY(reserve((void **)&program->stores, &program->stores_capacity, program->n_stores, sizeof *program->stores, "mb_program_store"));
+  program->stores[program->n_stores++] = (mbi_store){slot, value};
+  return MB_OK;
+}
+
+void mbi_fuse_count_uses(const mb_program *program) {
+  mbi_value *values = program->values;
+  for (int v = 0; v < program->n_values; v++) values[v].uses = 0;
+  for (int i = 0; i < program->n_stores; i++) values[program->stores[i].value].uses++;
+  for (int v = program->n_values - 1; v >= 0; v--)
+    if (values[v].uses > 0 && values[v].kind == MBI_VALUE_OP)
+      for (int i = 0; i < operations[values[v].op].arity; i++) values[values[v].argument[i]].uses++;
+}
+
+int mb_program_size(const mb_program *program) {
+  int size = 0;
+  mbi_fuse_count_uses(program);
+  for (int v = 0; v < program->n_values; v++)
+    size += program->values[v].kind == MBI_VALUE_OP && program->values[v].uses > 0 && !program->values[v].is_uniform;
+  return size;
+}
