@@ -3,7 +3,7 @@
 -- system_spec.lua: the system layer as scripts use it. What it does is tested in tests/c/test_system.c.
 
 local mb = require "moonbow"
-local scratch = require "tests.lua.scratch"
+local scratch = require "tests.scratch"
 
 describe("mb.system", function()
   local system = mb.system

@@ -21,10 +21,12 @@ function M.clean()
   folders = {}
 end
 
+--- Writes a file. What was there is removed first: file systems sync a file that is emptied and refilled.
 ---@param path string
 ---@param text string
 ---@return string path
 function M.write(path, text)
+  os.remove(path)
   local file = assert(io.open(path, "wb"))
   assert(file:write(text))
   assert(file:close())
@@ -38,13 +40,6 @@ function M.read(path)
   local text = file:read "*a"
   file:close()
   return text
-end
-
---- Calls fn(...), which must fail, and returns the text of the error.
-function M.failure(fn, ...)
-  local ok, problem = pcall(fn, ...)
-  assert(not ok, "an error was expected")
-  return tostring(problem)
 end
 
 return M

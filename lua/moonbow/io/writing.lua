@@ -1,0 +1,45 @@
+-- SPDX-License-Identifier: MIT
+--
+-- writing.lua: files that appear whole or not at all, and text that is known to have arrived.
+
+local status = require "bindings.status"
+local system = require "bindings.system"
+
+local M = {}
+
+--- Writes `text` as the whole of a new file; a short write is an error that names the file.
+---@param path string
+---@param text string
+function M.text(path, text)
+  local file, problem = io.open(path, "wb")
+  if not file then status.fail("cannot write: %s", problem) end
+  local ok
+  ok, problem = file:write(text)
+  if ok then ok, problem = file:flush() end -- a full disk is found here
+  local closed, close_problem = file:close()
+  if not (ok and closed) then
+    status.fail("cannot write %d bytes to '%s': %s", #text, path, problem or close_problem)
+  end
+end
+
+--- Calls write(aside) with the name of a file in the same folder; what it wrote there is put on the disk
+--- and then named `path`, which replaces what was there. After an error nothing is left of it.
+---@param path string
+---@param write fun(aside: string)
+function M.whole_file(path, write)
+  local aside = ("%s.%d.part"):format(path, system.process_id())
+  local function remove() if system.path_kind(aside) ~= "none" then system.remove(aside) end end
+  remove()
+  local ok, problem = pcall(function()
+    write(aside)
+    system.sync(aside)
+    system.rename(aside, path)
+    system.sync(path:match "^(.*/)[^/]*$" or ".")
+  end)
+  if not ok then
+    pcall(remove)
+    error(problem, 0)
+  end
+end
+
+return M
