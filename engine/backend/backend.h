@@ -33,6 +33,20 @@ typedef struct mbi_gemm {
   const void *bias;                     // (n) or NULL; only with beta = 0
 } mbi_gemm;
 
+// Heads of attention in memory: D neighbours for each (b, t, h), at data + b * batch + t * time + h * head elements.
+typedef struct mbi_heads {
+  void *data;
+  int64_t batch, time, head;
+} mbi_heads;
+typedef struct mbi_attention {
+  int64_t batch, time, heads, width; // B, T, H, D
+  double scale;
+} mbi_attention;
+typedef struct mbi_attention_gradients {
+  mbi_heads dout, out;    // read
+  mbi_heads dq, dk, dv;   // written, where data is not NULL
+} mbi_attention_gradients;
+
 enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
   MBI_NEG, MBI_ABS, MBI_SIGN, MBI_EXP, MBI_LOG, MBI_SQRT, MBI_SQUARE, MBI_RECIPROCAL, MBI_TANH, MBI_SIGMOID,
   MBI_SILU, MBI_RELU, MBI_GELU_TANH, MBI_GELU_ERF, MBI_AFFINE, MBI_POW_SCALAR, MBI_UNARY_COUNT
