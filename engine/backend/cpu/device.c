@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// device.c: the CPU as a device: memory, copies that do not depend on the dtype's arithmetic, and the
-// choice of kernel tables. MOONBOW_ISA=base|v3|v4 overrides the choice, downwards only.
+// device.c: the CPU as a device: memory, numbers of any dtype, and the choice of kernel tables.
+// MOONBOW_ISA=base|v3|v4 overrides the choice, downwards only. Copies between views are in copy.c.
 #define _GNU_SOURCE
 #include <math.h>
 #include <omp.h>
@@ -13,7 +13,7 @@
 #include "backend/backend.h"
 #include "backend/cpu/device.h"
 
-enum { HUGE_FROM = 4 << 20, HUGE_PAGE = 2 << 20, PARALLEL_BYTES = 1 << 20 };
+enum { HUGE_FROM = 4 << 20, HUGE_PAGE = 2 << 20, PARALLEL_BYTES = 1 << 20, PARALLEL_COUNT = 1 << 17 };
 
 // ----- memory ---------------------------------------------------------------------------------------
 
@@ -46,7 +46,7 @@ static void cpu_release(void *data, size_t bytes) {
   else free(data);
 }
 
-static mb_status cpu_copy(void *to, const void *from, size_t bytes) {
+mb_status mbi_cpu_copy(void *to, const void *from, size_t bytes) {
   if (bytes < PARALLEL_BYTES) {
     memcpy(to, from, bytes);
     return MB_OK;
@@ -63,43 +63,6 @@ static mb_status cpu_zero(void *data, size_t bytes) {
 #pragma omp parallel for schedule(static) if (bytes >= PARALLEL_BYTES)
   for (size_t start = 0; start < bytes; start += PARALLEL_BYTES)
     memset((char *)data + start, 0, bytes - start < PARALLEL_BYTES ? bytes - start : PARALLEL_BYTES);
-  return MB_OK;
-}
-
-static void copy_strided(char *to, int64_t st, const char *from, int64_t sf, int64_t n, size_t element) {
-  switch (element) {
-    case 1: for (int64_t i = 0; i < n; i++) to[i * st] = from[i * sf]; break;
-    case 2: for (int64_t i = 0; i < n; i++) ((uint16_t *)(void *)to)[i * st] = ((const uint16_t *)(const void *)from)[i * sf]; break;
-    case 4: for (int64_t i = 0; i < n; i++) ((uint32_t *)(void *)to)[i * st] = ((const uint32_t *)(const void *)from)[i * sf]; break;
-    default: for (int64_t i = 0; i < n; i++) ((uint64_t *)(void *)to)[i * st] = ((const uint64_t *)(const void *)from)[i * sf]; break;
-  }
-}
-
-static mb_status cpu_copy_view(const mbi_view *dst, const mbi_view *src, size_t element) {
-  // The last dimension is the inner loop; trailing dimensions that both walk as one are folded into it.
-  int ndim = dst->ndim;
-  int64_t length = 1, st = 1, sf = 1;
-  if (ndim > 0) {
-    length = dst->size[ndim - 1], st = dst->stride[ndim - 1], sf = src->stride[ndim - 1];
-    ndim--;
-    while (ndim > 0 && dst->stride[ndim - 1] == st * length && src->stride[ndim - 1] == sf * length) length *= dst->size[--ndim];
-  }
-  int64_t rows = 1;
-  for (int d = 0; d < ndim; d++) rows *= dst->size[d];
-  if (rows == 1 && st == 1 && sf == 1) return cpu_copy(dst->data, src->data, (size_t)length * element);
-#pragma omp parallel for schedule(static) if (rows > 1 && rows * length * (int64_t)element >= PARALLEL_BYTES / 8)
-  for (int64_t row = 0; row < rows; row++) {
-    int64_t rest = row, to = 0, from = 0;
-    for (int d = ndim - 1; d >= 0; d--) {
-      to += rest % dst->size[d] * dst->stride[d];
-      from += rest % dst->size[d] * src->stride[d];
-      rest /= dst->size[d];
-    }
-    char *t = (char *)dst->data + to * (int64_t)element;
-    const char *f = (const char *)src->data + from * (int64_t)element;
-    if (st == 1 && sf == 1) memcpy(t, f, (size_t)length * element);
-    else copy_strided(t, st, f, sf, length, element);
-  }
   return MB_OK;
 }
 
@@ -129,14 +92,35 @@ static void store(void *data, mb_dtype dtype, int64_t i, double x) {
 }
 
 static mb_status cpu_convert(void *dst, mb_dtype dst_dtype, const void *src, mb_dtype src_dtype, int64_t count) {
-#pragma omp parallel for schedule(static) if (count >= PARALLEL_BYTES)
+  if (dst_dtype == src_dtype) return mbi_cpu_copy(dst, src, (size_t)count * mbi_dtype_size(dst_dtype));
+  if (dst_dtype == MB_F64 && src_dtype == MB_F32) { // the two common ones as vector code
+    double *to = dst;
+    const float *from = src;
+#pragma omp parallel for simd schedule(static) if (count >= PARALLEL_COUNT)
+    for (int64_t i = 0; i < count; i++) to[i] = (double)from[i];
+    return MB_OK;
+  }
+  if (dst_dtype == MB_F32 && src_dtype == MB_F64) {
+    float *to = dst;
+    const double *from = src;
+#pragma omp parallel for simd schedule(static) if (count >= PARALLEL_COUNT)
+    for (int64_t i = 0; i < count; i++) to[i] = (float)from[i];
+    return MB_OK;
+  }
+#pragma omp parallel for schedule(static) if (count >= PARALLEL_COUNT)
   for (int64_t i = 0; i < count; i++) store(dst, dst_dtype, i, load(src, src_dtype, i));
   return MB_OK;
 }
 
 static mb_status cpu_fill(void *dst, mb_dtype dtype, double value, int64_t count) {
   if (value == 0.0 && !signbit(value)) return cpu_zero(dst, (size_t)count * mbi_dtype_size(dtype));
-#pragma omp parallel for schedule(static) if (count >= PARALLEL_BYTES)
+  if (dtype == MB_F32) {
+    float *to = dst, number = (float)value;
+#pragma omp parallel for simd schedule(static) if (count >= PARALLEL_COUNT)
+    for (int64_t i = 0; i < count; i++) to[i] = number;
+    return MB_OK;
+  }
+#pragma omp parallel for schedule(static) if (count >= PARALLEL_COUNT)
   for (int64_t i = 0; i < count; i++) store(dst, dtype, i, value);
   return MB_OK;
 }
@@ -168,8 +152,8 @@ static const struct {
 };
 
 static mbi_device cpu = {
-  .name = "cpu", .allocate = cpu_allocate, .release = cpu_release, .copy_in = cpu_copy, .copy_out = cpu_copy, .zero = cpu_zero,
-  .copy_view = cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
+  .name = "cpu", .allocate = cpu_allocate, .release = cpu_release, .copy_in = mbi_cpu_copy, .copy_out = mbi_cpu_copy, .zero = cpu_zero,
+  .copy_view = mbi_cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
 };
 static int level = -1;
 

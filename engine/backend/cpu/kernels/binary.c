@@ -96,13 +96,16 @@ mb_status MBK(binary_backward)(enum mbi_binary f, int side, void *dx, const void
   vy.data = (void *)(uintptr_t)dy;
   if (f == MBI_MUL) return MBK(binary)(MBI_MUL, &vx, &vy, side == 0 ? b : a);
   mbk_rows r;
+  int64_t pieces, piece;
   mbk_rows_make(&r, 4, (const mbi_view *const[]){&vx, &vy, a, b});
+  mbk_rows_split(&r, &pieces, &piece);
 #pragma omp parallel for schedule(static) if (r.rows * r.length >= MBK_PARALLEL_FROM)
-  for (int64_t row = 0; row < r.rows; row++) {
+  for (int64_t i = 0; i < r.rows * pieces; i++) {
+    int64_t row = i / pieces, first = i % pieces * piece, last = first + piece < r.length ? first + piece : r.length;
     real *x = mbk_row(&r, 0, row);
     const real *y = mbk_row(&r, 1, row), *pa = mbk_row(&r, 2, row), *pb = mbk_row(&r, 3, row);
-    for (int64_t i = 0; i < r.length; i++)
-      x[i * r.step[0]] = y[i * r.step[1]] * derivative(f, side, pa[i * r.step[2]], pb[i * r.step[3]]);
+    for (int64_t e = first; e < last; e++)
+      x[e * r.step[0]] = y[e * r.step[1]] * derivative(f, side, pa[e * r.step[2]], pb[e * r.step[3]]);
   }
   return MB_OK;
 }
@@ -136,15 +139,40 @@ mb_status MBK(axpby)(const mbi_view *y, const mbi_view *x, double alpha, double 
   return MB_OK;
 }
 
+typedef struct choice {
+  real *out;
+  const real *c, *a, *b;
+  int64_t so, sc, sa, sb;
+} choice;
+
+static void where_span(choice s, int64_t n) {
+  if (s.so == 1 && s.sc == 1 && s.sa == 1 && s.sb == 1) {
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; i++) s.out[i] = s.c[i] != 0 ? s.a[i] : s.b[i];
+  } else if (s.so == 1 && s.sc == 1 && s.sa == 1 && s.sb == 0) {
+    real b = s.b[0];
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; i++) s.out[i] = s.c[i] != 0 ? s.a[i] : b;
+  } else if (s.so == 1 && s.sc == 1 && s.sa == 0 && s.sb == 1) {
+    real a = s.a[0];
+#pragma GCC ivdep
+    for (int64_t i = 0; i < n; i++) s.out[i] = s.c[i] != 0 ? a : s.b[i];
+  } else {
+    for (int64_t i = 0; i < n; i++) s.out[i * s.so] = s.c[i * s.sc] != 0 ? s.a[i * s.sa] : s.b[i * s.sb];
+  }
+}
+
 mb_status MBK(where)(const mbi_view *out, const mbi_view *c, const mbi_view *a, const mbi_view *b) {
   mbk_rows r;
+  int64_t pieces, piece;
   mbk_rows_make(&r, 4, (const mbi_view *const[]){out, c, a, b});
+  mbk_rows_split(&r, &pieces, &piece);
 #pragma omp parallel for schedule(static) if (r.rows * r.length >= MBK_PARALLEL_FROM)
-  for (int64_t row = 0; row < r.rows; row++) {
-    real *o = mbk_row(&r, 0, row);
-    const real *pc = mbk_row(&r, 1, row), *pa = mbk_row(&r, 2, row), *pb = mbk_row(&r, 3, row);
-    for (int64_t i = 0; i < r.length; i++)
-      o[i * r.step[0]] = pc[i * r.step[1]] != 0 ? pa[i * r.step[2]] : pb[i * r.step[3]];
+  for (int64_t i = 0; i < r.rows * pieces; i++) {
+    int64_t row = i / pieces, start = i % pieces * piece, n = r.length - start < piece ? r.length - start : piece;
+    where_span((choice){mbk_row(&r, 0, row) + start * r.step[0], mbk_row(&r, 1, row) + start * r.step[1],
+                        mbk_row(&r, 2, row) + start * r.step[2], mbk_row(&r, 3, row) + start * r.step[3],
+                        r.step[0], r.step[1], r.step[2], r.step[3]}, n);
   }
   return MB_OK;
 }
