@@ -4,7 +4,7 @@
 // bias optional (Ba, Kiros, Hinton 2016). Saved for the backward: x, the weight, and mean and 1/sqrt of
 // each row. One kernel writes all three gradients, each straight to where it is wanted: in a residual
 // network that adds dx to the gradient of the skip path without a pass of its own.
-// Tests: tests/c/test_layers.c.
+// Tests: tests/c/test_norms.c.
 #include "ops/ops.h"
 
 // A parameter of the last dimension's size, or NULL.

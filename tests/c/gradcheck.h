@@ -9,9 +9,18 @@
 // An op with everything but its checked inputs bound.
 typedef mb_status (*gradcheck_op)(mb_tensor **out, mb_tensor **inputs, const void *constants);
 
-static inline uint64_t test_seed(void) {
+// Seeds the generator from MB_SEED, or a fixed number, and prints it.
+static inline void seed_test(void) {
   const char *text = getenv("MB_SEED");
-  return text ? strtoull(text, NULL, 10) : 20240517;
+  uint64_t seed = text ? strtoull(text, NULL, 10) : 20240517;
+  printf("MB_SEED=%llu\n", (unsigned long long)seed);
+  mb_rng_seed(seed);
+}
+
+static inline int64_t live_tensors(void) {
+  mb_memory_stats stats;
+  mb_memory(&stats);
+  return stats.live_tensors;
 }
 
 static inline mb_tensor *random_tensor(mb_dtype dtype, int ndim, const int64_t *shape) {
@@ -80,7 +89,7 @@ static inline void gradcheck(gradcheck_op op, mb_tensor **inputs, int n_inputs, 
       CHECK_OK(mb_tensor_data(&data, inputs[i]));
       double *x = data;
       for (int64_t j = 0; j < mb_tensor_numel(inputs[i]); j++) {
-        const double step = 1e-6;
+        const double step = 1e-5;
         double kept = x[j];
         x[j] = kept + step;
         double above = gradcheck_loss(op, inputs, constants);

@@ -4,12 +4,6 @@
 // and written in place, and the cases where numbers run out: infinities, NaN, everything ignored.
 #include "gradcheck.h"
 
-static int64_t live(void) {
-  mb_memory_stats stats;
-  mb_memory(&stats);
-  return stats.live_tensors;
-}
-
 static mb_tensor *targets_of(mb_dtype dtype, int ndim, const int64_t *shape, int64_t classes, int64_t ignored) {
   int64_t n = 1;
   for (int d = 0; d < ndim; d++) n *= shape[d];
@@ -273,9 +267,8 @@ static void bits_do_not_depend_on_threads(void) {
 }
 
 int main(void) {
-  printf("seed %llu\n", (unsigned long long)test_seed());
-  mb_rng_seed(test_seed());
-  int64_t before = live();
+  seed_test();
+  int64_t before = live_tensors();
   values_agree();
   gradients_agree();
   backward_is_in_place();
@@ -284,6 +277,6 @@ int main(void) {
   all_ignored();
   misuse_is_refused();
   bits_do_not_depend_on_threads();
-  CHECK_EQ(live(), before);
+  CHECK_EQ(live_tensors(), before);
   return check_end();
 }

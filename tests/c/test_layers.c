@@ -1,14 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// test_layers.c: embedding and layernorm against plain formulas, their gradients against central differences,
-// sums that do not depend on the number of threads, and what they say to wrong arguments.
+// test_layers.c: embedding, rotary and dropout against plain formulas, their gradients against central
+// differences, and what they say to wrong arguments; a small network of embedding and layernorm at different
+// numbers of threads, and with every allocation failing once.
 #include "gradcheck.h"
-
-static int64_t live(void) {
-  mb_memory_stats stats;
-  mb_memory(&stats);
-  return stats.live_tensors;
-}
 
 static mb_tensor *ids_of(mb_dtype dtype, int ndim, const int64_t *shape, const int32_t *ids) {
   mb_tensor *t, *cast;
@@ -85,123 +80,127 @@ static void embedding_refuses(void) {
   mb_tensor_release(flat), mb_tensor_release(low), mb_tensor_release(high), mb_tensor_release(table);
 }
 
-// ----- layernorm --------------------------------------------------------------------------------------
+// ----- rotary -----------------------------------------------------------------------------------------
 
-static mb_status layernorm_op(mb_tensor **out, mb_tensor **inputs, const void *epsilon) {
-  return mb_layernorm(out, inputs[0], inputs[1], inputs[2], *(const double *)epsilon);
+typedef struct rotary_constants {
+  double base;
+  int64_t first;
+} rotary_constants;
+
+static mb_status rotary_op(mb_tensor **out, mb_tensor **inputs, const void *constants) {
+  const rotary_constants *c = constants;
+  return mb_rotary(out, inputs[0], c->base, c->first);
 }
 
-static mb_status layernorm_one_parameter_op(mb_tensor **out, mb_tensor **inputs, const void *epsilon) {
-  return mb_layernorm(out, inputs[0], inputs[1], inputs[1], *(const double *)epsilon);
-}
-
-static mb_status layernorm_same_values_op(mb_tensor **out, mb_tensor **inputs, const void *epsilon) {
-  mb_tensor *w;
-  mb_status status = mb_exp(&w, inputs[1]);
-  if (status == MB_OK) status = mb_layernorm(out, inputs[0], w, w, *(const double *)epsilon);
-  mb_tensor_release(w);
+// Heads and positions swapped: a strided x.
+static mb_status rotary_view_op(mb_tensor **out, mb_tensor **inputs, const void *constants) {
+  mb_tensor *x;
+  mb_status status = mb_transpose(&x, inputs[0], 1, 2);
+  if (status == MB_OK) status = rotary_op(out, &x, constants);
+  mb_tensor_release(x);
   return status;
 }
 
-static void layernorm_plain(double *y, const double *x, const double *w, const double *b, int64_t rows, int64_t columns, double epsilon) {
-  for (int64_t r = 0; r < rows; r++) {
-    double mean = 0, variance = 0;
-    for (int64_t c = 0; c < columns; c++) mean += x[r * columns + c] / (double)columns;
-    for (int64_t c = 0; c < columns; c++) variance += pow(x[r * columns + c] - mean, 2) / (double)columns;
-    for (int64_t c = 0; c < columns; c++)
-      y[r * columns + c] = (x[r * columns + c] - mean) / sqrt(variance + epsilon) * (w ? w[c] : 1) + (b ? b[c] : 0);
-  }
-}
-
-static void layernorm_agrees(mb_dtype dtype, int64_t rows, int64_t columns, int with_weight, int with_bias, double tolerance) {
-  const int64_t shape[2] = {rows, columns};
-  mb_tensor *x = random_tensor(dtype, 2, shape), *out;
-  mb_tensor *w = with_weight ? random_tensor(dtype, 1, shape + 1) : NULL, *b = with_bias ? random_tensor(dtype, 1, shape + 1) : NULL;
-  CHECK_OK(mb_affine_(x, 2.0, 5.0));
-  CHECK_OK(mb_layernorm(&out, x, w, b, 1e-5));
-  double *vx = values_of(x), *vw = w ? values_of(w) : NULL, *vb = b ? values_of(b) : NULL, *y = values_of(out);
-  double *expected = malloc((size_t)(rows * columns) * sizeof *expected);
-  layernorm_plain(expected, vx, vw, vb, rows, columns, 1e-5);
-  for (int64_t i = 0; i < rows * columns; i++) CHECK_NEAR(y[i], expected[i], tolerance * (1 + fabs(expected[i])));
-  free(vx), free(vw), free(vb), free(y), free(expected);
-  mb_tensor_release(x), mb_tensor_release(w), mb_tensor_release(b), mb_tensor_release(out);
-}
-
-static void layernorm_values(void) {
-  for (int with = 0; with < 4; with++) {
-    layernorm_agrees(MB_F64, 3, 7, with & 1, with >> 1, 1e-12);
-    layernorm_agrees(MB_F32, 5, 33, with & 1, with >> 1, 2e-6);
-  }
-  layernorm_agrees(MB_F32, 1, 1, 1, 1, 1e-6); // a row of one has no variance: y = bias
-  layernorm_agrees(MB_F32, 40, 768, 1, 1, 3e-6);
-  layernorm_agrees(MB_F32, 2, 5001, 1, 1, 1e-5);
-}
-
-static void layernorm_gradients(void) {
-  const double epsilon = 1e-3;
-  const int64_t shapes[4][3] = {{2, 3, 6}, {1, 1, 5}, {1, 37, 3}, {1, 2, 1}};
-  for (int s = 0; s < 4; s++) {
-    mb_tensor *in[3] = {random_tensor(MB_F64, 3, shapes[s]), random_tensor(MB_F64, 1, shapes[s] + 2), random_tensor(MB_F64, 1, shapes[s] + 2)};
-    gradcheck(layernorm_op, in, 3, &epsilon, 2e-7);
-    gradcheck(layernorm_op, (mb_tensor *[]){in[0], NULL, NULL}, 3, &epsilon, 2e-7);
-    gradcheck(layernorm_op, (mb_tensor *[]){in[0], in[1], NULL}, 3, &epsilon, 2e-7);
-    gradcheck(layernorm_op, (mb_tensor *[]){in[0], NULL, in[2]}, 3, &epsilon, 2e-7);
-    gradcheck(layernorm_one_parameter_op, in, 2, &epsilon, 2e-7);
-    gradcheck(layernorm_same_values_op, in, 2, &epsilon, 2e-7);
-    // Parameters alone, while x wants nothing.
-    CHECK_OK(mb_set_requires_grad(in[0], 0));
-    mb_tensor *out, *g, *seed;
-    CHECK_OK(mb_layernorm(&out, in[0], in[1], in[2], epsilon));
-    CHECK_OK(mb_full(&seed, MB_F64, 3, shapes[s], MB_CPU, 1.0));
-    CHECK_OK(mb_backward(out, seed));
-    CHECK_OK(mb_grad(&g, in[2]));
-    double *db = values_of(g);
-    for (int64_t c = 0; c < shapes[s][2]; c++) CHECK_NEAR(db[c], (double)(shapes[s][0] * shapes[s][1]), 1e-12);
-    free(db);
-    mb_tensor_release(g), mb_tensor_release(seed), mb_tensor_release(out);
-    for (int i = 0; i < 3; i++) mb_tensor_release(in[i]);
-  }
-}
-
-// x + layernorm(x), x not a leaf: dx is added to what the skip path has left.
-static mb_status residual_op(mb_tensor **out, mb_tensor **inputs, const void *epsilon) {
-  mb_tensor *x = NULL, *t = NULL, *y = NULL;
-  mb_status status = mb_transpose(&t, inputs[0], 0, 1);
-  if (status == MB_OK) status = mb_square(&x, t);
-  if (status == MB_OK) status = mb_layernorm(&y, x, inputs[1], inputs[2], *(const double *)epsilon);
-  if (status == MB_OK) status = mb_add(out, x, y);
-  mb_tensor_release(t), mb_tensor_release(x), mb_tensor_release(y);
+// Reversed roles of head and width: the last dimension itself is strided.
+static mb_status rotary_strided_op(mb_tensor **out, mb_tensor **inputs, const void *constants) {
+  mb_tensor *x;
+  mb_status status = mb_transpose(&x, inputs[0], 2, 3);
+  if (status == MB_OK) status = rotary_op(out, &x, constants);
+  mb_tensor_release(x);
   return status;
 }
 
-static mb_status transposed_op(mb_tensor **out, mb_tensor **inputs, const void *epsilon) {
-  mb_tensor *t;
-  mb_status status = mb_transpose(&t, inputs[0], 0, 1);
-  if (status == MB_OK) status = mb_layernorm(out, t, inputs[1], inputs[2], *(const double *)epsilon);
-  mb_tensor_release(t);
-  return status;
+static void rotary_turns_pairs(mb_dtype dtype, const int64_t *shape, rotary_constants c, double tolerance) {
+  int64_t T = shape[1], H = shape[2], D = shape[3];
+  mb_tensor *x = random_tensor(dtype, 4, shape), *out;
+  CHECK_OK(mb_rotary(&out, x, c.base, c.first));
+  double *v = values_of(x), *y = values_of(out);
+  for (int64_t row = 0; row < shape[0] * T * H; row++)
+    for (int64_t i = 0; i < D / 2; i++) {
+      double angle = (double)(c.first + row / H % T) * pow(c.base, -2.0 * (double)i / (double)D);
+      double a = v[row * D + i], b = v[row * D + D / 2 + i];
+      CHECK_NEAR(y[row * D + i], a * cos(angle) - b * sin(angle), tolerance);
+      CHECK_NEAR(y[row * D + D / 2 + i], a * sin(angle) + b * cos(angle), tolerance);
+    }
+  free(v), free(y);
+  mb_tensor_release(x), mb_tensor_release(out);
 }
 
-static void layernorm_of_views_and_residuals(void) {
-  const double epsilon = 1e-5;
-  const int64_t shape[2] = {6, 4};
-  mb_tensor *in[3] = {random_tensor(MB_F64, 2, shape), random_tensor(MB_F64, 1, shape), random_tensor(MB_F64, 1, shape)};
-  gradcheck(residual_op, in, 3, &epsilon, 1e-6);
-  gradcheck(transposed_op, in, 3, &epsilon, 1e-6);
-  for (int i = 0; i < 3; i++) mb_tensor_release(in[i]);
-}
-
-static void layernorm_refuses(void) {
-  const int64_t shape[2] = {4, 3};
-  mb_tensor *x = random_tensor(MB_F32, 2, shape), *four = random_tensor(MB_F32, 1, shape), *wide = random_tensor(MB_F64, 1, shape + 1);
-  mb_tensor *scalar = random_tensor(MB_F32, 0, shape), *out = x;
-  CHECK_FAILS(MB_ERR_SHAPE, "mb_layernorm: weight has shape (4), (3) was expected for x of shape (4, 3)", mb_layernorm(&out, x, four, NULL, 0));
+static void rotary_works(void) {
+  const rotary_constants from_start = {10000, 0}, later = {500, 11};
+  rotary_turns_pairs(MB_F64, (const int64_t[4]){2, 5, 3, 6}, from_start, 1e-14);
+  rotary_turns_pairs(MB_F64, (const int64_t[4]){1, 1, 1, 2}, later, 1e-14);
+  rotary_turns_pairs(MB_F32, (const int64_t[4]){2, 33, 4, 32}, from_start, 2e-6);
+  const int64_t shape[4] = {2, 3, 4, 6};
+  mb_tensor *x = random_tensor(MB_F64, 4, shape), *out, *narrow = random_tensor(MB_F32, 4, (const int64_t[4]){1, 1, 1, 3});
+  gradcheck(rotary_op, &x, 1, &later, 1e-7);
+  gradcheck(rotary_view_op, &x, 1, &later, 1e-7);
+  gradcheck(rotary_strided_op, &x, 1, &later, 1e-7);
+  CHECK_FAILS(MB_ERR_SHAPE, "mb_rotary: x has shape (1, 1, 1, 3)", mb_rotary(&out, narrow, 10000, 0));
   CHECK(out == NULL);
-  CHECK_FAILS(MB_ERR_SHAPE, "bias has shape (4, 3)", mb_layernorm(&out, x, NULL, x, 0));
-  CHECK_FAILS(MB_ERR_DTYPE, "f64", mb_layernorm(&out, x, wide, NULL, 0));
-  CHECK_FAILS(MB_ERR_ARG, "epsilon is -1", mb_layernorm(&out, x, NULL, NULL, -1));
-  CHECK_FAILS(MB_ERR_SHAPE, "no dimension", mb_layernorm(&out, scalar, NULL, NULL, 0));
-  mb_tensor_release(x), mb_tensor_release(four), mb_tensor_release(wide), mb_tensor_release(scalar);
+  CHECK_FAILS(MB_ERR_ARG, "base is -2", mb_rotary(&out, x, -2, 0));
+  CHECK_FAILS(MB_ERR_ARG, "base is inf", mb_rotary(&out, x, INFINITY, 0));
+  mb_tensor_release(x), mb_tensor_release(narrow);
+}
+
+// ----- dropout ----------------------------------------------------------------------------------------
+
+// Every call sees the same mask.
+static mb_status dropout_op(mb_tensor **out, mb_tensor **inputs, const void *p) {
+  mb_rng_set(99, 3, 7);
+  return mb_dropout(out, inputs[0], *(const double *)p);
+}
+
+static mb_status dropout_view_op(mb_tensor **out, mb_tensor **inputs, const void *p) {
+  mb_tensor *x;
+  mb_status status = mb_transpose(&x, inputs[0], 0, 1);
+  if (status == MB_OK) status = dropout_op(out, &x, p);
+  mb_tensor_release(x);
+  return status;
+}
+
+static void dropout_masks(double p, int64_t n) {
+  mb_tensor *x, *out;
+  CHECK_OK(mb_full(&x, MB_F64, 1, &n, MB_CPU, 3.0));
+  uint64_t seed, step, stream, after;
+  mb_rng_get(&seed, &step, &stream);
+  CHECK_OK(mb_dropout(&out, x, p));
+  mb_rng_get(&seed, &step, &after);
+  CHECK_EQ(after, stream + 1);
+  uint32_t *words = malloc((size_t)n * sizeof *words);
+  mb_rng_words(words, n, seed, step, stream);
+  double *y = values_of(out);
+  int64_t kept = 0;
+  for (int64_t i = 0; i < n; i++) {
+    CHECK_NEAR(y[i], (double)words[i] / 4294967296.0 >= p ? 3.0 / (1 - p) : 0, 1e-15);
+    kept += y[i] != 0;
+  }
+  if (n > 1000) CHECK_NEAR((double)kept / (double)n, 1 - p, 5 * sqrt(p * (1 - p) / (double)n));
+  free(words), free(y);
+  mb_tensor_release(x), mb_tensor_release(out);
+}
+
+static void dropout_works(void) {
+  const double ps[3] = {0.1, 0.5, 0.9};
+  for (int i = 0; i < 3; i++) {
+    dropout_masks(ps[i], 1), dropout_masks(ps[i], 77), dropout_masks(ps[i], 40001);
+    mb_tensor *x = random_tensor(MB_F64, 2, (const int64_t[2]){9, 15});
+    gradcheck(dropout_op, &x, 1, &ps[i], 1e-7);
+    gradcheck(dropout_view_op, &x, 1, &ps[i], 1e-7);
+    mb_tensor_release(x);
+  }
+  mb_tensor *x = random_tensor(MB_F32, 1, (const int64_t[1]){4}), *out;
+  uint64_t seed, step, stream, after;
+  mb_rng_get(&seed, &step, &stream);
+  CHECK_OK(mb_dropout(&out, x, 0));
+  mb_rng_get(&seed, &step, &after);
+  CHECK(out == x && after == stream);
+  mb_tensor_release(out);
+  CHECK_FAILS(MB_ERR_ARG, "mb_dropout: p is 1, a number >= 0 and < 1 was expected", mb_dropout(&out, x, 1));
+  CHECK(out == NULL);
+  CHECK_FAILS(MB_ERR_ARG, "p is -0.5", mb_dropout(&out, x, -0.5));
+  CHECK_FAILS(MB_ERR_ARG, "p is nan", mb_dropout(&out, x, NAN));
+  mb_tensor_release(x);
 }
 
 // ----- determinism and memory ---------------------------------------------------------------------------
@@ -258,7 +257,7 @@ static void failures_leak_nothing(void) {
   mb_status status = MB_ERR_NOMEM;
   for (int64_t n = 1; status != MB_OK; n++) {
     CHECK(n < 200);
-    int64_t before = live();
+    int64_t before = live_tensors();
     mb_tensor *x = NULL, *y = NULL, *seed;
     CHECK_OK(mb_full(&seed, MB_F64, 2, (const int64_t[2]){3, 4}, MB_CPU, 1.0));
     mb_debug_fail_allocation(n);
@@ -274,24 +273,21 @@ static void failures_leak_nothing(void) {
     grads += g != NULL, mb_tensor_release(g);
     CHECK_OK(mb_grad(&g, w));
     grads += g != NULL, mb_tensor_release(g);
-    CHECK(live() - before <= grads);
+    CHECK(live_tensors() - before <= grads);
   }
   mb_tensor_release(table), mb_tensor_release(w), mb_tensor_release(ids);
 }
 
 int main(void) {
-  printf("seed %llu\n", (unsigned long long)test_seed());
-  mb_rng_seed(test_seed());
-  int64_t before = live();
+  seed_test();
+  int64_t before = live_tensors();
   embedding_picks_rows();
   embedding_takes_views();
   embedding_refuses();
-  layernorm_values();
-  layernorm_gradients();
-  layernorm_of_views_and_residuals();
-  layernorm_refuses();
+  rotary_works();
+  dropout_works();
   bits_do_not_depend_on_threads();
   failures_leak_nothing();
-  CHECK_EQ(live(), before);
+  CHECK_EQ(live_tensors(), before);
   return check_end();
 }

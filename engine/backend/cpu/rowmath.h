@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// rowmath.h: sums and maxima of one contiguous row, for layernorm, softmax and cross entropy. A row is cut
-// into chunks; a chunk is summed in four groups of vector lanes, so that additions do not wait for each
-// other, and chunks are added in float64. The error grows with CHUNK, not with the row.
+// rowmath.h: sums and maxima of one contiguous row, and sums over rows, for the norms, softmax and cross
+// entropy. A row is cut into chunks; a chunk is summed in four groups of vector lanes, so that additions do
+// not wait for each other, and chunks are added in float64: the error grows with MBK_CHUNK, not with the row.
 #ifndef MBK_ROWMATH_H
 #define MBK_ROWMATH_H
 #include "backend/cpu/cpu.h"
@@ -75,5 +75,39 @@ static inline real mbk_row_max(const real *x, int64_t n) {
   m0 = m1 > m0 ? m1 : m0;
   m2 = m3 > m2 ? m3 : m2;
   return m2 > m0 ? m2 : m0;
+}
+
+// ----- parameters of a row: weight and bias, and their gradients --------------------------------------------
+
+// The parameter, or a row of `value` in a scratch slot in place of one that is missing.
+static inline mb_status mbk_row_or(const real **out, const void *given, int slot, int64_t columns, real value) {
+  *out = given;
+  if (given) return MB_OK;
+  void *memory;
+  MB_TRY(mbi_scratch(&memory, slot, (size_t)columns * sizeof(real)));
+  for (int64_t i = 0; i < columns; i++) ((real *)memory)[i] = value;
+  *out = memory;
+  return MB_OK;
+}
+
+// Sums over rows are made by blocks of rows, one line of partial sums a block. The block depends on the
+// number of rows alone, never on the number of threads.
+static inline int64_t mbk_block_rows(int64_t rows) {
+  enum { LEAST_ROWS = 16, MOST_BLOCKS = 256 };
+  int64_t block = (rows + MOST_BLOCKS - 1) / MOST_BLOCKS;
+  return block < LEAST_ROWS ? LEAST_ROWS : block;
+}
+
+// d[c] (+)= sum over lines of line[c], in order.
+static inline void mbk_fold_lines(real *d, int accumulate, const real *lines, int64_t count, int64_t stride, int64_t columns) {
+  enum { STRIP = 64 };
+#pragma omp parallel for schedule(static) if (count * columns >= MBK_PARALLEL_FROM)
+  for (int64_t start = 0; start < columns; start += STRIP) {
+    double sum[STRIP] = {0};
+    int64_t n = columns - start < STRIP ? columns - start : STRIP;
+    for (int64_t l = 0; l < count; l++)
+      for (int64_t i = 0; i < n; i++) sum[i] += (double)lines[l * stride + start + i];
+    for (int64_t i = 0; i < n; i++) d[start + i] = (real)(accumulate ? (double)d[start + i] + sum[i] : sum[i]);
+  }
 }
 #endif

@@ -4,21 +4,8 @@
 //   y = xhat weight + bias,   rstd = 1 / sqrt(mean((x - mean)^2) + epsilon)
 //   dx = rstd (g - mean(g) - xhat mean(g xhat)),   dweight = sum over rows of dy xhat,   dbias = sum of dy
 // The backward reads x and dy once: a block of rows adds its share of dweight and dbias to its own line of
-// scratch, and the lines are summed in order. Blocks depend on the number of rows alone.
+// scratch, and the lines are summed in order.
 #include "backend/cpu/rowmath.h"
-
-enum { LEAST_BLOCK = 16, MOST_BLOCKS = 256 };
-
-// A missing weight is a row of ones, a missing bias a row of zeros.
-static mb_status row_or(const real **out, const void *given, int slot, int64_t columns, real value) {
-  *out = given;
-  if (given) return MB_OK;
-  void *memory;
-  MB_TRY(mbi_scratch(&memory, slot, (size_t)columns * sizeof(real)));
-  for (int64_t i = 0; i < columns; i++) ((real *)memory)[i] = value;
-  *out = memory;
-  return MB_OK;
-}
 
 typedef real *restrict to;
 typedef const real *restrict from;
@@ -30,8 +17,8 @@ static void forward_row(to y, from x, from weight, from bias, int64_t columns, r
 mb_status MBK(layernorm)(void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows, int64_t columns,
                          double epsilon) {
   const real *w, *b;
-  MB_TRY(row_or(&w, weight, 0, columns, 1));
-  MB_TRY(row_or(&b, bias, 1, columns, 0));
+  MB_TRY(mbk_row_or(&w, weight, 0, columns, 1));
+  MB_TRY(mbk_row_or(&b, bias, 1, columns, 0));
 #pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
   for (int64_t r = 0; r < rows; r++) {
     const real *row = (const real *)x + r * columns;
@@ -81,26 +68,12 @@ static void parameter_row(to dweight, to dbias, from dy, from x, int64_t n, real
   }
 }
 
-// d[c] (+)= sum over lines of line[c], in order.
-static void fold_lines(real *d, int accumulate, const real *lines, int64_t count, int64_t stride, int64_t columns) {
-#pragma omp parallel for schedule(static) if (count * columns >= MBK_PARALLEL_FROM)
-  for (int64_t start = 0; start < columns; start += 64) {
-    double sum[64] = {0};
-    int64_t n = columns - start < 64 ? columns - start : 64;
-    for (int64_t l = 0; l < count; l++)
-      for (int64_t i = 0; i < n; i++) sum[i] += (double)lines[l * stride + start + i];
-    for (int64_t i = 0; i < n; i++) d[start + i] = (real)(accumulate ? (double)d[start + i] + sum[i] : sum[i]);
-  }
-}
-
 mb_status MBK(layernorm_backward)(void *dx, int accumulate_x, void *dweight, int accumulate_weight, void *dbias, int accumulate_bias,
                                   const void *dy, const void *x, const void *mean, const void *rstd, const void *weight, int64_t rows,
                                   int64_t columns) {
   const real *w;
-  MB_TRY(row_or(&w, weight, 0, columns, 1));
-  int64_t block = (rows + MOST_BLOCKS - 1) / MOST_BLOCKS;
-  if (block < LEAST_BLOCK) block = LEAST_BLOCK;
-  int64_t blocks = (rows + block - 1) / block;
+  MB_TRY(mbk_row_or(&w, weight, 0, columns, 1));
+  int64_t block = mbk_block_rows(rows), blocks = (rows + block - 1) / block;
   real *lines = NULL; // (blocks, 2, C): dweight, dbias
   void *memory;
   if (dweight || dbias) {
@@ -119,7 +92,7 @@ mb_status MBK(layernorm_backward)(void *dx, int accumulate_x, void *dweight, int
       if (line) parameter_row(line, line + columns, row_dy, row_x, columns, m, s);
     }
   }
-  if (dweight) fold_lines(dweight, accumulate_weight, lines, blocks, 2 * columns, columns);
-  if (dbias) fold_lines(dbias, accumulate_bias, lines + columns, blocks, 2 * columns, columns);
+  if (dweight) mbk_fold_lines(dweight, accumulate_weight, lines, blocks, 2 * columns, columns);
+  if (dbias) mbk_fold_lines(dbias, accumulate_bias, lines + columns, blocks, 2 * columns, columns);
   return MB_OK;
 }
