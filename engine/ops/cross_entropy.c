@@ -64,8 +64,8 @@ mb_status mbi_cross_entropy_backward(mbi_node *node, mb_tensor *dout) {
   int accumulate = 0, in_place = mbi_saved_is_exclusive(node, 0);
   if (in_place) mb_tensor_retain(dx = logits);
   else MB_TRY(mbi_sink(&dx, &accumulate, node, 0));
-  mb_status status = mbi_kernels_of(logits)->cross_entropy_backward(mbi_data(dx), accumulate, mbi_data(dout), mbi_data(logits),
-                                                                    mbi_data(stats), mbi_data(ids), rows, columns, p->smoothing, p->ignored);
+  mb_status status = mbi_kernels_of(logits)->cross_entropy_backward(
+    mbi_data(dx), accumulate, mbi_data(dout), mbi_data(logits), mbi_data(stats), mbi_data(ids), rows, columns, p->smoothing, p->ignored);
   if (status == MB_OK && in_place) return mbi_give(node, 0, dx);
   mb_tensor_release(dx);
   return status;

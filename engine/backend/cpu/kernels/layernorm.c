@@ -14,8 +14,8 @@ static void forward_row(to y, from x, from weight, from bias, int64_t columns, r
   for (int64_t i = 0; i < columns; i++) y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
 }
 
-mb_status MBK(layernorm)(void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows, int64_t columns,
-                         double epsilon) {
+mb_status MBK(layernorm)(void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows,
+                         int64_t columns, double epsilon) {
   const real *w, *b;
   MB_TRY(mbk_row_or(&w, weight, 0, columns, 1));
   MB_TRY(mbk_row_or(&b, bias, 1, columns, 0));

@@ -5,7 +5,8 @@
 #include "backend/cpu/cpu.h"
 
 // y = x turned by one position's angles.
-static void turn(real *restrict y, const real *restrict x, int64_t step, const real *restrict cosine, const real *restrict sine, int64_t half) {
+static void turn(real *restrict y, const real *restrict x, int64_t step, const real *restrict cosine, const real *restrict sine,
+                 int64_t half) {
   if (step == 1) {
     for (int64_t i = 0; i < half; i++) {
       real a = x[i], b = x[half + i];
