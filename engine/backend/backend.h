@@ -47,6 +47,28 @@ typedef struct mbi_attention_gradients {
   mbi_heads dq, dk, dv;   // written, where data is not NULL
 } mbi_attention_gradients;
 
+// A few singular directions of `count` matrices G[i] (m, n), seen at scale[i] G[i]. Thin matrices are kept as
+// q rows. g and scale are host arrays; the rest is the device's.
+typedef struct mbi_sketch {
+  int64_t count, m, n, q;
+  void *const *g;      // matrix i, contiguous
+  const double *scale; // powers of two that bring G's values near 1
+  void *x;             // (count, q, n) vectors that G is multiplied with
+  void *y;             // (count, q, m) y = x (scale G)^T
+  void *t;             // (count, q, n) t = y (scale G)
+  double *w;           // (count, q, q) rows of w y are left singular vectors of scale G, the largest first
+  double *sigma;       // (count, q) and w t = diag(sigma) times right singular vectors
+} mbi_sketch;
+
+// Eigenvalues of S[i] = (scale G)^T (scale G), or of (scale G)(scale G)^T when m < n: k = min(m, n).
+typedef struct mbi_gram {
+  int64_t count, m, n, k;
+  void *const *g;
+  const double *scale;
+  double *sigma;  // (count, k) square roots of the eigenvalues, descending
+  double *factor; // (count, k + 3, k) what gram_vectors needs, of the device's own making
+} mbi_gram;
+
 enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
   MBI_NEG, MBI_ABS, MBI_SIGN, MBI_EXP, MBI_LOG, MBI_SQRT, MBI_SQUARE, MBI_RECIPROCAL, MBI_TANH, MBI_SIGMOID,
   MBI_SILU, MBI_RELU, MBI_GELU_TANH, MBI_GELU_ERF, MBI_AFFINE, MBI_POW_SCALAR, MBI_UNARY_COUNT

@@ -319,10 +319,13 @@ MB_API int64_t mb_spectral_width(const mb_spectral *plan);   // singular values 
 // sigma (count, width), descending, NaN where a matrix has fewer. Takes one random stream when randomized.
 // A non-finite matrix is MB_ERR_NONFINITE and names its index; nothing is computed then.
 MB_CALL mb_status mb_spectral_probe(mb_spectral *plan, double *sigma);
+MB_API int64_t mb_spectral_nonfinite(const mb_spectral *plan); // index of the matrix that the last probe refused, or -1
 // Hard clip to tau[i] (NaN = leave alone): sigma -> min(sigma, tau). clipped[i] = number of values lowered;
-// saturated[i] = 1 if the smallest value computed still exceeds tau and more may lie behind it.
+// saturated[i] = 1 if the smallest value computed still exceeds tau and more may lie behind it. A change uses
+// up the probe: matrices must not change between the two, and the next change needs a new probe.
 MB_CALL mb_status mb_spectral_clamp(mb_spectral *plan, const double *tau, int32_t *clipped, unsigned char *saturated);
-// Replaces the computed singular values by target (count, width), as probed; NaN = keep.
+// Replaces the computed singular values by target (count, width), as probed; NaN = keep. A value that is 0, or
+// rounding noise beside the largest, has no direction and is not raised.
 MB_CALL mb_status mb_spectral_apply(mb_spectral *plan, const double *target);
 // Squared Frobenius norms of `count` tensors, in float64: norms of gradients, one call for a whole model.
 MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count);

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: MIT
+//
+// sketch.c: products of a large matrix with a few vectors, for randomized singular values.
+//
+// G is (m, n), thin matrices are kept as q rows: X, T (q, n) and Y (q, m), so that every inner loop runs
+// along contiguous memory. The cost is memory traffic, so G is read once where the textbook reads it twice:
+// a block of rows of G is brought into cache, its columns of Y are formed, and its share of T = Y G is
+// added at once. The update G += U^T P reads and writes G once.
+//
+// Work is cut by shape alone: a matrix into slabs of rows whose shares of T are added in order. So results
+// depend neither on the number of threads nor on which matrices share a call.
+//
+// Loops work on tiles of R rows by C vectors, held in registers; R and C are constants at each call.
+#include <string.h>
+
+#include "backend/cpu/cpu.h"
+#include "backend/cpu/lapack.h"
+
+#if defined __AVX512F__
+enum { VECTOR_BYTES = 64, DOT_ROWS = 4, DOT_VECTORS = 6, ADD_ROWS = 8, ADD_VECTORS = 3 };
+#elif defined __AVX__
+enum { VECTOR_BYTES = 32, DOT_ROWS = 2, DOT_VECTORS = 5, ADD_ROWS = 6, ADD_VECTORS = 2 };
+#else
+enum { VECTOR_BYTES = 16, DOT_ROWS = 2, DOT_VECTORS = 5, ADD_ROWS = 6, ADD_VECTORS = 2 };
+#endif
+enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
+typedef real vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); // unaligned
+typedef real lane_block[LANES];
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec load(const real *p) { return *(const vec *)p; }
+INLINE void store(real *p, vec v) { *(vec *)p = v; }
+
+// ----- dots: out[r][c] = g_r . x_c ------------------------------------------------------------------
+
+INLINE real sum_lanes(vec v) {
+  lane_block lanes;
+  memcpy(lanes, &v, sizeof v);
+  for (int half = LANES / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
+  return lanes[0];
+}
+
+// out[r * ldo + c], r < R, c < C.
+INLINE void dot_tile(real *out, int64_t ldo, const real *g, int64_t ldg, const real *x, int64_t ldx, int64_t n, const int R, const int C) {
+  vec acc[DOT_ROWS][DOT_VECTORS];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) acc[r][c] = (vec){0};
+  int64_t j = 0;
+  for (; j + LANES <= n; j += LANES) {
+    vec row[DOT_ROWS];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++) row[r] = load(g + r * ldg + j);
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) {
+      vec v = load(x + c * ldx + j);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; r++) acc[r][c] += row[r] * v;
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) {
+      real sum = sum_lanes(acc[r][c]);
+      for (int64_t i = j; i < n; i++) sum += g[r * ldg + i] * x[c * ldx + i];
+      out[r * ldo + c] = sum;
+    }
+}
+
+INLINE void dot_rows(real *out, int64_t ldo, const real *g, int64_t ldg, const real *x, int64_t ldx, int64_t n, const int R, int c) {
+  switch (c) {
+    case 1: dot_tile(out, ldo, g, ldg, x, ldx, n, R, 1); break;
+    case 2: dot_tile(out, ldo, g, ldg, x, ldx, n, R, 2); break;
+    case 3: dot_tile(out, ldo, g, ldg, x, ldx, n, R, 3); break;
+    case 4: dot_tile(out, ldo, g, ldg, x, ldx, n, R, 4); break;
+    case 5: dot_tile(out, ldo, g, ldg, x, ldx, n, R, 5); break;
+    default: dot_tile(out, ldo, g, ldg, x, ldx, n, R, DOT_VECTORS); break;
+  }
+}
+
+// y[r * q + c] = g_r . x_c for r < rows, c < q.
+static void dots(real *y, const real *g, const real *x, int64_t rows, int64_t n, int64_t q) {
+  int64_t tiles = (q + DOT_VECTORS - 1) / DOT_VECTORS;
+  int64_t r = 0;
+  for (; r + DOT_ROWS <= rows; r += DOT_ROWS)
+    for (int64_t t = 0, c = 0; t < tiles; t++) { // columns shared out evenly
+      int width = (int)((q - c) / (tiles - t));
+      dot_rows(y + r * q + c, q, g + r * n, n, x + c * n, n, n, DOT_ROWS, width);
+      c += width;
+    }
+  for (; r < rows; r++)
+    for (int64_t t = 0, c = 0; t < tiles; t++) {
+      int width = (int)((q - c) / (tiles - t));
+      dot_rows(y + r * q + c, q, g + r * n, n, x + c * n, n, n, 1, width);
+      c += width;
+    }
+}
+
+// ----- sums: t_i += sum over r of y[r][i] g_r ---------------------------------------------------------
+
+INLINE void add_tile(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g, int64_t ldg, int64_t rows, const int R, const int C) {
+  vec acc[ADD_ROWS][ADD_VECTORS];
+#pragma GCC unroll 8
+  for (int i = 0; i < R; i++)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) acc[i][c] = load(t + i * ldt + c * LANES);
+  for (int64_t r = 0; r < rows; r++) {
+    vec row[ADD_VECTORS];
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) row[c] = load(g + r * ldg + c * LANES);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; i++)
+#pragma GCC unroll 8
+      for (int c = 0; c < C; c++) acc[i][c] += y[r * ldy + i] * row[c];
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < R; i++)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; c++) store(t + i * ldt + c * LANES, acc[i][c]);
+}
+
+INLINE void add_columns(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g, int64_t ldg, int64_t rows, int64_t n, const int R) {
+  int64_t j = 0;
+  for (; j + ADD_VECTORS * LANES <= n; j += ADD_VECTORS * LANES) add_tile(t + j, ldt, y, ldy, g + j, ldg, rows, R, ADD_VECTORS);
+  for (; j + LANES <= n; j += LANES) add_tile(t + j, ldt, y, ldy, g + j, ldg, rows, R, 1);
+  for (; j < n; j++)
+    for (int i = 0; i < R; i++) {
+      real sum = t[i * ldt + j];
+      for (int64_t r = 0; r < rows; r++) sum += y[r * ldy + i] * g[r * ldg + j];
+      t[i * ldt + j] = sum;
+    }
+}
+
+// t (q, n) += y (rows, q)^T g (rows, n), of row strides ldt, ldy, ldg.
+static void sums(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g, int64_t ldg, int64_t rows, int64_t n, int64_t q) {
+  int64_t tiles = (q + ADD_ROWS - 1) / ADD_ROWS;
+  for (int64_t k = 0, i = 0; k < tiles; k++) {
+    int height = (int)((q - i) / (tiles - k));
+    switch (height) {
+      case 1: add_columns(t + i * ldt, ldt, y + i, ldy, g, ldg, rows, n, 1); break;
+      case 2: add_columns(t + i * ldt, ldt, y + i, ldy, g, ldg, rows, n, 2); break;
+      case 3: add_columns(t + i * ldt, ldt, y + i, ldy, g, ldg, rows, n, 3); break;
+      case 4: add_columns(t + i * ldt, ldt, y + i, ldy, g, ldg, rows, n, 4); break;
+      case 5: add_columns(t + i * ldt, ldt, y + i, ldy, g, ldg, rows, n, 5); break;
+      case 6: add_columns(t + i * ldt, ldt, y + i, ldy, g, ldg, rows, n, 6); break;
+#if defined __AVX512F__
+      case 7: add_columns(t + i * ldt, ldt, y + i, ldy, g, ldg, rows, n, 7); break;
+      default: add_columns(t + i * ldt, ldt, y + i, ldy, g, ldg, rows, n, 8); break;
+#endif
+    }
+    i += height;
+  }
+}
+
+// ----- pass -------------------------------------------------------------------------------------------
+
+// Rows of G that stay in cache between the two products.
+enum { BLOCK_ROWS = 32 };
+
+// A slab has at least SLAB_ROWS rows and about SLAB_ELEMENTS elements: enough that its share of T is small beside it.
+static int64_t slab_count(int64_t m, int64_t n) {
+  enum { SLAB_ROWS = 192, SLAB_ELEMENTS = 1 << 18, MOST = 16 };
+  int64_t by_rows = m / SLAB_ROWS, by_size = m * n / SLAB_ELEMENTS, slabs = by_rows < by_size ? by_rows : by_size;
+  return slabs < 1 ? 1 : slabs > MOST ? MOST : slabs;
+}
+
+// Rows [first, last) of y, and their share of t. `rows` holds BLOCK_ROWS * q numbers.
+static void pass_slab(real *y, real *t, const real *x, const real *g, real scale, int64_t m, int64_t n, int64_t q, int64_t first,
+                      int64_t last, real *rows) {
+  memset(t, 0, sizeof(real) * (size_t)(q * n));
+  for (int64_t r = first; r < last; r += BLOCK_ROWS) {
+    int64_t height = last - r < BLOCK_ROWS ? last - r : BLOCK_ROWS;
+    dots(rows, g + r * n, x, height, n, q);
+    for (int64_t k = 0; k < height; k++)
+      for (int64_t i = 0; i < q; i++) y[i * m + r + k] = rows[k * q + i];
+    if (scale != 1)
+      for (int64_t k = 0; k < height * q; k++) rows[k] *= scale;
+    sums(t, n, rows, q, g + r * n, n, height, n, q);
+  }
+}
+
+mb_status MBK(sketch_pass)(const mbi_sketch *s) {
+  int64_t m = s->m, n = s->n, q = s->q, thin = q * n, slabs = slab_count(m, n);
+  size_t mine = (size_t)(thin + BLOCK_ROWS * q + 16);
+  void *memory, *shares = NULL;
+  MB_TRY(mbi_scratch(&memory, 0, mine * sizeof(real) * (size_t)omp_get_max_threads()));
+  if (slabs > 1) MB_TRY(mbi_scratch(&shares, 1, (size_t)((slabs - 1) * s->count * thin) * sizeof(real)));
+#pragma omp parallel for schedule(static)
+  for (int64_t task = 0; task < s->count * slabs; task++) {
+    int64_t i = task / slabs, slab = task % slabs;
+    real *rows = (real *)memory + mine * (size_t)omp_get_thread_num(), *scaled = rows + BLOCK_ROWS * q;
+    const real *x = (const real *)s->x + i * thin;
+    real *t = slab == 0 ? (real *)s->t + i * thin : (real *)shares + (i * (slabs - 1) + slab - 1) * thin;
+    if (s->scale[i] != 1) {
+      for (int64_t j = 0; j < thin; j++) scaled[j] = x[j] * (real)s->scale[i];
+      x = scaled;
+    }
+    pass_slab((real *)s->y + i * q * m, t, x, s->g[i], (real)s->scale[i], m, n, q, m * slab / slabs, m * (slab + 1) / slabs, rows);
+  }
+  if (slabs == 1) return MB_OK;
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < s->count * q; row++) {
+    real *t = (real *)s->t + row * n;
+    for (int64_t slab = 1; slab < slabs; slab++) {
+      const real *share = (const real *)shares + (row / q * (slabs - 1) + slab - 1) * thin + row % q * n;
+      for (int64_t j = 0; j < n; j++) t[j] += share[j];
+    }
+  }
+  return MB_OK;
+}
+
+// ----- small matrices, in float64 -----------------------------------------------------------------------
+
+enum { WIDE = VECTOR_BYTES / (int)sizeof(double) };
+#if defined __AVX512F__
+enum { GRAM_ROWS = 4, GRAM_COLUMNS = 4 };
+#else
+enum { GRAM_ROWS = 2, GRAM_COLUMNS = 4 };
+#endif
+typedef double wide __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(double)), may_alias));
+typedef real narrow __attribute__((vector_size(WIDE * (int)sizeof(real)), aligned(sizeof(real)), may_alias));
+
+INLINE wide load_wide(const real *p) { return __builtin_convertvector(*(const narrow *)p, wide); }
+
+// gram (q, q) = x x^T, x (q, n); tiles that reach beyond q repeat the last row and drop the result.
+static void gram_of(double *gram, const real *x, int64_t q, int64_t n) {
+  for (int64_t i0 = 0; i0 < q; i0 += GRAM_ROWS)
+    for (int64_t j0 = i0 / GRAM_COLUMNS * GRAM_COLUMNS; j0 < q; j0 += GRAM_COLUMNS) {
+      const real *a[GRAM_ROWS], *b[GRAM_COLUMNS];
+      for (int i = 0; i < GRAM_ROWS; i++) a[i] = x + (i0 + i < q ? i0 + i : q - 1) * n;
+      for (int j = 0; j < GRAM_COLUMNS; j++) b[j] = x + (j0 + j < q ? j0 + j : q - 1) * n;
+      wide acc[GRAM_ROWS][GRAM_COLUMNS] = {{{0}}};
+      int64_t k = 0;
+      for (; k + WIDE <= n; k += WIDE) {
+        wide row[GRAM_ROWS];
+#pragma GCC unroll 4
+        for (int i = 0; i < GRAM_ROWS; i++) row[i] = load_wide(a[i] + k);
+#pragma GCC unroll 4
+        for (int j = 0; j < GRAM_COLUMNS; j++) {
+          wide v = load_wide(b[j] + k);
+#pragma GCC unroll 4
+          for (int i = 0; i < GRAM_ROWS; i++) acc[i][j] += row[i] * v;
+        }
+      }
+      for (int i = 0; i < GRAM_ROWS && i0 + i < q; i++)
+        for (int j = 0; j < GRAM_COLUMNS && j0 + j < q; j++) {
+          double sum = 0;
+          for (int lane = 0; lane < WIDE; lane++) sum += acc[i][j][lane];
+          for (int64_t rest = k; rest < n; rest++) sum += (double)a[i][rest] * (double)b[j][rest];
+          gram[(i0 + i) * q + j0 + j] = gram[(j0 + j) * q + i0 + i] = sum;
+        }
+    }
+}
+
+// out (c, n) = a (c, q) x (q, n). In float64: where the rows of x are nearly parallel, their small differences
+// are what counts.
+static void combine(real *out, const double *a, const real *x, int64_t c, int64_t q, int64_t n) {
+  enum { STRIP = 256 };
+  double sum[STRIP];
+  for (int64_t start = 0; start < n; start += STRIP) {
+    int64_t width = n - start < STRIP ? n - start : STRIP;
+    for (int64_t i = 0; i < c; i++) {
+      for (int64_t j = 0; j < width; j++) sum[j] = 0;
+      for (int64_t k = 0; k < q; k++) {
+        double factor = a[i * q + k];
+        const real *row = x + k * n + start;
+        for (int64_t j = 0; j < width; j++) sum[j] += factor * (double)row[j];
+      }
+      for (int64_t j = 0; j < width; j++) out[i * n + start + j] = (real)sum[j];
+    }
+  }
+}
+
+mb_status MBK(sketch_ritz)(const mbi_sketch *s, double cut) {
+  int64_t q = s->q;
+  size_t mine = 2 * (size_t)(q * q) * sizeof(double) + mbi_ritz_bytes(q);
+  void *memory;
+  MB_TRY(mbi_scratch(&memory, 0, mine * (size_t)omp_get_max_threads()));
+  int failed = 0;
+#pragma omp parallel for schedule(static) reduction(max : failed)
+  for (int64_t i = 0; i < s->count; i++) {
+    double *gram_y = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num()), *gram_t = gram_y + q * q;
+    gram_of(gram_y, (const real *)s->y + i * q * s->m, q, s->m);
+    gram_of(gram_t, (const real *)s->t + i * q * s->n, q, s->n);
+    if (mbi_ritz(s->w + i * q * q, s->sigma + i * q, gram_y, gram_t, q, cut, gram_t + q * q) != 0) failed = 1;
+  }
+  if (failed) MB_FAIL(MB_ERR_NUMERIC, "sketch of matrices (%lld, %lld): the small eigenproblem did not converge", (long long)s->m, (long long)s->n);
+  return MB_OK;
+}
+
+mb_status MBK(sketch_turn)(const mbi_sketch *s) {
+  int64_t n = s->n, q = s->q;
+  void *memory;
+  MB_TRY(mbi_scratch(&memory, 0, (size_t)(s->count * q * q) * sizeof(double)));
+  double *factor = memory;
+  for (int64_t row = 0; row < s->count * q; row++)
+    for (int64_t j = 0; j < q; j++) factor[row * q + j] = s->sigma[row] > 0 ? s->w[row * q + j] / s->sigma[row] : 0;
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < s->count * q; row++)
+    combine((real *)s->x + row * n, factor + row * q, (const real *)s->t + row / q * q * n, 1, q, n);
+  return MB_OK;
+}
+
+// ----- update -----------------------------------------------------------------------------------------
+
+mb_status MBK(sketch_update)(const mbi_sketch *s, const double *gain) {
+  enum { SLAB_ROWS = 64 };
+  int64_t m = s->m, n = s->n, q = s->q, most = 0, slabs = (m + SLAB_ROWS - 1) / SLAB_ROWS;
+  void *memory, *list;
+  MB_TRY(mbi_scratch(&list, 0, (size_t)(s->count * (q + 1)) * sizeof(int64_t)));
+  int64_t *changed = list, *which = changed + s->count; // per matrix: how many directions change, and which
+  for (int64_t i = 0; i < s->count; i++) {
+    changed[i] = 0;
+    for (int64_t j = 0; j < q; j++)
+      if (gain[i * q + j] != 0) which[i * q + changed[i]++] = j;
+    most = changed[i] > most ? changed[i] : most;
+  }
+  if (most == 0) return MB_OK;
+  MB_TRY(mbi_scratch(&memory, 1, (size_t)(s->count * most * (m + n)) * sizeof(real) + (size_t)(omp_get_max_threads() * q) * sizeof(double)));
+  double *factors = memory;
+  real *u = (real *)(void *)(factors + omp_get_max_threads() * q), *p = u + s->count * most * m; // (count, most, m) and (count, most, n)
+#pragma omp parallel for schedule(static)
+  for (int64_t k = 0; k < s->count * most; k++) {
+    int64_t i = k / most;
+    if (k % most >= changed[i]) continue;
+    int64_t j = which[i * q + k % most];
+    const double *w = s->w + (i * q + j) * q;
+    double *factor = factors + omp_get_thread_num() * q;
+    for (int64_t c = 0; c < q; c++) factor[c] = w[c] * (gain[i * q + j] / s->scale[i]);
+    combine(u + k * m, w, (const real *)s->y + i * q * m, 1, q, m);
+    combine(p + k * n, factor, (const real *)s->t + i * q * n, 1, q, n);
+  }
+#pragma omp parallel for schedule(static)
+  for (int64_t task = 0; task < s->count * slabs; task++) {
+    int64_t i = task / slabs, first = task % slabs * SLAB_ROWS, rows = m - first < SLAB_ROWS ? m - first : SLAB_ROWS;
+    if (changed[i] > 0) sums((real *)s->g[i] + first * n, n, u + i * most * m + first, m, p + i * most * n, n, changed[i], n, rows);
+  }
+  return MB_OK;
+}

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+//
+// lapack.h: the small dense problems of the CPU backend, in float64 and one at a time: callers share them out
+// among threads, and OpenBLAS runs on the calling thread (blas_threads.h). Functions return 0, or not 0 when LAPACK did not converge.
+#ifndef MBK_CPU_LAPACK_H
+#define MBK_CPU_LAPACK_H
+#include <stddef.h>
+#include <stdint.h>
+
+// Rows of w (q, q): solutions of T w = sigma^2 Y w with w^T Y w = 1, the largest sigma first, for symmetric
+// positive semidefinite T and Y (both overwritten). Directions in which Y, scaled to a unit diagonal, is below
+// `cut` get sigma 0 and w 0. A Y or T that is not finite gives sigma NaN.
+int mbi_ritz(double *w, double *sigma, double *gram_y, double *gram_t, int64_t q, double cut, void *work);
+size_t mbi_ritz_bytes(int64_t q);
+
+// s (k, k) += a^T a with a (rows, k), or a a^T with a (k, rows) when transposed; the upper triangle.
+void mbi_syrk(double *s, const double *a, int64_t k, int64_t rows, int transposed);
+
+// Eigenvalues (k), ascending, of the symmetric matrix in the first k * k numbers of factor (k + 3, k), its upper
+// triangle; factor becomes its tridiagonal form, from which mbi_eigenvectors gives the c last, one a row of z (c, k).
+int mbi_eigenvalues(double *values, double *factor, int64_t k, void *work);
+size_t mbi_eigenvalues_bytes(int64_t k);
+int mbi_eigenvectors(double *z, const double *factor, int64_t k, int64_t c, void *work);
+size_t mbi_eigenvectors_bytes(int64_t k, int64_t c);
+
+// a (m, n) = u diag(s) v^T with u (m, k) and v (n, k); a is overwritten; u = v = NULL for s alone.
+int mbi_svd_f32(float *u, float *s, float *v, float *a, int64_t m, int64_t n, void *work, size_t bytes);
+int mbi_svd_f64(double *u, double *s, double *v, double *a, int64_t m, int64_t n, void *work, size_t bytes);
+size_t mbi_svd_bytes(int64_t m, int64_t n, int vectors, size_t element);
+#endif

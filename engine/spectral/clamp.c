@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: MIT
+//
+// clamp.c: changes singular values in place, through the factors that the probe left:
+//   G += U diag(gain) diag(sigma) V^T,  gain = target / sigma - 1
+// over the directions that change; the rest of G keeps its bits, a matrix without any is not written.
+//   SKETCH  U^T = w y and diag(sigma) V^T = w t are at hand: one pass over G (sketch_update)
+//   EXACT   only eigenvectors of the smaller side exist: V (m >= n), then diag(sigma) U^T = V G^T is a product;
+//           or U, and then diag(sigma) V^T = U^T G
+#include "spectral/spectral.h"
+
+#include <math.h>
+
+// Below this part of the largest singular value a direction is rounding noise, and raising it would make the
+// noise as large as the target.
+static double noise_level(mb_dtype dtype) { return dtype == MB_F32 ? 1e-6 : 1e-10; }
+
+// ----- groups -----------------------------------------------------------------------------------------------
+
+static mb_status change_vectors(const mb_spectral *p, const mbi_spectral_group *g) {
+  for (int64_t i = 0; i < g->count; i++) {
+    if (g->gain[i] == 0) continue;
+    mbi_view v = mbi_view_of(p->matrices[g->index[i]]);
+    MB_TRY(mbi_spectral_kernels(g)->unary(MBI_AFFINE, &v, &v, 1 + g->gain[i], 0));
+  }
+  return MB_OK;
+}
+
+// Matrix i of the group, whose first `changed` directions change: `e` (changed, k) holds their eigenvectors, `scaled`
+// (changed, k) is room for them times gain, `product` (changed, max(m, n)) for the other side.
+static mb_status change_exact(const mbi_spectral_group *g, int64_t i, int64_t changed, void *e, mb_tensor *scaled, mb_tensor *product,
+                              mb_tensor *gains) {
+  const mbi_kernels *k = mbi_spectral_kernels(g);
+  int tall = g->m >= g->n;
+  int64_t other = tall ? g->m : g->n;
+  MB_TRY(mbi_memory_of(gains)->copy_in(mbi_data(gains), g->gain + i * g->k, (size_t)changed * sizeof(double)));
+  mbi_view left = {.data = mbi_data(scaled), .ndim = 2, .size = {changed, g->k}, .stride = {g->k, 1}}, vectors = left, factors = left;
+  vectors.data = e;
+  // gains (changed) in the matrix's dtype, behind the scaled vectors
+  factors.data = (char *)mbi_data(scaled) + (size_t)(changed * g->k) * mbi_dtype_size(g->dtype);
+  factors.stride[0] = 1, factors.stride[1] = 0;
+  MB_TRY(mbi_memory_of(gains)->convert(factors.data, g->dtype, mbi_data(gains), MB_F64, changed));
+  MB_TRY(k->binary(MBI_MUL, &left, &vectors, &factors));
+  mbi_gemm project = {.m = changed, .n = other, .k = g->k, .alpha = 1, .a = e, .b = g->data[i], .c = mbi_data(product), .lda = g->k,
+                      .ldb = g->n, .ldc = other, .transpose_b = tall, .batch = 1};
+  MB_TRY(k->gemm(&project));
+  mbi_gemm update = {.transpose_a = 1, .m = g->m, .n = g->n, .k = changed, .alpha = 1, .beta = 1, .a = tall ? mbi_data(product) : mbi_data(scaled),
+                     .b = tall ? mbi_data(scaled) : mbi_data(product), .c = g->data[i], .lda = g->m, .ldb = g->n, .ldc = g->n, .batch = 1};
+  return k->gemm(&update);
+}
+
+static mb_status make_room(mb_tensor **t, const mbi_spectral_group *g, mb_dtype dtype, int64_t count) {
+  mbi_shape shape = {.ndim = 1, .size = {count}};
+  return mbi_tensor_new(t, g->device, dtype, &shape);
+}
+
+static mb_status change_exact_group(const mbi_spectral_group *g, int64_t *changed, void **vectors) {
+  int64_t total = 0, most = 0;
+  for (int64_t i = 0; i < g->count; i++) {
+    changed[i] = 0;
+    for (int64_t j = 0; j < g->k; j++)
+      if (g->gain[i * g->k + j] != 0) changed[i] = j + 1;
+    total += changed[i];
+    most = changed[i] > most ? changed[i] : most;
+  }
+  if (total == 0) return MB_OK;
+  mb_tensor *e = NULL, *scaled = NULL, *product = NULL, *gains = NULL;
+  mb_status status = make_room(&e, g, g->dtype, total * g->k);
+  if (status == MB_OK) status = make_room(&scaled, g, g->dtype, most * (g->k + 1));
+  if (status == MB_OK) status = make_room(&product, g, g->dtype, most * (g->m > g->n ? g->m : g->n));
+  if (status == MB_OK) status = make_room(&gains, g, MB_F64, most);
+  if (status == MB_OK) {
+    char *next = mbi_data(e);
+    for (int64_t i = 0; i < g->count; i++) {
+      vectors[i] = next;
+      next += (size_t)(changed[i] * g->k) * mbi_dtype_size(g->dtype);
+    }
+    mbi_gram gram = mbi_spectral_gram_of(g);
+    status = mbi_spectral_kernels(g)->gram_vectors(&gram, changed, vectors);
+  }
+  for (int64_t i = 0; i < g->count && status == MB_OK; i++)
+    if (changed[i] > 0) status = change_exact(g, i, changed[i], vectors[i], scaled, product, gains);
+  mb_tensor_release(e), mb_tensor_release(scaled), mb_tensor_release(product), mb_tensor_release(gains);
+  return status;
+}
+
+static mb_status change_group(const mb_spectral *p, const mbi_spectral_group *g) {
+  if (g->kind == MBI_SPECTRAL_VECTOR) return change_vectors(p, g);
+  if (g->kind == MBI_SPECTRAL_SKETCH) {
+    mbi_sketch s = mbi_spectral_sketch_of(g);
+    return mbi_spectral_kernels(g)->sketch_update(&s, g->gain);
+  }
+  void *lists;
+  MB_TRY(mbi_calloc(&lists, "mb_spectral_clamp", (size_t)g->count, sizeof(int64_t) + sizeof(void *)));
+  void **vectors = lists;
+  mb_status status = change_exact_group(g, (int64_t *)(void *)(vectors + g->count), vectors);
+  mbi_free(lists);
+  return status;
+}
+
+// ----- public ---------------------------------------------------------------------------------------------
+
+static mb_status check(const mb_spectral *p, const void *argument, const char *who, const char *name) {
+  if (!p || !argument) MB_FAIL(MB_ERR_ARG, "%s: %s is NULL", who, p ? name : "the plan");
+  if (!p->probed)
+    MB_FAIL(MB_ERR_STATE, "%s: call mb_spectral_probe first; a change uses up what it found", who);
+  return MB_OK;
+}
+
+// Makes the changes that the groups' gains ask for.
+static mb_status change(mb_spectral *p, const char *who) {
+  for (int64_t at = 0; at < p->group_count; at++) {
+    const mbi_spectral_group *g = &p->groups[at];
+    for (int64_t i = 0; i < g->count; i++) {
+      int changes = 0;
+      for (int64_t j = 0; j < g->k; j++) changes |= g->gain[i * g->k + j] != 0;
+      if (changes) MB_TRY(mbi_check_writable(p->matrices[g->index[i]], who));
+    }
+  }
+  p->probed = 0;
+  for (int64_t at = 0; at < p->group_count; at++) MB_TRY(change_group(p, &p->groups[at]));
+  return MB_OK;
+}
+
+mb_status mb_spectral_clamp(mb_spectral *p, const double *tau, int32_t *clipped, unsigned char *saturated) {
+  MB_TRY(check(p, tau, "mb_spectral_clamp", "tau"));
+  for (int64_t i = 0; i < p->count; i++)
+    if (tau[i] < 0) MB_FAIL(MB_ERR_ARG, "mb_spectral_clamp: tau of matrix %lld is %g, at least 0 was expected", (long long)i, tau[i]);
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    int64_t all = g->kind == MBI_SPECTRAL_VECTOR ? 1 : g->m < g->n ? g->m : g->n;
+    for (int64_t i = 0; i < g->count; i++) {
+      int64_t index = g->index[i];
+      const double *sigma = p->sigma + index * p->width;
+      int32_t lowered = 0;
+      for (int64_t j = 0; j < g->k; j++) {
+        int exceeds = j < g->kept && sigma[j] > tau[index]; // false when tau is NaN
+        g->gain[i * g->k + j] = exceeds ? tau[index] / sigma[j] - 1 : 0;
+        lowered += exceeds;
+      }
+      if (clipped) clipped[index] = lowered;
+      if (saturated) saturated[index] = lowered == g->kept && g->kept < all;
+    }
+  }
+  return change(p, "mb_spectral_clamp");
+}
+
+mb_status mb_spectral_apply(mb_spectral *p, const double *target) {
+  MB_TRY(check(p, target, "mb_spectral_apply", "target"));
+  for (int64_t i = 0; i < p->count; i++)
+    for (int64_t j = 0; j < p->kept[i]; j++) {
+      double wanted = target[i * p->width + j];
+      if (wanted < 0 || isinf(wanted))
+        MB_FAIL(MB_ERR_ARG, "mb_spectral_apply: target %lld of matrix %lld is %g, a finite number from 0 was expected", (long long)j,
+                (long long)i, wanted);
+    }
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    for (int64_t i = 0; i < g->count; i++) {
+      int64_t index = g->index[i];
+      const double *sigma = p->sigma + index * p->width, *wanted = target + index * p->width;
+      for (int64_t j = 0; j < g->k; j++) {
+        int changes = j < g->kept && wanted[j] == wanted[j] && sigma[j] > 0 && wanted[j] != sigma[j];
+        if (changes && wanted[j] > sigma[j] && sigma[j] < noise_level(g->dtype) * sigma[0]) changes = 0;
+        g->gain[i * g->k + j] = changes ? wanted[j] / sigma[j] - 1 : 0;
+      }
+    }
+  }
+  return change(p, "mb_spectral_apply");
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+//
+// plan.c: mb_spectral_new and its end. Matrices of equal shape, dtype and device form a group, whatever
+// their order; buffers of a group are made by the first probe and kept from step to step.
+#include "spectral/spectral.h"
+
+#include <stdio.h>
+
+static mb_status check_options(const mb_spectral_options *o) {
+  if (!o) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: options is NULL");
+  if (o->method != MB_SPECTRAL_EXACT && o->method != MB_SPECTRAL_RANDOMIZED)
+    MB_FAIL(MB_ERR_ARG, "mb_spectral_new: unknown method %d", (int)o->method);
+  if (o->method == MB_SPECTRAL_EXACT) return MB_OK;
+  if (o->rank < 1) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: rank is %lld, at least 1 was expected", (long long)o->rank);
+  if (o->oversample < 0) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: oversample is %lld, at least 0 was expected", (long long)o->oversample);
+  if (o->power_iters < 0) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: power_iters is %lld, at least 0 was expected", (long long)o->power_iters);
+  return MB_OK;
+}
+
+static mb_status check_matrix(mb_tensor *t, int64_t i) {
+  enum { MOST = 1 << 24 };
+  char who[48], text[MBI_SHAPE_TEXT];
+  snprintf(who, sizeof who, "mb_spectral_new: matrix %lld", (long long)i);
+  MB_TRY(mbi_check_float(t, who, "it"));
+  int64_t m = t->shape.ndim > 0 ? t->shape.size[0] : 1, n = mbi_numel(t) / m;
+  if (!mbi_is_contiguous(t)) MB_FAIL(MB_ERR_ARG, "%s of shape %s is not contiguous", who, mbi_shape_text(text, t->shape.ndim, t->shape.size));
+  if (m > 1 && n > 1 && (m > MOST || n > MOST))
+    MB_FAIL(MB_ERR_SHAPE, "%s of shape %s has a side above %d", who, mbi_shape_text(text, t->shape.ndim, t->shape.size), MOST);
+  return MB_OK;
+}
+
+// What kind of group a matrix (m, n) belongs to, with its k and kept.
+static mbi_spectral_group kind_of(const mb_spectral_options *o, const mb_tensor *t) {
+  mbi_spectral_group g = {.dtype = t->dtype, .device = t->storage->device};
+  int64_t m = t->shape.ndim > 0 ? t->shape.size[0] : 1, n = mbi_numel(t) / m, least = m < n ? m : n;
+  g.kind = MBI_SPECTRAL_VECTOR;
+  g.k = g.kept = 1;
+  if (least == 1) return g;
+  g.kind = MBI_SPECTRAL_EXACT;
+  g.m = m, g.n = n, g.k = g.kept = least;
+  if (o->method != MB_SPECTRAL_RANDOMIZED) return g;
+  if (o->rank < least) g.kept = o->rank;
+  if (o->oversample < least - g.kept) {
+    g.kind = MBI_SPECTRAL_SKETCH;
+    g.k = g.kept + o->oversample;
+  }
+  return g;
+}
+
+static int same_group(const mbi_spectral_group *a, const mbi_spectral_group *b) {
+  return a->kind == b->kind && a->dtype == b->dtype && a->device == b->device && a->m == b->m && a->n == b->n;
+}
+
+static mb_status make_groups(mb_spectral *p) {
+  const char *who = "mb_spectral_new";
+  void *memory;
+  MB_TRY(mbi_calloc(&memory, who, (size_t)p->count, sizeof *p->groups));
+  p->groups = memory;
+  MB_TRY(mbi_calloc(&memory, who, (size_t)p->count, sizeof *p->kept));
+  p->kept = memory;
+  for (int64_t i = 0; i < p->count; i++) {
+    mbi_spectral_group kind = kind_of(&p->options, p->matrices[i]);
+    int64_t at = 0;
+    while (at < p->group_count && !same_group(&p->groups[at], &kind)) at++;
+    if (at == p->group_count) p->groups[p->group_count++] = kind;
+    p->groups[at].count++;
+    p->kept[i] = kind.kept;
+    if (kind.kept > p->width) p->width = kind.kept;
+  }
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->index));
+    g->index = memory;
+    MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->data));
+    g->data = memory;
+    MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->scale));
+    g->scale = memory;
+    MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * g->k), sizeof *g->sigma));
+    g->sigma = memory;
+    MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * g->k), sizeof *g->gain));
+    g->gain = memory;
+    int64_t member = 0;
+    for (int64_t i = 0; i < p->count; i++) {
+      mbi_spectral_group kind = kind_of(&p->options, p->matrices[i]);
+      if (same_group(g, &kind)) g->index[member++] = i;
+    }
+  }
+  MB_TRY(mbi_calloc(&memory, who, (size_t)(p->count * p->width), sizeof *p->sigma));
+  p->sigma = memory;
+  return MB_OK;
+}
+
+static mb_status make_plan(mb_spectral *p, mb_tensor *const *matrices, int64_t count, const mb_spectral_options *options) {
+  void *memory;
+  p->options = *options;
+  p->nonfinite = -1;
+  MB_TRY(mbi_calloc(&memory, "mb_spectral_new", (size_t)count, sizeof *p->matrices));
+  p->matrices = memory;
+  for (; p->count < count; p->count++) {
+    MB_TRY(check_matrix(matrices[p->count], p->count));
+    p->matrices[p->count] = matrices[p->count];
+    mb_tensor_retain(matrices[p->count]);
+  }
+  return make_groups(p);
+}
+
+mb_status mb_spectral_new(mb_spectral **out, mb_tensor *const *matrices, int64_t count, const mb_spectral_options *options) {
+  *out = NULL;
+  MB_TRY(check_options(options));
+  if (count < 1 || !matrices) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: %lld matrices, at least 1 was expected", (long long)count);
+  void *memory;
+  MB_TRY(mbi_calloc(&memory, "mb_spectral_new", 1, sizeof(mb_spectral)));
+  mb_spectral *p = memory;
+  mb_status status = make_plan(p, matrices, count, options);
+  if (status != MB_OK) mb_spectral_release(p);
+  else *out = p;
+  return status;
+}
+
+void mb_spectral_release(mb_spectral *p) {
+  if (!p) return;
+  for (int64_t i = 0; i < p->group_count; i++) {
+    mbi_spectral_group *g = &p->groups[i];
+    mbi_free(g->index), mbi_free(g->data), mbi_free(g->scale), mbi_free(g->sigma), mbi_free(g->gain);
+    mb_tensor_release(g->x), mb_tensor_release(g->y), mb_tensor_release(g->t);
+    mb_tensor_release(g->w), mb_tensor_release(g->values), mb_tensor_release(g->factor);
+  }
+  for (int64_t i = 0; i < p->count; i++) mb_tensor_release(p->matrices[i]);
+  mbi_free(p->matrices), mbi_free(p->groups), mbi_free(p->kept), mbi_free(p->sigma);
+  mbi_free(p);
+}
+
+int64_t mb_spectral_width(const mb_spectral *p) { return p ? p->width : 0; }
+int64_t mb_spectral_nonfinite(const mb_spectral *p) { return p ? p->nonfinite : -1; }
+
+// ----- what kernels are given ---------------------------------------------------------------------------
+
+const mbi_kernels *mbi_spectral_kernels(const mbi_spectral_group *g) { return mbi_device_of(g->device)->kernels[g->dtype]; }
+
+mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g) {
+  return (mbi_sketch){
+    .count = g->count, .m = g->m, .n = g->n, .q = g->k, .g = g->data, .scale = g->scale, .x = mbi_data(g->x), .y = mbi_data(g->y),
+    .t = mbi_data(g->t), .w = mbi_data(g->w), .sigma = mbi_data(g->values),
+  };
+}
+
+mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g) {
+  return (mbi_gram){
+    .count = g->count, .m = g->m, .n = g->n, .k = g->k, .g = g->data, .scale = g->scale, .sigma = mbi_data(g->values),
+    .factor = mbi_data(g->factor),
+  };
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: MIT
+//
+// probe.c: singular values of many matrices, and the factors that a later clamp needs.
+//
+// The sketch is the randomized subspace iteration of Halko, Martinsson and Tropp 2011 (algorithm 4.4), in the
+// form that reads G once a round. A round goes X -> Y = G X^T, T = Y^T G, both from one pass. The textbook
+// orthonormalises Y and reads G again; here the small Gram matrices of Y and T, in float64, give in one
+// generalised eigenproblem (sketch_ritz) a W for which U = W Y is orthonormal and W T = U G = diag(sigma) V:
+// the singular vectors of G on that subspace. The next round starts from V (sketch_turn), whose Y then has
+// nearly orthogonal columns of falling length, so that small singular values do not drown in large ones.
+// power_iters rounds and one pass more span what the textbook spans: (G G^T)^power_iters G Omega.
+//
+// Ranges. A sketch is first tried on G as it is. The size of the result shows whether numbers were lost
+// (float32 ends at 1e38, and T holds squares); then, and only then, norms are taken and the pass is made
+// again on G times a power of two. A NaN or Inf in G shows in the same place. The result is that of one path
+// or the other by G's values alone, and powers of two change no digit.
+#include "spectral/spectral.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "core/rng.h"
+
+// Directions of Y count down to these parts of their length, squared (kernels.def: sketch_ritz). On the way
+// only a basis of the right span is wanted; at the end U must be orthonormal, to about 1e-16 / FINAL_CUT.
+static const double PASSING_CUT = 1e-14, FINAL_CUT = 1e-11;
+// Where the largest singular value says that float32 held all that matters: 1e-14 of its square, and inverses.
+static const double SAFE_LOW = 1e-8, SAFE_HIGH = 1e8;
+
+double mbi_spectral_scale(double norm, mb_dtype dtype) {
+  int limit = dtype == MB_F32 ? 126 : 1000;
+  if (!(norm > 0) || !isfinite(norm)) return 1;
+  int exponent = -ilogb(norm);
+  return ldexp(1, exponent < -limit ? -limit : exponent > limit ? limit : exponent);
+}
+
+// The largest absolute value of a contiguous tensor without NaN.
+static mb_status max_abs(double *out, mb_tensor *t) {
+  mb_tensor *extreme;
+  mbi_shape scalar = {0};
+  MB_TRY(mbi_tensor_new(&extreme, t->storage->device, t->dtype, &scalar));
+  mbi_view view = mbi_view_of(t);
+  unsigned all = (1u << t->shape.ndim) - 1;
+  double high = 0, low = 0;
+  mb_status status = mbi_kernels_of(t)->reduce(MBI_REDUCE_MAX, mbi_data(extreme), NULL, &view, all, 1);
+  if (status == MB_OK) status = mb_tensor_item(&high, extreme);
+  if (status == MB_OK) status = mbi_kernels_of(t)->reduce(MBI_REDUCE_MIN, mbi_data(extreme), NULL, &view, all, 1);
+  if (status == MB_OK) status = mb_tensor_item(&low, extreme);
+  mb_tensor_release(extreme);
+  *out = high > -low ? high : -low;
+  return status;
+}
+
+mb_status mbi_spectral_norm(double *norm, int *finite, mb_tensor *t) {
+  const mbi_kernels *k = mbi_kernels_of(t);
+  double sum = 0, largest;
+  int64_t bad;
+  *finite = 1;
+  MB_TRY(k->sum_squares(&sum, mbi_data(t), mbi_numel(t)));
+  *norm = sqrt(sum);
+  if (isfinite(sum) && sum > 1e-200) return MB_OK;
+  // Zero, out of float64's range when squared, or not finite.
+  MB_TRY(k->find_nonfinite(&bad, mbi_data(t), mbi_numel(t)));
+  *finite = bad < 0;
+  if (bad >= 0) return MB_OK;
+  MB_TRY(max_abs(&largest, t));
+  if (largest == 0) return MB_OK;
+  double scale = mbi_spectral_scale(largest, t->dtype);
+  mb_tensor *scaled;
+  MB_TRY(mbi_tensor_like(&scaled, t));
+  mbi_view to = mbi_view_of(scaled), from = mbi_view_of(t);
+  mb_status status = k->unary(MBI_AFFINE, &to, &from, scale, 0);
+  sum = 0;
+  if (status == MB_OK) status = k->sum_squares(&sum, mbi_data(scaled), mbi_numel(t));
+  mb_tensor_release(scaled);
+  *norm = sqrt(sum) / scale;
+  return status;
+}
+
+// ----- vectors --------------------------------------------------------------------------------------------
+
+static mb_status probe_vectors(mb_spectral *p, mbi_spectral_group *g, int *finite) {
+  for (int64_t i = 0; i < g->count && *finite; i++) MB_TRY(mbi_spectral_norm(&g->sigma[i], finite, p->matrices[g->index[i]]));
+  return MB_OK;
+}
+
+// ----- exact ----------------------------------------------------------------------------------------------
+
+static mb_status make(mb_tensor **t, const mbi_spectral_group *g, mb_dtype dtype, int64_t rows, int64_t columns) {
+  if (*t) return MB_OK;
+  mbi_shape shape = {.ndim = 3, .size = {g->count, rows, columns}};
+  return mbi_tensor_new(t, g->device, dtype, &shape);
+}
+
+static mb_status fetch_sigma(mbi_spectral_group *g) {
+  return mbi_memory_of(g->values)->copy_out(g->sigma, mbi_data(g->values), (size_t)(g->count * g->k) * sizeof(double));
+}
+
+static mb_status scale_all(mb_spectral *p, mbi_spectral_group *g, int *finite) {
+  for (int64_t i = 0; i < g->count && *finite; i++) {
+    double norm;
+    MB_TRY(mbi_spectral_norm(&norm, finite, p->matrices[g->index[i]]));
+    g->scale[i] = mbi_spectral_scale(norm, g->dtype);
+  }
+  return MB_OK;
+}
+
+static mb_status probe_exact(mb_spectral *p, mbi_spectral_group *g, int *finite) {
+  MB_TRY(make(&g->values, g, MB_F64, 1, g->k));
+  MB_TRY(make(&g->factor, g, MB_F64, g->k + 3, g->k));
+  MB_TRY(scale_all(p, g, finite));
+  if (!*finite) return MB_OK;
+  mbi_gram gram = mbi_spectral_gram_of(g);
+  MB_TRY(mbi_spectral_kernels(g)->gram_factor(&gram));
+  return fetch_sigma(g);
+}
+
+// ----- sketch ---------------------------------------------------------------------------------------------
+
+// Omega (q, n) of matrix i begins at element 2^34 i of the stream (the high bits of a stream's number count
+// in steps of 2^32 blocks of four), so that it depends on the matrix's place in the plan and nothing else.
+static mb_status draw(const mbi_spectral_group *g, mbi_rng_key key) {
+  const mbi_kernels *k = mbi_spectral_kernels(g);
+  size_t bytes = (size_t)(g->k * g->n) * mbi_dtype_size(g->dtype);
+  for (int64_t i = 0; i < g->count; i++)
+    MB_TRY(k->random_normal((char *)mbi_data(g->x) + (size_t)i * bytes, g->k * g->n, 0, 1, key.seed, key.step,
+                            key.stream ^ (uint64_t)g->index[i] << 32));
+  return MB_OK;
+}
+
+static mb_status first_pass(const mbi_spectral_group *g, mbi_rng_key key, double cut) {
+  mbi_sketch s = mbi_spectral_sketch_of(g);
+  MB_TRY(draw(g, key));
+  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&s));
+  return mbi_spectral_kernels(g)->sketch_ritz(&s, cut);
+}
+
+static int in_range(const mbi_spectral_group *g) {
+  for (int64_t i = 0; i < g->count; i++)
+    if (!(g->sigma[i * g->k] >= SAFE_LOW && g->sigma[i * g->k] <= SAFE_HIGH)) return 0;
+  return 1;
+}
+
+static mb_status probe_sketch(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite) {
+  int64_t rounds = p->options.power_iters;
+  double cut = rounds > 0 ? PASSING_CUT : FINAL_CUT;
+  MB_TRY(make(&g->x, g, g->dtype, g->k, g->n));
+  MB_TRY(make(&g->y, g, g->dtype, g->k, g->m));
+  MB_TRY(make(&g->t, g, g->dtype, g->k, g->n));
+  MB_TRY(make(&g->w, g, MB_F64, g->k, g->k));
+  MB_TRY(make(&g->values, g, MB_F64, 1, g->k));
+  for (int64_t i = 0; i < g->count; i++) g->scale[i] = 1;
+  MB_TRY(first_pass(g, key, cut));
+  MB_TRY(fetch_sigma(g));
+  if (!in_range(g)) {
+    for (int64_t i = 0; i < g->count && *finite; i++) {
+      double norm, *largest = &g->sigma[i * g->k];
+      if (*largest >= SAFE_LOW && *largest <= SAFE_HIGH) continue;
+      MB_TRY(mbi_spectral_norm(&norm, finite, p->matrices[g->index[i]]));
+      g->scale[i] = mbi_spectral_scale(norm, g->dtype);
+    }
+    if (!*finite) return MB_OK;
+    MB_TRY(first_pass(g, key, cut));
+  }
+  mbi_sketch s = mbi_spectral_sketch_of(g);
+  const mbi_kernels *k = mbi_spectral_kernels(g);
+  for (int64_t round = 1; round <= rounds; round++) {
+    MB_TRY(k->sketch_turn(&s));
+    MB_TRY(k->sketch_pass(&s));
+    MB_TRY(k->sketch_ritz(&s, round < rounds ? PASSING_CUT : FINAL_CUT));
+  }
+  return fetch_sigma(g);
+}
+
+// ----- public ---------------------------------------------------------------------------------------------
+
+static mb_status refuse_nonfinite(mb_spectral *p) {
+  char text[MBI_SHAPE_TEXT];
+  for (int64_t i = 0; i < p->count; i++) {
+    mb_tensor *t = p->matrices[i];
+    int64_t bad;
+    MB_TRY(mbi_kernels_of(t)->find_nonfinite(&bad, mbi_data(t), mbi_numel(t)));
+    if (bad < 0) continue;
+    p->nonfinite = i;
+    MB_FAIL(MB_ERR_NONFINITE, "mb_spectral_probe: matrix %lld of shape %s holds NaN or Inf, first at element %lld", (long long)i,
+            mbi_shape_text(text, t->shape.ndim, t->shape.size), (long long)bad);
+  }
+  MB_FAIL(MB_ERR_NUMERIC, "mb_spectral_probe: a finite matrix gave singular values that are not finite");
+}
+
+static mb_status refresh(mb_spectral *p) {
+  for (int64_t i = 0; i < p->count; i++) MB_TRY(mbi_check(p->matrices[i], "mb_spectral_probe", "a matrix of the plan"));
+  for (int64_t at = 0; at < p->group_count; at++)
+    for (int64_t i = 0; i < p->groups[at].count; i++) {
+      p->groups[at].scale[i] = 1;
+      p->groups[at].data[i] = mbi_data(p->matrices[p->groups[at].index[i]]);
+    }
+  return MB_OK;
+}
+
+mb_status mb_spectral_probe(mb_spectral *p, double *sigma) {
+  if (!p || !sigma) MB_FAIL(MB_ERR_ARG, "mb_spectral_probe: %s is NULL", p ? "sigma" : "the plan");
+  p->probed = 0;
+  p->nonfinite = -1;
+  mbi_rng_key key = {0};
+  if (p->options.method == MB_SPECTRAL_RANDOMIZED) key = mbi_rng_next();
+  MB_TRY(refresh(p));
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    int finite = 1;
+    switch (g->kind) {
+      case MBI_SPECTRAL_VECTOR: MB_TRY(probe_vectors(p, g, &finite)); break;
+      case MBI_SPECTRAL_EXACT: MB_TRY(probe_exact(p, g, &finite)); break;
+      case MBI_SPECTRAL_SKETCH: MB_TRY(probe_sketch(p, g, key, &finite)); break;
+    }
+    for (int64_t i = 0; i < g->count * g->k && finite; i++) finite = isfinite(g->sigma[i]);
+    if (!finite) return refuse_nonfinite(p);
+  }
+  for (int64_t i = 0; i < p->count * p->width; i++) p->sigma[i] = (double)NAN;
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    for (int64_t i = 0; i < g->count; i++)
+      for (int64_t j = 0; j < g->kept; j++) p->sigma[g->index[i] * p->width + j] = g->sigma[i * g->k + j] / g->scale[i];
+  }
+  memcpy(sigma, p->sigma, (size_t)(p->count * p->width) * sizeof(double));
+  p->probed = 1;
+  return MB_OK;
+}

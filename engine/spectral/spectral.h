@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+//
+// spectral.h: the inside of a plan. plan.c sorts matrices into groups that are computed together, probe.c
+// finds singular values, clamp.c changes them. All numerical work is in kernel slots (backend.h: mbi_sketch,
+// mbi_gram); these files know no device.
+//
+// Three kinds of group:
+//   VECTOR  n x 1 or 1 x n of any n: the singular value is the 2-norm
+//   EXACT   all k = min(m, n) singular values, from the eigenvalues of the smaller Gram matrix
+//   SKETCH  the r largest, from q = min(r + p, m, n) random directions; a sketch as wide as the matrix is
+//           the matrix, and is computed as EXACT
+#ifndef MBI_SPECTRAL_H
+#define MBI_SPECTRAL_H
+#include "core/tensor.h"
+
+typedef enum mbi_spectral_kind { MBI_SPECTRAL_VECTOR, MBI_SPECTRAL_EXACT, MBI_SPECTRAL_SKETCH } mbi_spectral_kind;
+
+typedef struct mbi_spectral_group {
+  mbi_spectral_kind kind;
+  mb_dtype dtype;
+  mb_device device;
+  int64_t m, n;      // of every matrix; 0 in a group of vectors
+  int64_t k;         // singular directions at hand: 1, min(m, n) or q
+  int64_t kept;      // of them, those reported
+  int64_t count;
+  int64_t *index;    // (count) places in the plan, ascending
+  void **data;       // (count) addresses of the matrices
+  double *scale;     // (count) powers of two: the values below are those of scale * G
+  double *sigma;     // (count, k) on the host, descending
+  double *gain;      // (count, k) on the host, the relative change asked for
+  mb_tensor *x, *y, *t, *w, *values; // SKETCH, see mbi_sketch; `values` are sigma on the device
+  mb_tensor *factor;                 // EXACT, see mbi_gram
+} mbi_spectral_group;
+
+struct mb_spectral {
+  mb_spectral_options options;
+  int64_t count, width;
+  mb_tensor **matrices; // (count), retained
+  int64_t group_count;
+  mbi_spectral_group *groups;
+  double *sigma;        // (count, width), as the last probe gave them
+  int64_t *kept;        // (count) values reported of each matrix
+  int probed;           // the factors belong to the matrices as they are
+  int64_t nonfinite;    // matrix that the last probe refused, or -1
+};
+
+// The norm of a contiguous tensor in any range, found without overflow. *finite = 0 if it holds NaN or Inf.
+mb_status mbi_spectral_norm(double *norm, int *finite, mb_tensor *t);
+// The power of two that brings a matrix of this norm near 1, within what the dtype can hold.
+double mbi_spectral_scale(double norm, mb_dtype dtype);
+
+mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g);
+mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g);
+const mbi_kernels *mbi_spectral_kernels(const mbi_spectral_group *g);
+#endif
