@@ -1,0 +1,127 @@
+-- SPDX-License-Identifier: MIT
+--
+-- gpt2.lua: GPT-2 (models/gpt2.c) for scripts.
+--
+--   local model = mb.models.gpt2 { vocab_size = 65, block_size = 256, n_layer = 6, n_head = 6, n_embd = 384 }
+--   model:load_hf "model.safetensors"
+--   local loss = model:loss { inputs = x, targets = y }          -- ids (B, T), tensors or nested tables
+--   local ids = model:generate({ 1, 2, 3 }, { max_tokens = 20, temperature = 0.8, top_k = 50, seed = 1 })
+
+local base = require "moonbow.models.base"
+local create = require "moonbow.create"
+local handle = require "bindings.handle"
+local networks = require "bindings.networks"
+local options = require "moonbow.options"
+local rng = require "bindings.create"
+local sampling = require "moonbow.models.sampling"
+local types = require "bindings.types"
+
+local size = { type = "integer", required = true, min = 1 }
+local spec = {
+  vocab_size = size, block_size = size, n_layer = size, n_head = size, n_embd = size,
+  dropout = { type = "number", default = 0, min = 0, below = 1 },
+  seed = { type = "integer", min = 0 }, -- default: that of mb.seed
+  dtype = { choices = { "f32", "f64" }, default = "f32" },
+  device = { choices = { "cpu", "cuda" } },
+}
+local config_names = { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout" }
+
+local function logits(self, batch)
+  return networks.gpt2_logits(self.handle, base.ids(self, "model:logits: inputs", batch.inputs))
+end
+
+local function loss(self, batch, o)
+  local inputs = base.ids(self, "model:loss: inputs", batch.inputs)
+  local targets = base.ids(self, "model:loss: targets", batch.targets)
+  return networks.gpt2_loss(self.handle, inputs, targets, o)
+end
+
+-- ----- generation ---------------------------------------------------------------------------------------
+
+local generate_spec = {
+  max_tokens = { type = "integer", default = 100, min = 0 },
+  temperature = { type = "number", default = 1, min = 0 },
+  top_k = { type = "integer", min = 1 },
+  seed = { type = "integer", min = 0 },
+}
+
+-- The prompt as an array of ids.
+local function prompt_of(tokens)
+  if types.is_tensor(tokens) then tokens = tokens:reshape(-1):totable() end
+  options.value("model:generate", "the prompt", tokens, { type = "table" })
+  if #tokens == 0 then options.fail("model:generate: the prompt is empty, at least one token is needed") end
+  local ids = {}
+  for i, id in ipairs(tokens) do
+    options.value("model:generate", ("token %d of the prompt"):format(i), id, { type = "integer", min = 0 })
+    ids[i] = id
+  end
+  return ids
+end
+
+-- Numbers in [0, 1): of a seed, or of the generator's next stream.
+local function uniforms(count, seed)
+  if count == 0 then return {} end
+  if not seed then return rng.uniform({ count }, 0, 1, "f64", "cpu"):totable() end
+  local words = rng.rng_words(count, seed, 0, 0)
+  for i = 1, count do words[i] = words[i] / 2 ^ 32 end
+  return words
+end
+
+-- Logits of the token after `ids`, from the last block_size of them.
+local function next_logits(self, ids)
+  local window = {}
+  for i = math.max(1, #ids - self.config.block_size + 1), #ids do window[#window + 1] = ids[i] end
+  return handle.scope(function()
+    local all = networks.gpt2_logits(self.handle, create.ids({ window }, self.device))
+    return all:slice(2, -1):reshape(-1):totable()
+  end)
+end
+
+local methods = {}
+
+--- Continues a prompt token by token, in evaluation mode, with a context of the last block_size tokens.
+--- temperature 0 always takes the likeliest token; top_k draws from the k likeliest only. The same seed gives the
+--- same tokens; without one, the random numbers are the generator's next.
+---@param tokens integer[]|moonbow.Tensor prompt, ids from 0
+---@param given? { max_tokens?: integer, temperature?: number, top_k?: integer, seed?: integer }
+---@return integer[] ids the prompt and what follows
+function methods:generate(tokens, given)
+  local o = options.check("model:generate", given, generate_spec)
+  local ids = prompt_of(tokens)
+  local u = uniforms(o.max_tokens, o.seed)
+  self:eval(handle.no_grad, function()
+    for i = 1, o.max_tokens do ids[#ids + 1] = sampling.draw(next_logits(self, ids), o, u[i]) end
+  end)
+  return ids
+end
+
+--- Sets the weights from a safetensors file with Hugging Face's names; see hf.lua.
+---@param path string
+function methods:load_hf(path)
+  require("moonbow.models.hf").load(self, path)
+  return self
+end
+
+--- Writes the weights as a safetensors file with Hugging Face's names.
+---@param path string
+function methods:save_hf(path)
+  require("moonbow.models.hf").save(self, path)
+  return self
+end
+
+-- ----- construction -------------------------------------------------------------------------------------
+
+--- GPT-2: tanh GELU, layernorm, tied head, GPT-2's initial values.
+---@param given { vocab_size: integer, block_size: integer, n_layer: integer, n_head: integer, n_embd: integer,
+---               dropout?: number, seed?: integer, dtype?: "f32"|"f64", device?: string }
+---@return moonbow.Model
+---@usage local model = mb.models.gpt2 { vocab_size = 65, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
+return function(given)
+  local o = options.check("mb.models.gpt2", given, spec)
+  local config = {}
+  for _, name in ipairs(config_names) do config[name] = o[name] end
+  return base.new {
+    handle = networks.gpt2_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get())),
+    name = "gpt2", config = config, logits = logits, loss = loss, methods = methods,
+  }
+end

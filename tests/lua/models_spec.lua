@@ -1,0 +1,246 @@
+-- SPDX-License-Identifier: MIT
+--
+-- models_spec.lua: the built-in models as scripts see them: options, losses, generation, and files with
+-- Hugging Face's names.
+
+local helper = require "tests.helper"
+local mb = require "moonbow"
+local scratch = require "tests.scratch"
+
+local function tiny(more)
+  local o = { vocab_size = 11, block_size = 6, n_layer = 2, n_head = 2, n_embd = 8, seed = 5 }
+  for key, value in pairs(more or {}) do o[key] = value end
+  return mb.models.gpt2(o)
+end
+
+local x, y = { { 1, 2, 3, 4 }, { 0, 10, 5, 5 } }, { { 2, 3, 4, 5 }, { 10, 5, 5, 1 } }
+
+describe("mb.models.gpt2", function()
+  it("names and shapes its parameters as GPT-2 does", function()
+    local model = tiny()
+    local names = {}
+    for i, p in ipairs(model:parameters()) do names[i] = p.name end
+    assert.are.equal(2 + 12 * 2 + 2, #names)
+    assert.are.same({ "wte.weight", "wpe.weight", "h.0.ln_1.weight", "h.0.ln_1.bias", "h.0.attn.c_attn.weight",
+      "h.0.attn.c_attn.bias", "h.0.attn.c_proj.weight" }, { unpack(names, 1, 7) })
+    assert.are.same({ 24, 8 }, model:parameter("h.1.attn.c_attn.weight").value.shape)
+    assert.are.same({ 32, 8 }, model:parameter("h.1.mlp.c_fc.weight").value.shape)
+    assert.are.same({ 8, 32 }, model:parameter("h.1.mlp.c_proj.weight").value.shape)
+    assert.are.equal("embedding", model:parameter("wpe.weight").role)
+    assert.are.equal("vector", model:parameter("ln_f.bias").role)
+    assert.are.same({ vocab_size = 11, block_size = 6, n_layer = 2, n_head = 2, n_embd = 8, dropout = 0 }, model.config)
+  end)
+
+  it("takes ids as tensors or nested tables", function()
+    local model = tiny()
+    local from_tables = model:loss { inputs = x, targets = y }:item()
+    local from_tensors = model:loss { inputs = mb.tensor(x, { dtype = "u16" }), targets = mb.tensor(y, { dtype = "u8" }) }
+    assert.are.equal(from_tables, from_tensors:item())
+    assert.is_true(math.abs(from_tables - math.log(11)) < 0.1) -- small weights: all ids equally likely
+    assert.are.same({ 2, 4, 11 }, model:logits { inputs = x }.shape)
+  end)
+
+  it("gives the loss's options to the cross entropy", function()
+    local model = tiny { dtype = "f64" }
+    local batch = { inputs = x, targets = y }
+    local sum = model:loss(batch, { reduction = "sum" }):item()
+    assert.is_true(math.abs(model:loss(batch):item() * 8 - sum) < 1e-12)
+    local logits = model:logits(batch)
+    local smooth = mb.cross_entropy(logits, y, { label_smoothing = 0.3, ignore_index = 5 }):item()
+    local same = model:loss { inputs = x, targets = y, label_smoothing = 0.3, ignore_index = 5 }
+    assert.is_true(math.abs(same:item() - smooth) < 1e-14)
+  end)
+
+  it("starts from its seed, and from mb.seed without one", function()
+    local a, b, c = tiny(), tiny(), tiny { seed = 6 }
+    local function w(model) return model:parameter("h.1.mlp.c_fc.weight").value end
+    assert.is_true(w(a):equal(w(b)))
+    assert.is_false(w(a):equal(w(c)))
+    mb.seed(6)
+    local o = { vocab_size = 11, block_size = 6, n_layer = 2, n_head = 2, n_embd = 8 }
+    assert.is_true(w(mb.models.gpt2(o)):equal(w(c)))
+  end)
+
+  it("refuses options that do not fit", function()
+    assert.matches("unknown option 'n_heads', did you mean 'n_head'", helper.error_of(tiny, { n_heads = 2 }))
+    assert.matches("option 'block_size' is missing", helper.error_of(mb.models.gpt2, { n_head = 2 }))
+    assert.matches("n_embd 8 is not divisible by n_head 3", helper.error_of(tiny, { n_head = 3 }))
+    assert.matches("option 'dropout' must be less than 1", helper.error_of(tiny, { dropout = 1 }))
+    assert.matches("option 'dtype' must be one of", helper.error_of(tiny, { dtype = "f16" }))
+  end)
+
+  it("refuses batches that do not fit", function()
+    local model = tiny()
+    local function logits(inputs) return helper.error_of(model.logits, model, { inputs = inputs }) end
+    assert.matches("7 tokens, the model's block_size is 6", logits { { 1, 2, 3, 4, 5, 6, 7 } })
+    assert.matches("11", logits { { 1, 11 } })
+    assert.matches("inputs must be a tensor of integers or nested tables, not nil", logits(nil))
+    assert.matches("ids %(B, T%) were expected", logits { 1, 2, 3 })
+    assert.matches("%(2, 4, 11%), targets %(1, 3%)", helper.error_of(model.loss, model, { inputs = x, targets = { { 1, 2, 3 } } }))
+  end)
+end)
+
+describe("model:generate", function()
+  it("continues the prompt, the same for the same seed", function()
+    local model = tiny()
+    local a = model:generate({ 1, 2 }, { max_tokens = 12, seed = 3 })
+    assert.are.equal(14, #a)
+    assert.are.same({ 1, 2 }, { a[1], a[2] })
+    for _, id in ipairs(a) do assert.is_true(id >= 0 and id < 11 and id % 1 == 0) end
+    assert.are.same(a, model:generate({ 1, 2 }, { max_tokens = 12, seed = 3 }))
+    assert.are_not.same(a, model:generate({ 1, 2 }, { max_tokens = 12, seed = 4 }))
+    mb.seed(1)
+    local b = model:generate({ 1, 2 }, { max_tokens = 12 })
+    assert.are_not.same(b, model:generate({ 1, 2 }, { max_tokens = 12 }))
+    mb.seed(1)
+    assert.are.same(b, model:generate({ 1, 2 }, { max_tokens = 12 }))
+  end)
+
+  it("leaves the generator, the mode and the memory as they were", function()
+    helper.no_leaks(function()
+      local model = tiny { dropout = 0.5 }
+      mb.seed(9)
+      local expected = mb.rand(4):totable()
+      mb.seed(9)
+      model:generate({ 1 }, { max_tokens = 8, seed = 3 })
+      assert.are.same(expected, mb.rand(4):totable())
+      assert.is_true(model:is_training())
+    end)
+  end)
+
+  it("takes the likeliest token at temperature 0, and with top_k 1", function()
+    local model = tiny { dtype = "f64" }
+    local ids = model:generate({ 4, 7, 1 }, { max_tokens = 9, temperature = 0 })
+    for n = 4, #ids do
+      local window = {}
+      for i = math.max(1, n - 6), n - 1 do window[#window + 1] = ids[i] end
+      local last = model:logits { inputs = { window } }:slice(2, -1):reshape(-1):totable()
+      for _, value in ipairs(last) do assert.is_true(last[ids[n] + 1] >= value) end
+    end
+    assert.are.same(ids, model:generate({ 4, 7, 1 }, { max_tokens = 9, top_k = 1, seed = 8 }))
+  end)
+
+  it("draws as often as the probabilities say", function()
+    local sampling = require "moonbow.models.sampling"
+    local logits, counts, n = { math.log(1), math.log(2), math.log(5) }, { 0, 0, 0 }, 8000
+    for i = 1, n do
+      local id = sampling.draw(logits, { temperature = 1 }, (i - 0.5) / n)
+      counts[id + 1] = counts[id + 1] + 1
+    end
+    assert.are.same({ n / 8, n / 4, n * 5 / 8 }, counts)
+    for i = 1, 100 do
+      assert.is_true(sampling.draw(logits, { temperature = 1, top_k = 2 }, (i - 1) / 100) > 0)
+    end
+    assert.are.equal(2, sampling.draw(logits, { temperature = 1 }, 1 - 2 ^ -53))
+  end)
+
+  it("refuses what it cannot continue", function()
+    local model = tiny()
+    assert.matches("the prompt is empty", helper.error_of(model.generate, model, {}))
+    assert.matches("token 2 of the prompt must be an integer", helper.error_of(model.generate, model, { 1, "a" }))
+    assert.matches("11", helper.error_of(model.generate, model, { 11 }))
+    assert.matches("did you mean 'max_tokens'", helper.error_of(model.generate, model, { 1 }, { max_token = 3 }))
+    assert.matches("option 'temperature'", helper.error_of(model.generate, model, { 1 }, { temperature = -1 }))
+    assert.is_true(model:is_training())
+  end)
+end)
+
+describe("files with Hugging Face's names", function()
+  local path
+
+  before_each(function() path = scratch.folder() .. "/model.safetensors" end)
+  after_each(scratch.clean)
+
+  -- The file of a model, changed by fn(tensors) and written again.
+  local function rewritten(model, fn)
+    model:save_hf(path)
+    local tensors = mb.safetensors.load(path)
+    tensors = fn(tensors) or tensors
+    mb.safetensors.save(path, tensors, { format = "pt" })
+    return path
+  end
+
+  local function assert_same(a, b)
+    for i, p in ipairs(a:parameters()) do assert.is_true(p.value:equal(b:parameters()[i].value), p.name) end
+  end
+
+  it("hold projections transposed, and come back", function()
+    local model = tiny()
+    model:save_hf(path)
+    local tensors, metadata = mb.safetensors.load(path)
+    assert.are.same({ format = "pt" }, metadata)
+    assert.are.same({ 8, 24 }, tensors["h.0.attn.c_attn.weight"].shape)
+    local w = model:parameter("h.0.attn.c_attn.weight").value
+    assert.is_true(tensors["h.0.attn.c_attn.weight"]:transpose(1, 2):contiguous():equal(w:detach():contiguous()))
+    assert.are.same({ 8, 8 }, tensors["h.0.attn.c_proj.weight"].shape)
+    assert.is_nil(tensors["lm_head.weight"])
+    local other = tiny { seed = 99 }
+    other:load_hf(path)
+    assert_same(model, other)
+  end)
+
+  it("may have a prefix, masks and a tied head", function()
+    local model, other = tiny(), tiny { seed = 99 }
+    other:load_hf(rewritten(model, function(tensors)
+      local result = {}
+      for name, t in pairs(tensors) do result["transformer." .. name] = t end
+      result["transformer.h.0.attn.bias"] = mb.ones(1, 1, 6, 6)
+      result["transformer.h.1.attn.masked_bias"] = mb.ones(1)
+      result["lm_head.weight"] = tensors["wte.weight"]:clone()
+      return result
+    end))
+    assert_same(model, other)
+  end)
+
+  it("are loaded into float64 too", function()
+    local model, other = tiny(), tiny { seed = 99, dtype = "f64" }
+    model:save_hf(path)
+    other:load_hf(path)
+    for i, p in ipairs(model:parameters()) do
+      assert.is_true(p.value:to("f64"):equal(other:parameters()[i].value))
+    end
+  end)
+
+  it("are refused, by tensor, when they do not fit; nothing is changed then", function()
+    local model, other, untouched = tiny(), tiny { seed = 99 }, tiny { seed = 99 }
+    local function refused(pattern, fn)
+      assert.matches(pattern, helper.error_of(other.load_hf, other, rewritten(model, fn)))
+      assert_same(other, untouched)
+    end
+    refused("'h%.1%.ln_2%.bias' is missing, shape %(8%) was expected", function(t) t["h.1.ln_2.bias"] = nil end)
+    refused("'h%.0%.mlp%.c_fc%.weight' has shape %(32, 8%), the model needs %(8, 32%)", function(t)
+      t["h.0.mlp.c_fc.weight"] = mb.zeros(32, 8)
+    end)
+    refused("'wpe%.weight' has shape %(7, 8%), the model needs %(6, 8%)", function(t) t["wpe.weight"] = mb.zeros(7, 8) end)
+    refused("'h%.2%.ln_1%.bias' has no place in this model", function(t) t["h.2.ln_1.bias"] = mb.zeros(8) end)
+    refused("'ln_f%.bias' is i32", function(t) t["ln_f.bias"] = mb.zeros({ 8 }, { dtype = "i32" }) end)
+    refused("'lm_head%.weight' %(f32 %(11, 8%)%) differs from 'wte%.weight'", function(t)
+      t["lm_head.weight"] = mb.zeros(11, 8)
+    end)
+    refused("holds 'wte%.weight' twice", function(t) t["transformer.wte.weight"] = mb.zeros(11, 8) end)
+    assert.matches("nowhere", helper.error_of(other.load_hf, other, "/nowhere/model.safetensors"))
+  end)
+end)
+
+describe("mb.models.mlp", function()
+  it("computes its layers", function()
+    local model = mb.models.mlp { n_input = 3, n_hidden = 4, n_layer = 1, n_output = 2, dtype = "f64", seed = 2,
+      activation = "tanh" }
+    local inputs = mb.tensor({ { 1, -2, 0.5 }, { 0, 1, 1 } }, { dtype = "f64" })
+    local function value(name) return model:parameter(name).value end
+    local hidden = mb.tanh(inputs:matmul(value("layers.0.weight"):transpose(1, 2)) + value "layers.0.bias")
+    local expected = hidden:matmul(value("layers.1.weight"):transpose(1, 2)) + value "layers.1.bias"
+    assert.is_true(model:logits({ inputs = inputs }):allclose(expected, { rtol = 1e-12 }))
+    assert.is_true(model:logits({ inputs = { { 1, -2, 0.5 }, { 0, 1, 1 } } }):allclose(expected, { rtol = 1e-12 }))
+    local loss = model:loss { inputs = inputs, targets = { 1, 0 } }
+    assert.is_true(math.abs(loss:item() - mb.cross_entropy(expected, { 1, 0 }):item()) < 1e-12)
+  end)
+
+  it("can do without biases and hidden layers", function()
+    local model = mb.models.mlp { n_input = 3, n_hidden = 4, n_layer = 0, n_output = 2, bias = false }
+    assert.are.equal(1, #model:parameters())
+    assert.are.same({ 5, 2 }, model:logits({ inputs = mb.ones(5, 3) }).shape)
+    assert.matches("option 'activation'", helper.error_of(mb.models.mlp,
+      { n_input = 1, n_hidden = 1, n_output = 1, activation = "rely" }))
+  end)
+end)
