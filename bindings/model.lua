@@ -16,7 +16,8 @@
 --   view(h, flat, i)                         parameter i of a flat buffer
 --   group_count(h), group_of(h, i)           groups of equal-shaped parameters of one role
 --   group_view(h, flat, g)                   (L, shape...)
---   zero_grad(h)  set_training(h, on)  training(h) -> boolean
+--   zero_grad(h)  settle_gradients(h)        the second writes the zeros that the first only noted
+--   set_training(h, on)  training(h) -> boolean
 --   find_nonfinite(h, flat) -> index or nil  first parameter with NaN or Inf in that buffer
 --   own(pointer) -> handle                   takes over a reference
 
@@ -113,6 +114,7 @@ function M.group_view(h, flat, group)
 end
 
 function M.zero_grad(h) act("mb_model_zero_grad", h) end
+function M.settle_gradients(h) act("mb_model_settle_gradients", h) end
 function M.set_training(h, on) C.mb_model_set_training(h, on and 1 or 0) end
 ---@return boolean
 function M.training(h) return C.mb_model_training(h) ~= 0 end

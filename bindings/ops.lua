@@ -175,6 +175,8 @@ end
 local function reduction(name)
   local c_name, who = "mb_" .. name, "mb." .. name
   return function(a, dims, keepdim)
+    local apply = symbolic_apply(a)
+    if apply then return apply(name, a, dims, keepdim) end
     need_tensor(who, "a", a)
     local n, array = types.dims(who, dims, a)
     return produce(c_name, a, n, array, keep_flag(keepdim))

@@ -167,7 +167,8 @@ mb_status mb_model_values(mb_tensor **out, mb_model *model) {
 }
 
 // Clears the gradients that only a flag says are zero.
-static mb_status settle(mb_model *model) {
+mb_status mb_model_settle_gradients(mb_model *model) {
+  MB_TRY(check_built(model, "mb_model_settle_gradients"));
   const mbi_device *memory = mbi_memory_of(model->gradients);
   size_t element = mbi_dtype_size(model->gradients->dtype);
   for (int64_t i = 0; i < model->count; i++) {
@@ -183,7 +184,7 @@ static mb_status settle(mb_model *model) {
 mb_status mb_model_gradients(mb_tensor **out, mb_model *model) {
   *out = NULL;
   MB_TRY(check_built(model, "mb_model_gradients"));
-  MB_TRY(settle(model));
+  MB_TRY(mb_model_settle_gradients(model));
   return mbi_tensor_alias(out, model->gradients);
 }
 

@@ -191,6 +191,10 @@ static void gradients_live_in_the_flat_buffer(void) {
   CHECK_OK(mb_model_gradient(&other, model, 4));
   CHECK_NEAR(at(other, 0), 0, 0);
   mb_tensor_release(other);
+  backward_through(model, 1, 2.0);
+  CHECK_OK(mb_model_zero_grad(model));
+  CHECK_OK(mb_model_settle_gradients(model)); // also for a handle that was there before
+  CHECK_NEAR(at(g, 14), 0, 0);
   // Dropping a handle's memory does not take the model's.
   mb_tensor_discard(g, "the test says so");
   backward_through(model, 1, 1.0);

@@ -1,0 +1,151 @@
+-- SPDX-License-Identifier: MIT
+--
+-- define.lua: an optimizer from a description; the built-in ones are made here too.
+--
+--   local Lion = mb.optim.define {
+--     name = "lion",
+--     defaults = { lr = 1e-4, b1 = 0.9, b2 = 0.99, wd = 0 },
+--     state = { "m" },
+--     update = function(p, h)
+--       p.w = p.w - h.lr * (mb.sign(h.b1 * p.m + (1 - h.b1) * p.g) + h.wd * p.w)
+--       p.m = h.b2 * p.m + (1 - h.b2) * p.g
+--     end,
+--   }
+--   local opt = Lion(model, { lr = 1e-3 })
+--
+--   name      what print, routing and errors call it
+--   defaults  its options. A number may be given as a function of the step, evaluated before each update; an
+--             array of numbers likewise, element by element; booleans and strings are fixed. Other keys are errors
+--   state     buffers kept for each parameter: names that begin as zeros, or name = number that they begin with;
+--             or a function of the options that returns such a table
+--   update    fn(p, h, o), traced once (moonbow/fuse.lua) and run as one pass over the arena. p.w is the weight,
+--             p.g the gradient (read-only), p.<state> a state; assigning to a field of p changes it.
+--             h.<option> is the number of this step (h.betas[1] of an array; booleans and strings as they are),
+--             h.step counts updates from 1. o holds the options as they were given, for choices that are fixed
+--             when the optimizer is made
+--   limits    bounds of options, as moonbow/options.lua names them: { lr = { min = 0 } }; of arrays, for each element
+--   check     fn(o) -> nil, or a text that says what is wrong with the options
+
+local optimizer = require "moonbow.optim.optimizer"
+local options = require "moonbow.options"
+
+local definition_spec = {
+  name = { type = "string", required = true, check = function(name)
+    if not name:find "^[%a_][%w_]*$" then return "a name of letters, digits and '_'" end
+  end },
+  defaults = { type = "table", default = {} },
+  state = { type = "table|function", default = {} },
+  update = { type = "function", required = true },
+  limits = { type = "table", default = {} },
+  check = { type = "function" },
+}
+
+-- ----- options --------------------------------------------------------------------------------------------
+
+-- A row of a spec for the elements of an array.
+local function array_row(default, limits)
+  local element = { type = "number|function" }
+  for key, value in pairs(limits) do element[key] = value end
+  return { type = "table", default = default, element = element, check = function(value)
+    if #value ~= #default then return ("an array of %d numbers"):format(#default) end
+  end }
+end
+
+-- The rows that options.check needs, from the defaults.
+local function option_spec(who, defaults, limits)
+  local spec = {}
+  for name, default in pairs(defaults) do
+    if name == "step" then options.fail("%s: 'step' cannot be an option: h.step counts the updates", who) end
+    if type(default) == "table" then
+      spec[name] = array_row(default, limits[name] or {})
+    elseif type(default) == "number" or type(default) == "boolean" or type(default) == "string" then
+      spec[name] = { type = type(default) == "number" and "number|function" or type(default), default = default }
+      for key, value in pairs(limits[name] or {}) do spec[name][key] = value end
+    else
+      options.fail("%s: default of '%s' must be a number, an array of numbers, a boolean or a string, not %s", who,
+                   tostring(name), options.describe(default))
+    end
+  end
+  for name in pairs(limits) do
+    if spec[name] == nil then options.fail("%s: limits name '%s', which has no default", who, tostring(name)) end
+  end
+  return spec
+end
+
+-- ----- states ---------------------------------------------------------------------------------------------
+
+-- { "m", v = 1 } -> { { name = "m", initial = 0 }, { name = "v", initial = 1 } }
+local function state_list(who, state)
+  local list, seen = {}, {}
+  local function add(name, initial)
+    if type(name) ~= "string" or name == "w" or name == "g" or not name:find "^[%a_][%w_]*$" then
+      options.fail("%s: a state must be a name other than w and g, not %s", who, options.describe(name))
+    end
+    if seen[name] then options.fail("%s: state '%s' is named twice", who, name) end
+    options.value(who, ("the initial value of state '%s'"):format(name), initial, { type = "number" })
+    seen[name] = true
+    list[#list + 1] = { name = name, initial = initial }
+  end
+  options.value(who, "state", state, { type = "table" })
+  for _, name in ipairs(state) do add(name, 0) end
+  for _, name in ipairs(options.keys(state)) do add(name, state[name]) end
+  return list
+end
+
+-- ----- the constructor ------------------------------------------------------------------------------------
+
+---@class moonbow.OptimizerConstructor
+---@field name string
+---@operator call(...): moonbow.Optimizer
+local Constructor = {}
+Constructor.__index = Constructor
+
+--- Options as given over the defaults, checked.
+---@param who string
+---@param given? table
+---@return table
+function Constructor:options(who, given)
+  local o = options.check(who, given, self.spec)
+  for name, row in pairs(self.spec) do
+    if row.element then
+      for i, value in ipairs(o[name]) do
+        options.value(who, ("element %d of option '%s'"):format(i, name), value, row.element)
+      end
+    end
+  end
+  local problem = self.definition.check and self.definition.check(o)
+  if problem then options.fail("%s: %s", who, problem) end
+  return o
+end
+
+--- The states that an optimizer with these options keeps.
+---@return { name: string, initial: number }[]
+function Constructor:states(o)
+  local state = self.definition.state
+  if type(state) == "function" then state = state(o) end
+  return state_list(self.who, state)
+end
+
+function Constructor:__call(model, given)
+  optimizer.check_model(self.who, model)
+  return optimizer.new(model, {
+    { constructor = self, options = self:options(self.who, given), parameters = model:parameters() },
+  })
+end
+
+function Constructor:__tostring()
+  return self.who
+end
+
+--- Makes a constructor from a definition; see the head of this file.
+---@param given table
+---@return moonbow.OptimizerConstructor
+return function(given)
+  local definition = options.check("mb.optim.define", given, definition_spec)
+  local who = ("optimizer '%s'"):format(definition.name)
+  if type(definition.state) == "table" then state_list(who, definition.state) end
+  return setmetatable({
+    name = definition.name, who = who, definition = definition, update = definition.update,
+    spec = option_spec(who, definition.defaults, definition.limits),
+  }, Constructor)
+end

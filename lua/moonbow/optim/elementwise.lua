@@ -1,0 +1,121 @@
+-- SPDX-License-Identifier: MIT
+--
+-- elementwise.lua: how an update that treats every element alike is run: traced into one program, over the
+-- ranges of the arena that the group's parameters take. A group of an optimizer holds one of these.
+--
+--   prepare(step)   evaluates the options that are functions of the step
+--   run()           changes weights and states
+--
+-- Nothing is compiled or allocated for a step: numbers go to the program as they are.
+
+local binding = require "bindings.model"
+local fuse = require "moonbow.fuse"
+local options = require "moonbow.options"
+
+local M = {}
+
+---@class moonbow.Elementwise
+local Elementwise = {}
+Elementwise.__index = Elementwise
+
+-- Ranges of the arena, neighbours joined.
+local function ranges_of(model, parameters)
+  local ranges, joined = {}, {}
+  for i, p in ipairs(parameters) do ranges[i] = { binding.range(model.handle, p.index) } end
+  table.sort(ranges, function(a, b) return a[1] < b[1] end)
+  for _, range in ipairs(ranges) do
+    local last = joined[#joined]
+    if last and last[2] == range[1] then
+      last[2] = range[2]
+    else
+      joined[#joined + 1] = range
+    end
+  end
+  return joined
+end
+
+-- How the trace sees the options, and the list of those that are numbers of the run: name, index in an array
+-- or nil, the number or function, and its row of the spec. Both in the order of names.
+local function numbers_of(constructor, o)
+  local scalars, list = { step = true }, {}
+  for name, value in pairs(o) do
+    local row = constructor.spec[name]
+    if row.element then
+      scalars[name] = #value
+    elseif type(row.default) == "number" then
+      scalars[name] = true
+    else
+      scalars[name] = { value = value }
+    end
+  end
+  for _, name in ipairs(options.keys(scalars)) do
+    local row = constructor.spec[name]
+    if name == "step" then
+      list[#list + 1] = { name = name, value = function(step) return step end, row = { type = "number" } }
+    elseif type(scalars[name]) == "number" then
+      for i, value in ipairs(o[name]) do
+        list[#list + 1] = { name = ("%s[%d]"):format(name, i), value = value, row = row.element }
+      end
+    elseif scalars[name] == true then
+      list[#list + 1] = { name = name, value = o[name], row = row }
+    end
+  end
+  return scalars, list
+end
+
+--- The update of one group. `buffers` are the flat buffers of its states, in order.
+---@param constructor moonbow.OptimizerConstructor
+---@param o table options
+---@param model moonbow.Model
+---@param parameters moonbow.Parameter[]
+---@param states { name: string }[]
+---@param flat { values: moonbow.Tensor, gradients: moonbow.Tensor, buffers: moonbow.Tensor[] }
+---@return moonbow.Elementwise
+function M.new(constructor, o, model, parameters, states, flat)
+  local fields, arrays = { "w", "g" }, { flat.values, flat.gradients }
+  for k, state in ipairs(states) do
+    fields[k + 2], arrays[k + 2] = state.name, flat.buffers[k]
+  end
+  local scalars, list = numbers_of(constructor, o)
+  local program = fuse.trace { who = constructor.who, fn = constructor.update, arrays = fields,
+                               read_only = { g = true }, scalars = scalars, extra = o }
+  return setmetatable({
+    who = constructor.who, program = program, arrays = arrays, list = list, numbers = {},
+    ranges = ranges_of(model, parameters),
+  }, Elementwise)
+end
+
+--- The number that an entry of the list has at a step.
+local function number_at(self, entry, step)
+  if type(entry.value) == "number" then return entry.value end
+  local value = entry.value(step)
+  if type(value) ~= "number" then
+    options.fail("%s: option '%s' is a function that returned %s at step %d, a number is needed", self.who, entry.name,
+                 options.describe(value), step)
+  end
+  options.value(self.who, ("option '%s' at step %d"):format(entry.name, step), value, entry.row)
+  return value
+end
+
+--- Evaluates the options for an update.
+---@param step integer
+function Elementwise:prepare(step)
+  for i, entry in ipairs(self.list) do self.numbers[i] = number_at(self, entry, step) end
+end
+
+--- Changes weights and states by the numbers of the last prepare.
+function Elementwise:run()
+  self.program:run(self.arrays, self.numbers, self.ranges)
+end
+
+--- The number that an option has at a step, or nil if it is no number.
+---@param name string
+---@param step integer
+---@return number?
+function Elementwise:number(name, step)
+  for _, entry in ipairs(self.list) do
+    if entry.name == name then return number_at(self, entry, step) end
+  end
+end
+
+return M

@@ -1,0 +1,197 @@
+-- SPDX-License-Identifier: MIT
+--
+-- optimizer.lua: the object that every constructor returns: groups of parameters, each with its own rule, and
+-- the states they keep.
+--
+-- State k of every group lies in flat buffer k, which has the layout of the model's arena: groups do not
+-- overlap, so two optimizers with two states each need two buffers, not four. An update is one run of one
+-- program for each group, over whole stretches of the arena.
+--
+-- A parameter that no backward has reached has gradient zero, and is updated with it.
+
+local binding = require "bindings.model"
+local elementwise = require "moonbow.optim.elementwise"
+local handle = require "bindings.handle"
+local options = require "moonbow.options"
+local tree = require "moonbow.models.tree"
+local types = require "bindings.types"
+
+local M = {}
+
+---@class moonbow.Optimizer
+---@field model moonbow.Model
+---@field updates integer made so far
+local Optimizer = {}
+Optimizer.__index = Optimizer
+
+--- Raises an error unless `model` is a model.
+---@param who string
+function M.check_model(who, model)
+  if type(model) ~= "table" or not model.handle or not model.parameters then
+    options.fail("%s: a model was expected as the first argument, not %s", who, options.describe(model))
+  end
+end
+
+-- ----- updating -------------------------------------------------------------------------------------------
+
+--- Changes the weights by their gradients. Options that are functions of the step are evaluated first: the
+--- first update is step 1.
+function Optimizer:step()
+  local step = self.updates + 1
+  for _, group in ipairs(self.groups) do group.rule:prepare(step) end
+  binding.settle_gradients(self.model.handle)
+  for _, group in ipairs(self.groups) do group.rule:run() end
+  self.updates = step
+end
+
+--- Makes every gradient of the model zero.
+function Optimizer:zero_grad()
+  self.model:zero_grad()
+end
+
+--- Name of the first parameter whose gradient holds NaN or Inf, or nil.
+---@return string?
+function Optimizer:find_nonfinite()
+  local i = binding.find_nonfinite(self.model.handle, self.gradients)
+  return i and self.model:parameters()[i].name
+end
+
+--- The learning rate of the last update, before the first one that of the first: of the first group that has
+--- an option 'lr'.
+---@return number?
+function Optimizer:learning_rate()
+  for _, group in ipairs(self.groups) do
+    local lr = group.rule:number("lr", math.max(self.updates, 1))
+    if lr then return lr end
+  end
+end
+
+-- ----- states ---------------------------------------------------------------------------------------------
+
+-- Calls visit(key, view) for each state of each parameter, key "parameter name/state name".
+local function each_state(self, visit)
+  for _, group in ipairs(self.groups) do
+    for k, state in ipairs(group.states) do
+      for _, p in ipairs(group.parameters) do
+        visit(p.name .. "/" .. state.name, binding.view(self.model.handle, self.buffers[k], p.index), state)
+      end
+    end
+  end
+end
+
+-- "adamw", or "muon+adamw" for groups.
+local function kind(self)
+  local names, seen = {}, {}
+  for _, group in ipairs(self.groups) do
+    local name = group.constructor.name
+    if not seen[name] then names[#names + 1] = name end
+    seen[name] = true
+  end
+  return table.concat(names, "+")
+end
+
+--- What a run needs to go on: tensors by "parameter name/state name", which are views and not copies; `step`,
+--- the number of updates; `optimizer`, what this is.
+---@return table<string, moonbow.Tensor|integer|string>
+function Optimizer:state_dict()
+  local state = { step = self.updates, optimizer = kind(self) }
+  each_state(self, function(key, view) state[key] = view end)
+  return state
+end
+
+local function check_state(key, from, to)
+  local who = "load_state_dict"
+  if not types.is_tensor(from) then options.fail("%s: '%s' must be a tensor, not %s", who, key, types.describe(from)) end
+  if types.shape_text(from.shape) ~= types.shape_text(to.shape) or from.dtype ~= to.dtype then
+    options.fail("%s: '%s' is %s, %s is needed", who, key, types.describe(from), types.describe(to))
+  end
+end
+
+--- Continues from what state_dict returned: copies the states, sets the number of updates. All is checked
+--- before anything is changed.
+---@param state table
+function Optimizer:load_state_dict(state)
+  local who = "load_state_dict"
+  options.value(who, "the state", state, { type = "table" })
+  if state.optimizer ~= kind(self) then
+    options.fail("%s: the state is of optimizer '%s', this is '%s'", who, tostring(state.optimizer), kind(self))
+  end
+  options.value(who, "'step' of the state", state.step, { type = "integer", min = 0 })
+  local views = {}
+  each_state(self, function(key, view)
+    if state[key] == nil then options.fail("%s: there is no '%s', which this optimizer keeps", who, key) end
+    check_state(key, state[key], view)
+    views[key] = view
+  end)
+  for _, key in ipairs(options.keys(state)) do
+    if not views[key] and key ~= "step" and key ~= "optimizer" then
+      options.fail("%s: the state has '%s', which this optimizer does not keep", who, key)
+    end
+  end
+  for key, view in pairs(views) do view:copy_(state[key]) end
+  self.updates = state.step
+end
+
+-- ----- saying what it is ----------------------------------------------------------------------------------
+
+--- Which optimizer moves which parameter, in the order of the model.
+---@return { name: string, role: string, optimizer: string }[]
+function Optimizer:routing()
+  local moved = {}
+  for _, group in ipairs(self.groups) do
+    for _, p in ipairs(group.parameters) do moved[p.index] = group.constructor.name end
+  end
+  local routes = {}
+  for i, p in ipairs(self.model:parameters()) do
+    routes[i] = { name = p.name, role = p.role, optimizer = moved[i] }
+  end
+  return routes
+end
+
+local function option_text(value)
+  if type(value) == "number" then return ("%g"):format(value) end
+  if type(value) == "function" then return "function" end
+  if type(value) ~= "table" or getmetatable(value) then return tostring(value) end
+  local texts = {}
+  for i, element in ipairs(value) do texts[i] = option_text(element) end
+  return "{" .. table.concat(texts, ", ") .. "}"
+end
+
+function Optimizer:__tostring()
+  local lines = { ("%s of model '%s', %d updates"):format(kind(self), self.model.name, self.updates) }
+  for i, group in ipairs(self.groups) do
+    local weights, texts = 0, {}
+    for _, p in ipairs(group.parameters) do weights = weights + p.value.numel end
+    for _, name in ipairs(options.keys(group.options)) do
+      texts[#texts + 1] = name .. " = " .. option_text(group.options[name])
+    end
+    lines[i + 1] = ("  %d: %s for %d tensors, %s weights: %s"):format(i, group.constructor.name, #group.parameters,
+      tree.group_digits(weights), table.concat(texts, ", "))
+  end
+  return table.concat(lines, "\n")
+end
+
+-- ----- making ---------------------------------------------------------------------------------------------
+
+--- An optimizer of groups { constructor = , options = , parameters = }, which cover each parameter once.
+---@param model moonbow.Model
+---@param groups table[]
+---@return moonbow.Optimizer
+function M.new(model, groups)
+  local self = setmetatable({ model = model, groups = groups, buffers = {}, updates = 0 }, Optimizer)
+  self.values, self.gradients = binding.values(model.handle), binding.gradients(model.handle)
+  for _, group in ipairs(groups) do
+    group.states = group.constructor:states(group.options)
+    for k = #self.buffers + 1, #group.states do self.buffers[k] = binding.state(model.handle) end
+  end
+  handle.keep { self.values, self.gradients, self.buffers }
+  for _, group in ipairs(groups) do
+    group.rule = elementwise.new(group.constructor, group.options, model, group.parameters, group.states, self)
+  end
+  each_state(self, function(_, view, state)
+    if state.initial ~= 0 then view:fill_(state.initial) end
+  end)
+  return self
+end
+
+return M
