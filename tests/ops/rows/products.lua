@@ -1,0 +1,184 @@
+-- SPDX-License-Identifier: MIT
+--
+-- products.lua: rows of the op table for matrix products and attention. References sum one product after
+-- another, so results agree to a few roundings of the longest sum.
+
+local draw = require "tests.ops.draw"
+local mb = require "moonbow"
+local naive = require "tests.ops.naive"
+
+local rows = {}
+
+local function any(shape) return draw.uniform(shape, -1, 1) end
+
+-- ----- matmul -----------------------------------------------------------------------------------------
+
+rows[#rows + 1] = {
+  op = "mb_matmul",
+  run = function(t, case)
+    return mb.matmul(t[1], t[2], { transpose_a = case.ta, transpose_b = case.tb })
+  end,
+  reference = function(a, case)
+    local x, y = a[1], a[2]
+    if case.ta then x = naive.swap_last(x) end
+    if case.tb then y = naive.swap_last(y) end
+    return naive.matmul(x, y)
+  end,
+  cases = function()
+    local cases = {}
+    -- leading sizes of a, of b, m, k, n
+    for _, s in ipairs {
+      { {}, {}, 1, 1, 1 }, { {}, {}, 3, 4, 5 }, { {}, {}, 1, 7, 2 }, { {}, {}, 6, 1, 3 }, { { 2 }, { 2 }, 3, 2, 4 },
+      { { 2, 3 }, {}, 2, 3, 2 }, { {}, { 2 }, 2, 3, 2 }, { { 2, 1 }, { 1, 3 }, 2, 2, 3 }, { {}, {}, 17, 19, 23 },
+    } do
+      for flags = 0, 3 do
+        local ta, tb = flags % 2 == 1, flags >= 2
+        local shape_a, shape_b, m, k, n = { unpack(s[1]) }, { unpack(s[2]) }, s[3], s[4], s[5]
+        table.insert(shape_a, ta and k or m)
+        table.insert(shape_a, ta and m or k)
+        table.insert(shape_b, tb and n or k)
+        table.insert(shape_b, tb and k or n)
+        cases[#cases + 1] = { inputs = { any(shape_a), any(shape_b) }, ta = ta, tb = tb }
+      end
+    end
+    return cases
+  end,
+  errors = {
+    { "mb_matmul", function() return mb.matmul(mb.zeros(2, 3), mb.zeros(4, 5)) end },
+    { "(2, 3)", function() return mb.matmul(mb.zeros(2, 3), mb.zeros(4, 5)) end },
+    { "(4, 5)", function() return mb.matmul(mb.zeros(2, 3), mb.zeros(4, 5)) end },
+    { "mb_matmul", function() return mb.matmul(mb.zeros(3), mb.zeros(3, 2)) end },
+    { "mb_matmul", function() return mb.matmul(mb.zeros(2, 3, 4), mb.zeros(3, 4, 5)) end },
+  },
+}
+
+-- ----- linear -----------------------------------------------------------------------------------------
+
+rows[#rows + 1] = {
+  op = "mb_linear",
+  run = function(t) return mb.linear(t[1], t[2], t[3]) end,
+  reference = function(a)
+    local x, weight, bias = a[1], a[2], a[3]
+    return naive.rows(x, function(row)
+      local out, n_in = {}, #row
+      for o = 1, weight.shape[1] do
+        out[o] = bias and bias[o] or 0
+        for i = 1, n_in do out[o] = out[o] + row[i] * weight[(o - 1) * n_in + i] end
+      end
+      return out
+    end)
+  end,
+  cases = function()
+    local cases = {}
+    for _, s in ipairs {
+      { { 1 }, 1 }, { { 5 }, 3 }, { { 4, 3 }, 2 }, { { 2, 3, 4 }, 5 }, { { 1, 1, 7 }, 1 }, { { 9, 17 }, 19 },
+    } do
+      local x, n_in = s[1], s[1][#s[1]]
+      cases[#cases + 1] = { inputs = { any(x), any { s[2], n_in }, any { s[2] } } }
+      cases[#cases + 1] = { inputs = { any(x), any { s[2], n_in }, false } }
+    end
+    return cases
+  end,
+  errors = {
+    { "mb_linear", function() return mb.linear(mb.zeros(2, 3), mb.zeros(5, 4)) end },
+    { "(5, 4)", function() return mb.linear(mb.zeros(2, 3), mb.zeros(5, 4)) end },
+    { "mb_linear", function() return mb.linear(mb.zeros(2, 3), mb.zeros(5, 3), mb.zeros(3)) end },
+  },
+}
+
+-- ----- attention --------------------------------------------------------------------------------------
+
+-- softmax(scale q k^T) v over the keys up to the query's own position, for one head: arrays of T rows of D.
+local function one_head(q, k, v, n_t, n_d, scale)
+  local out = {}
+  for t = 1, n_t do
+    local scores = {}
+    for s = 1, t do
+      scores[s] = 0
+      for d = 1, n_d do scores[s] = scores[s] + q(t, d) * k(s, d) * scale end
+    end
+    local weights = naive.softmax(scores)
+    out[t] = {}
+    for d = 1, n_d do
+      out[t][d] = 0
+      for s = 1, t do out[t][d] = out[t][d] + weights[s] * v(s, d) end
+    end
+  end
+  return out
+end
+
+-- q, k, v given by fn(which, b, t, h, d); the result as out[b][h][t][d].
+local function attention(n_b, n_t, n_h, n_d, scale, element)
+  local out = {}
+  for b = 1, n_b do
+    out[b] = {}
+    for h = 1, n_h do
+      local function part(which)
+        return function(t, d) return element(which, b, t, h, d) end
+      end
+      out[b][h] = one_head(part(1), part(2), part(3), n_t, n_d, scale or 1 / math.sqrt(n_d))
+    end
+  end
+  return out
+end
+
+-- B, T, H, D, scale
+local sizes = {
+  { 1, 1, 1, 1 }, { 1, 3, 1, 2 }, { 2, 4, 3, 4 }, { 1, 7, 2, 5, 0.3 }, { 2, 1, 2, 3 }, { 1, 35, 1, 4 },
+}
+
+rows[#rows + 1] = {
+  op = "mb_attention",
+  run = function(t, case) return mb.attention(t[1], t[2], t[3], case.scale) end,
+  reference = function(a, case)
+    local shape = a[1].shape
+    local out = attention(shape[1], shape[2], shape[3], shape[4], case.scale, function(which, ...)
+      return a[which][naive.place({ ... }, shape)]
+    end)
+    return naive.build(shape, function(i) return out[i[1]][i[3]][i[2]][i[4]] end)
+  end,
+  cases = function()
+    local cases = {}
+    for i, s in ipairs(sizes) do
+      local shape = { s[1], s[2], s[3], s[4] }
+      cases[i] = { inputs = { any(shape), any(shape), any(shape) }, scale = s[5] }
+    end
+    return cases
+  end,
+  errors = {
+    { "mb_attention", function() return mb.attention(mb.zeros(1, 2, 3), mb.zeros(1, 2, 3), mb.zeros(1, 2, 3)) end },
+    { "mb_attention", function()
+      return mb.attention(mb.zeros(1, 2, 1, 4), mb.zeros(1, 3, 1, 4), mb.zeros(1, 2, 1, 4))
+    end },
+  },
+}
+
+rows[#rows + 1] = {
+  op = "mb_attention_packed",
+  run = function(t, case) return mb.attention_packed(t[1], case.n_head, case.scale) end,
+  reference = function(a, case)
+    local n_b, n_t, c = a[1].shape[1], a[1].shape[2], a[1].shape[3] / 3
+    local n_d = c / case.n_head
+    local out = attention(n_b, n_t, case.n_head, n_d, case.scale, function(which, b, t, h, d)
+      return a[1][naive.place({ b, t, (which - 1) * c + (h - 1) * n_d + d }, a[1].shape)]
+    end)
+    return naive.build({ n_b, n_t, c }, function(i)
+      local h = math.floor((i[3] - 1) / n_d) + 1
+      return out[i[1]][h][i[2]][i[3] - (h - 1) * n_d]
+    end)
+  end,
+  cases = function()
+    local cases = {}
+    for i, s in ipairs(sizes) do
+      cases[i] = { inputs = { any { s[1], s[2], 3 * s[3] * s[4] } }, n_head = s[3], scale = s[5] }
+    end
+    return cases
+  end,
+  errors = {
+    { "mb_attention_packed", function() return mb.attention_packed(mb.zeros(1, 2, 10), 1) end },
+    { "mb_attention_packed", function() return mb.attention_packed(mb.zeros(1, 2, 12), 3) end },
+    { "mb_attention_packed", function() return mb.attention_packed(mb.zeros(1, 2, 12), 0) end },
+  },
+}
+
+return rows
