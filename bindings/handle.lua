@@ -10,8 +10,9 @@
 --
 --   produce(name, ...)  C[name](out, ...) -> a new handle
 --   act(name, ...)      C[name](...)
+--   act_once(name, ...) the same for a call that may have done half of its work when it fails
 --
--- Both raise errors at the user's line, and give a call that ran out of memory a second chance. With
+-- All raise errors at the user's line; the first two give a call that ran out of memory a second chance. With
 -- MB_GC_STRESS=1 every call collects first, which finds handles that nobody holds.
 
 local ffi = require "ffi"
@@ -120,6 +121,14 @@ function M.act(name, ...)
   if stress then collectgarbage() end
   local code = C[name](...)
   if code ~= OK then second_chance(code, name, ...) end
+end
+
+--- Calls C[name](...), which cannot be called again after a failure.
+---@param name string
+function M.act_once(name, ...)
+  if stress then collectgarbage() end
+  local code = C[name](...)
+  if code ~= OK then status.check(code) end
 end
 
 -- ----- scopes, the public part ------------------------------------------------------------------------

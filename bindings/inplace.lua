@@ -112,7 +112,7 @@ end
 --- Adds d self / d leaf to the gradient of every leaf this was made from, and frees the graph.
 ---@param seed? moonbow.Tensor gradient to start from, 1 for a tensor of one element
 function M.backward(t, seed)
-  act("mb_backward", t, seed ~= nil and need_tensor("backward", "seed", seed) or nil)
+  handle.act_once("mb_backward", t, seed ~= nil and need_tensor("backward", "seed", seed) or nil)
 end
 
 -- The engine keeps the pointer to this text: it lives as long as this module.

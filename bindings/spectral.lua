@@ -79,7 +79,7 @@ end
 ---@return boolean[] saturated
 function Plan:clamp(tau)
   for i = 1, self.count do self.tau[i - 1] = tau[i] or NAN end
-  act("mb_spectral_clamp", handle_of(self), self.tau, self.clipped, self.saturated)
+  handle.act_once("mb_spectral_clamp", handle_of(self), self.tau, self.clipped, self.saturated)
   local clipped, saturated = {}, {}
   for i = 1, self.count do
     clipped[i], saturated[i] = self.clipped[i - 1], self.saturated[i - 1] ~= 0
@@ -89,7 +89,7 @@ end
 
 ---@param target ffi.cdata* double[count * width]
 function Plan:apply(target)
-  act("mb_spectral_apply", handle_of(self), target)
+  handle.act_once("mb_spectral_apply", handle_of(self), target)
 end
 
 function Plan:release()

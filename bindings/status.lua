@@ -69,6 +69,13 @@ local function may_help(status)
     or (status == STATE and last_error():find("still needed by the backward", 1, true) ~= nil)
 end
 
+--- Raises the engine's text if `status` is not OK.
+function M.check(status)
+  status = tonumber(status)
+  if status == OK then return end
+  M.raise(last_error() .. (status == NOMEM and largest_tensors() or ""))
+end
+
 --- Deals with a status that is not OK: collects and calls C[name](...) once more where that may help, and
 --- raises the engine's text otherwise.
 ---@param status any of the first call
@@ -79,15 +86,8 @@ function M.second_chance(status, name, ...)
     collectgarbage()
     collectgarbage()
     status = tonumber(C[name](...))
-    if status == OK then return end
-    if status == NOMEM then M.raise(last_error() .. largest_tensors()) end
   end
-  M.raise(last_error())
-end
-
---- Raises the engine's text if `status` is not OK; for calls that cannot be made again.
-function M.check(status)
-  if status ~= OK then M.raise(last_error()) end
+  M.check(status)
 end
 
 return M
