@@ -117,7 +117,9 @@ end
 
 function M.full(shape, value, given)
   if type(shape) == "number" then shape = { shape } end
-  options.value("mb.full", "the value", value, { type = "number" })
+  if type(value) ~= "number" then
+    options.fail("mb.full: the value must be a number, not %s", options.describe(value))
+  end
   local o = check("mb.full", given)
   return finish(create.full(shape, value, o.dtype, o.device), o)
 end

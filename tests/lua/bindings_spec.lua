@@ -1,10 +1,11 @@
--- The thin layer below the library: models, fused programs, the generator's words, the library as a whole.
+-- The thin layer below the library: models, fused programs, spectra, the generator's words, the library as a whole.
 local helper = require "tests.helper"
 local mb = require "moonbow"
 local create = require "bindings.create"
 local model = require "bindings.model"
 local program = require "bindings.program"
 local runtime = require "bindings.runtime"
+local spectral = require "bindings.spectral"
 local status = require "bindings.status"
 
 local function error_of(fn)
@@ -157,5 +158,82 @@ describe("the library", function()
     end)
     assert.is_false(ok)
     assert.matches(("bindings_spec.lua:%d: text 5$"):format(line), text)
+  end)
+end)
+
+describe("spectra", function()
+  -- A matrix of m x n with the singular values `values`, from random orthogonal factors.
+  local function with_values(m, n, values)
+    local u = spectral.svd(mb.randn(m, #values, { dtype = "f64" }))
+    local _, _, v = spectral.svd(mb.randn(n, #values, { dtype = "f64" }):transpose():contiguous())
+    local s = mb.tensor(values, { dtype = "f64" })
+    return (u * s):matmul(v:transpose())
+  end
+
+  local function close(expected, actual)
+    for i, x in ipairs(expected) do
+      assert.is_true(math.abs(actual[i] - x) < 1e-10, ("value %d is %.17g, not %.17g"):format(i, actual[i], x))
+    end
+  end
+
+  it("of one matrix are known", function()
+    local a = with_values(7, 5, { 9, 4, 2, 1, 0.5 })
+    close({ 9, 4, 2, 1, 0.5 }, spectral.svdvals(a):totable())
+    local u, s, v = spectral.svd(a)
+    assert.are.same({ { 7, 5 }, { 5 }, { 5, 5 } }, { u.shape, s.shape, v.shape })
+    assert.is_true((u * s):matmul(v:transpose()):allclose(a, { atol = 1e-12 }))
+    close({ 81 + 16 + 4 + 1 + 0.25, 4 }, spectral.sum_squares { a, mb.full({ 4 }, -1) })
+  end)
+
+  it("of many are probed, then clamped where there is a threshold", function()
+    local a, b, c = with_values(6, 4, { 5, 3, 1, 0.5 }), with_values(6, 4, { 8, 1, 1, 1 }),
+      with_values(3, 2, { 2, 1 })
+    local kept = b:clone()
+    local plan = spectral.plan({ a, b, c }, { method = "exact" })
+    assert.are.equal(3, plan.count)
+    assert.are.equal(4, plan:width())
+    local sigma = plan:probe()
+    close({ 5, 3, 1, 0.5 }, { sigma[0], sigma[1], sigma[2], sigma[3] })
+    close({ 8, 1 }, { sigma[4], sigma[5] })
+    close({ 2, 1 }, { sigma[8], sigma[9] })
+    assert.is_true(sigma[10] ~= sigma[10])
+    local clipped, saturated = plan:clamp { 2, nil, 3 }
+    assert.are.same({ 2, 0, 0 }, clipped)
+    assert.are.same({ false, false, false }, saturated)
+    close({ 2, 2, 1, 0.5 }, spectral.svdvals(a):totable())
+    assert.is_true(b:equal(kept))
+    close({ 2, 1 }, spectral.svdvals(c):totable())
+  end)
+
+  it("are replaced by a rule's", function()
+    local a = with_values(5, 5, { 4, 3, 2, 1, 0.25 })
+    local plan = spectral.plan({ a }, { method = "exact" })
+    local sigma, target = plan:probe(), spectral.doubles(plan:width())
+    for i = 0, plan:width() - 1 do target[i] = i == 1 and 0 / 0 or sigma[i] / 2 end
+    plan:apply(target)
+    close({ 3, 2, 1, 0.5, 0.125 }, spectral.svdvals(a):totable())
+    plan:release()
+    assert.matches("HERE spectral plan: it was released", error_of(function() plan:probe() end))
+  end)
+
+  it("are found by the randomized method where they fall off", function()
+    mb.seed(helper.seed)
+    local a = with_values(40, 30, { 10, 5, 1e-3, 1e-4 })
+    local plan = spectral.plan({ a }, { method = "randomized", rank = 2, oversample = 4, power_iters = 1 })
+    assert.are.equal(2, plan:width())
+    local sigma = plan:probe()
+    assert.is_true(math.abs(sigma[0] - 10) < 1e-6 and math.abs(sigma[1] - 5) < 1e-6)
+    local _, saturated = plan:clamp { 1 }
+    assert.are.same({ true }, saturated)
+  end)
+
+  it("refuse what is no plan", function()
+    assert.matches("HERE spectral plan: unknown method the string 'exakt'",
+      error_of(function() spectral.plan({ mb.ones(2) }, { method = "exakt" }) end))
+    assert.matches("HERE svd: a tensor was expected, not nil", error_of(function() spectral.svd() end))
+    local bad = mb.full({ 3, 3 }, 0 / 0)
+    assert.matches("HERE mb_spectral_probe: ", error_of(function()
+      spectral.plan({ mb.ones(3, 3), bad }, { method = "exact" }):probe()
+    end))
   end)
 end)
