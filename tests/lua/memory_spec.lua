@@ -75,6 +75,17 @@ describe("a scope", function()
     assert.matches("mb.keep", text, 1, true)
   end)
 
+  it("asks the engine who else holds a tensor", function()
+    local C = require("bindings.load").C
+    local a = mb.ones(2, { requires_grad = true })
+    assert.are.equal(1, C.mb_tensor_refs(a))
+    local same = a:contiguous()
+    assert.are.equal(2, C.mb_tensor_refs(a))
+    local y = same * 2 -- the graph holds its leaf
+    assert.are.equal(3, C.mb_tensor_refs(a))
+    assert.are.equal(1, C.mb_tensor_refs(y))
+  end)
+
   it("passes on what it returns, also in tables, and its other results", function()
     local r, n, s = mb.scope(function(x)
       return { a = mb.ones(2), list = { mb.zeros(3), { mb.ones(1) } } }, x, "text"
