@@ -45,11 +45,8 @@ local function value_of(trace, x)
   options.fail("%s: a value of the trace or a number was expected, not %s", trace.who, options.describe(x))
 end
 
-local function trace_of(...)
-  for i = 1, 3 do
-    local x = select(i, ...)
-    if is_symbol(x) then return x.trace end
-  end
+local function trace_of(a, b, c)
+  return is_symbol(a) and a.trace or is_symbol(b) and b.trace or c.trace
 end
 
 -- Operations that are made of others.
@@ -61,18 +58,18 @@ local composed = {
   end,
 }
 
--- What mb.<name>(a, b, c) does when an argument is a symbol.
-local function apply(name, a, b, c)
-  local trace = trace_of(a, b, c)
-  if composed[name] then return composed[name](a) end
+-- What mb.<name>(...) does when an argument is a symbol.
+local function apply(name, ...)
+  local trace = trace_of(...)
+  if composed[name] then return composed[name](...) end
   if not create.codes[name] then
     local hint = (name == "max" or name == "min") and ("; mb.%simum takes two values"):format(name) or ""
     options.fail("%s: mb.%s cannot be used on a traced value%s", trace.who, name, hint)
   end
   if trace.is_over then options.fail("%s: a traced value is used after the function has returned", trace.who) end
-  local value = trace.program:apply(name, value_of(trace, a), b ~= nil and value_of(trace, b) or nil,
-                                    c ~= nil and value_of(trace, c) or nil)
-  return new_symbol(trace, value)
+  local values = {}
+  for i = 1, select("#", ...) do values[i] = value_of(trace, (select(i, ...))) end
+  return new_symbol(trace, trace.program:apply(name, values[1], values[2], values[3]))
 end
 
 Symbol.fuse_apply = apply

@@ -52,6 +52,7 @@ end
 --- Name of the first parameter whose gradient holds NaN or Inf, or nil.
 ---@return string?
 function Optimizer:find_nonfinite()
+  binding.settle_gradients(self.model.handle)
   local i = binding.find_nonfinite(self.model.handle, self.gradients)
   return i and self.model:parameters()[i].name
 end
