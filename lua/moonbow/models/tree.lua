@@ -60,7 +60,9 @@ local function show(lines, node, depth)
       name = name .. "." .. child.name
     end
     local leaf = child.leaf
-    line(lines, depth, name, leaf and ("%-9s %s"):format(leaf.role, shape_text(leaf)) or "", count)
+    local rest = leaf and ("%-9s %s"):format(leaf.role, shape_text(leaf)) or ""
+    if last > i then rest = ("%s%d alike, each"):format(leaf and rest .. ", " or "", last - i + 1) end
+    line(lines, depth, name, rest, count)
     show(lines, child, depth + 1)
     i = last + 1
   end
