@@ -119,7 +119,8 @@ mb_status mb_attention_packed(mb_tensor **out, mb_tensor *qkv, int64_t n_head, d
     MB_FAIL(MB_ERR_SHAPE, "mb_attention_packed: qkv is %s, (B, T, 3 C) was expected", text);
   int64_t c = qkv->shape.size[2] / 3;
   if (c % n_head != 0)
-    MB_FAIL(MB_ERR_SHAPE, "mb_attention_packed: qkv is %s, so C is %lld, which %lld heads do not divide", text, (long long)c, (long long)n_head);
+    MB_FAIL(MB_ERR_SHAPE, "mb_attention_packed: qkv is %s, so C is %lld, which %lld heads do not divide", text, (long long)c,
+            (long long)n_head);
   MB_TRY(check_scale(&scale, "mb_attention_packed", c / n_head));
   mbi_attention s = {qkv->shape.size[0], qkv->shape.size[1], n_head, c / n_head, scale};
   mbi_shape shape = {.ndim = 3, .size = {s.batch, s.time, c}};

@@ -34,7 +34,8 @@ static mb_status check(mbi_shape *shape, const mb_tensor *a, const mb_tensor *b,
 }
 
 // c = op(x) op(y); the last two sizes of `full` are not looked at.
-static mb_status multiply(mb_tensor *c, int accumulate, mb_tensor *x, int transpose_x, mb_tensor *y, int transpose_y, const mbi_shape *full) {
+static mb_status multiply(mb_tensor *c, int accumulate, mb_tensor *x, int transpose_x, mb_tensor *y, int transpose_y,
+                          const mbi_shape *full) {
   mbi_operand to = {0}, a = {0}, b = {0};
   int n_lead = full->ndim - 2;
   mb_status status = mbi_operand_make(&to, c, 0, n_lead, full->size);

@@ -101,7 +101,8 @@ static int64_t matrix_of(int64_t lead, mb_tensor *y, mb_tensor *t) {
   return index;
 }
 
-static void matmul_case(mb_dtype dtype, int na, const int64_t *sa, enum layout la, int nb, const int64_t *sb, enum layout lb, int ta, int tb) {
+static void matmul_case(mb_dtype dtype, int na, const int64_t *sa, enum layout la, int nb, const int64_t *sb, enum layout lb, int ta,
+                        int tb) {
   static double a[MOST], b[MOST], y[MOST], da[MOST], db[MOST], g[MOST];
   mb_tensor *x = leaf(dtype, na, sa, la), *w = leaf(dtype, nb, sb, lb), *out;
   CHECK_OK(mb_set_requires_grad(x, 1));
@@ -250,8 +251,9 @@ static void a_tensor_times_itself(void) {
 }
 
 static void wrong_shapes_are_refused(void) {
-  mb_tensor *a = filled(MB_F32, 2, (int64_t[]){2, 3}), *b = filled(MB_F32, 2, (int64_t[]){4, 3}), *v = filled(MB_F32, 1, (int64_t[]){3}), *out;
-  mb_tensor *c = filled(MB_F32, 3, (int64_t[]){2, 3, 4}), *d = filled(MB_F32, 3, (int64_t[]){3, 4, 3}), *e = filled(MB_F64, 2, (int64_t[]){4, 3});
+  mb_tensor *a = filled(MB_F32, 2, (int64_t[]){2, 3}), *b = filled(MB_F32, 2, (int64_t[]){4, 3}), *v = filled(MB_F32, 1, (int64_t[]){3});
+  mb_tensor *c = filled(MB_F32, 3, (int64_t[]){2, 3, 4}), *d = filled(MB_F32, 3, (int64_t[]){3, 4, 3});
+  mb_tensor *e = filled(MB_F64, 2, (int64_t[]){4, 3}), *out;
   CHECK_FAILS(MB_ERR_SHAPE, "mb_matmul: a is (2, 3), b is (4, 3): 3 columns meet 4 rows", mb_matmul(&out, a, b, 0, 0));
   CHECK(out == NULL);
   CHECK_FAILS(MB_ERR_SHAPE, "a is (2, 3) transposed, b is (4, 3) transposed: 2 columns meet 3 rows", mb_matmul(&out, a, b, 1, 1));

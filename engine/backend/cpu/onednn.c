@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // onednn.c: products by oneDNN's matmul primitive (C API, versions 2 and 3), f32. A primitive is code made
-// for one product: sizes, strides, factors and number of threads; making one costs a millisecond, so they
-// are kept in a small set-associative cache. alpha and beta are part of the code: alpha as an output scale
+// for one product: sizes, strides, factors and number of threads; making one costs 0.1 to 0.4 ms, so they are
+// kept in a small set-associative cache. alpha and beta are part of the code: alpha as an output scale
 // (version 2) or a linear post-op (version 3), beta as a sum post-op.
 #include "backend/cpu/gemm.h"
 
@@ -45,7 +45,8 @@ const char *mbi_onednn_version(void) {
 }
 
 static mb_status failed(dnnl_status_t status, const char *what, const product_key *k) {
-  return mbi_fail(status == dnnl_out_of_memory ? MB_ERR_NOMEM : MB_ERR_INTERNAL, "matrix product %lld x %lld x %lld: oneDNN could not %s, status %d",
+  return mbi_fail(status == dnnl_out_of_memory ? MB_ERR_NOMEM : MB_ERR_INTERNAL,
+                  "matrix product %lld x %lld x %lld: oneDNN could not %s, status %d (MOONBOW_BLAS=openblas does without it)",
                   (long long)k->m, (long long)k->n, (long long)k->k, what, (int)status);
 }
 
@@ -81,7 +82,8 @@ typedef struct layout {
   dnnl_dims_t size, stride;
 } layout;
 
-static layout layout_of(const product_key *k, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride, int64_t batch_stride) {
+static layout layout_of(const product_key *k, int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride,
+                        int64_t batch_stride) {
   layout l = {.ndim = 0};
   if (k->batch > 1) { // stride 0: one matrix for all, which oneDNN writes as a size of 1
     l.size[0] = batch_stride == 0 ? 1 : k->batch;

@@ -90,7 +90,11 @@ static void one_f64(const mbi_gemm *g) {
 static void in_tiles(const mbi_gemm *g, size_t element, void (*one)(const mbi_gemm *)) {
   tiling t = make_tiling(g, omp_get_max_threads());
   int64_t tiles = g->batch * t.rows * t.columns;
-#pragma omp parallel for schedule(static) if (tiles > 1 && g->batch * g->m * g->n * g->k >= PARALLEL_FROM)
+  if (tiles == 1) { // even a parallel region of one thread costs more than the smallest products
+    one(g);
+    return;
+  }
+#pragma omp parallel for schedule(static) if (g->batch * g->m * g->n * g->k >= PARALLEL_FROM)
   for (int64_t i = 0; i < tiles; i++) {
     mbi_gemm tile = tile_of(g, &t, i, element);
     one(&tile);

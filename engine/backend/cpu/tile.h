@@ -66,7 +66,8 @@ static inline void mbk_pack_rows(real *to, const real *from, int64_t stride, int
 }
 
 // to (panels) = factor times rows of `width` numbers, `stride` apart; rows up to `padded_rows` are zero.
-static inline void mbk_pack_panels(real *to, const real *from, int64_t stride, int64_t rows, int64_t padded_rows, int64_t width, real factor) {
+static inline void mbk_pack_panels(real *to, const real *from, int64_t stride, int64_t rows, int64_t padded_rows, int64_t width,
+                                   real factor) {
   for (int64_t strip = 0; strip * MBK_PANEL < width; strip++) {
     int64_t lanes = mbk_strip_vectors(strip, width) * MBK_LANES, first = strip * MBK_PANEL;
     int64_t n = width - first < lanes ? width - first : lanes;

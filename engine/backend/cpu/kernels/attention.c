@@ -127,8 +127,8 @@ static void soften(real *scores, int64_t keys, int64_t ahead, real *most, real *
     }
 }
 
-static void forward_head(const mbi_attention *s, const workspace *w, const mbi_heads *out, real *lse, const mbi_heads *q, const mbi_heads *k,
-                         const mbi_heads *v, int64_t batch, int64_t head) {
+static void forward_head(const mbi_attention *s, const workspace *w, const mbi_heads *out, real *lse, const mbi_heads *q,
+                         const mbi_heads *k, const mbi_heads *v, int64_t batch, int64_t head) {
   const real *queries = head_of(q, batch, head);
   real *to = head_to(out, batch, head), most[BLOCK], sum[BLOCK];
   int64_t row = mbk_round_up(s->width, MBK_LANES);
@@ -148,7 +148,8 @@ static void forward_head(const mbi_attention *s, const workspace *w, const mbi_h
   }
 }
 
-mb_status MBK(attention)(const mbi_attention *s, const mbi_heads *out, void *lse, const mbi_heads *q, const mbi_heads *k, const mbi_heads *v) {
+mb_status MBK(attention)(const mbi_attention *s, const mbi_heads *out, void *lse, const mbi_heads *q, const mbi_heads *k,
+                         const mbi_heads *v) {
   workspace w;
   int64_t each = lay_out(&w, NULL, s, 0), heads = s->batch * s->heads;
   int threads = omp_get_max_threads() < heads ? omp_get_max_threads() : (int)heads;
@@ -177,7 +178,8 @@ static void soften_again(real *restrict scores, real *restrict dscores, int64_t 
     }
 }
 
-static void copy_out(const mbi_heads *to, int64_t batch, int64_t head, const real *from, int64_t first, int64_t rows, int64_t width, real factor) {
+static void copy_out(const mbi_heads *to, int64_t batch, int64_t head, const real *from, int64_t first, int64_t rows, int64_t width,
+                     real factor) {
   if (!to->data) return;
   int64_t row = mbk_round_up(width, MBK_LANES);
   real *x = head_to(to, batch, head);
@@ -185,8 +187,8 @@ static void copy_out(const mbi_heads *to, int64_t batch, int64_t head, const rea
     for (int64_t d = 0; d < width; d++) x[(first + i) * to->time + d] = factor * from[i * row + d];
 }
 
-static void backward_head(const mbi_attention *s, const workspace *w, const mbi_attention_gradients *g, const void *all_lse, const mbi_heads *q,
-                          const mbi_heads *k, const mbi_heads *v, int64_t batch, int64_t head) {
+static void backward_head(const mbi_attention *s, const workspace *w, const mbi_attention_gradients *g, const void *all_lse,
+                          const mbi_heads *q, const mbi_heads *k, const mbi_heads *v, int64_t batch, int64_t head) {
   const real *queries = head_of(q, batch, head), *douts = head_of(&g->dout, batch, head), *outs = head_of(&g->out, batch, head);
   const real *from_lse = (const real *)all_lse + (batch * s->heads + head) * s->time;
   int64_t row = mbk_round_up(s->width, MBK_LANES), padded = mbk_round_up(s->time, MBK_ROWS);
