@@ -29,7 +29,7 @@ local function is_library(source)
   for i = 1, #own_folders do
     if source:sub(1, #own_folders[i]) == own_folders[i] then return true end
   end
-  return source:sub(1, 1) == "="  -- C functions
+  return source == "=[C]"
 end
 
 --- Raises `message` at the user's line.

@@ -3,14 +3,14 @@
 -- helper.lua: what every spec starts with. busted loads it before the specs (.busted, tests/CMakeLists.txt);
 -- a spec gets it with `local helper = require "tests.helper"`.
 --
--- It makes undeclared globals an error, seeds random numbers from MB_SEED (printed when a test fails), and
--- offers helper.no_leaks(fn), which fails when fn leaves tensors behind.
+-- It makes undeclared globals an error, and offers helper.no_leaks(fn), which fails when fn leaves tensors
+-- behind. Specs that draw random numbers begin with mb.seed(helper.seed); MB_SEED sets it, and it is printed.
 
 local strict = require "moonbow.strict"
 
 local M = {}
 
---- Seed of this run; MB_SEED replays one.
+--- Seed of this run.
 M.seed = tonumber(os.getenv "MB_SEED") or 20260711
 
 --- Folder of the checkout's shared fixtures, or nil when they are not there.
@@ -45,6 +45,8 @@ function M.error_of(fn, ...)
   return tostring(text)
 end
 
-strict.on { "MB_TEST" }
+io.stderr:write(("MB_SEED=%d\n"):format(M.seed))
+strict.on()
+package.loaded["tests.helper"] = M -- busted loads this file by its path
 
 return M

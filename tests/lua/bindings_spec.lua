@@ -8,6 +8,8 @@ local runtime = require "bindings.runtime"
 local spectral = require "bindings.spectral"
 local status = require "bindings.status"
 
+mb.seed(helper.seed)
+
 local function error_of(fn)
   return (helper.error_of(fn):gsub("^.*bindings_spec.lua:%d+: ", "HERE "))
 end

@@ -2,6 +2,8 @@
 local helper = require "tests.helper"
 local mb = require "moonbow"
 
+mb.seed(helper.seed)
+
 local Regression = mb.models.define {
   name = "regression",
   options = { width = 4 },
@@ -24,7 +26,6 @@ local Regression = mb.models.define {
 
 describe("a model written in Lua", function()
   it("learns by plain gradient descent", function()
-    mb.seed(helper.seed)
     local model = Regression { seed = 3 }
     local batch = { inputs = mb.randn(16, 4), targets = mb.rand(16, 1) }
     local first, last

@@ -4,6 +4,8 @@ local helper = require "tests.helper"
 local mb = require "moonbow"
 local runtime = require "bindings.runtime"
 
+mb.seed(helper.seed)
+
 local MIB = 2 ^ 20
 
 -- Runs make(i) for i = 1..n and returns the most handles and bytes that were alive beyond those before.

@@ -3,6 +3,8 @@
 local helper = require "tests.helper"
 local mb = require "moonbow"
 
+mb.seed(helper.seed)
+
 local F64 = { dtype = "f64" }
 
 -- Text of the error of fn(), from the file's name on.
