@@ -11,6 +11,7 @@
 -- running number, not the step: a run that went back to an earlier step saves smaller steps again.
 
 local create = require "bindings.create"
+local handle = require "bindings.handle"
 local status = require "bindings.status"
 local system = require "bindings.system"
 local check = require("moonbow.options").check
@@ -306,20 +307,22 @@ end
 
 -- Reads one part's state.
 local function read_part(found, part)
-  local files = found.manifest.files
   local name = part .. ".json"
-  if not files[name] then status.fail("checkpoint: '%s' holds no %s", found.path, part) end
   local text, problem = read_text(found.path .. "/" .. name)
   local tree, tensors = nil, {}
   if text then tree, problem = json.decode(text) end
   if tree == nil then status.fail("checkpoint: '%s/%s': %s", found.path, name, problem) end
-  if files[part .. ".safetensors"] then
+  if found.manifest.files[part .. ".safetensors"] then
     tensors = safetensors.load(("%s/%s.safetensors"):format(found.path, part))
   end
   local value
   value, problem = state.unpack(tree, tensors)
   if problem then status.fail("checkpoint: '%s/%s': %s", found.path, name, problem) end
   return value
+end
+
+local function restore(it, value)
+  if it.load_state_dict then it:load_state_dict(value) else it:load_state(value) end
 end
 
 ---@class moonbow.CheckpointFound
@@ -355,16 +358,15 @@ function M.load(dir, parts)
   if #different > 0 then
     status.fail("checkpoint: '%s' is of another configuration: %s", found.path, table.concat(different, "; "))
   end
-  local states = {}
   for _, part in ipairs(PARTS) do
-    if parts[part] then states[part] = read_part(found, part) end
+    if parts[part] and not found.manifest.files[part .. ".json"] then
+      status.fail("checkpoint: '%s' holds no %s", found.path, part)
+    end
   end
   for _, part in ipairs(PARTS) do
-    local it = parts[part]
-    if it and it.load_state_dict then
-      it:load_state_dict(states[part])
-    elseif it then
-      it:load_state(states[part])
+    if parts[part] then
+      restore(parts[part], read_part(found, part))
+      handle.collect() -- what was read is as large as the part: it must go before the next comes
     end
   end
   local rng = found.manifest.rng

@@ -161,7 +161,7 @@ end
 
 function Job:sample()
   if self.settings.sample_tokens == 0 then return end
-  local tokens = self.model:generate(self.data:encode("\n"), {
+  local tokens = self.model:generate(self.data:prompt(), {
     max_tokens = self.settings.sample_tokens, temperature = 0.8, seed = self.settings.seed + self.step,
   })
   local text = self.data:decode(tokens)
