@@ -55,8 +55,8 @@ static void drop_edges(mbi_node *node) {
   }
 }
 
-// Drops a node that nobody holds, and then, from a work list threaded through `grad`'s place, every older
-// node that only it held.
+// Drops a node that nobody holds, and then, from a work list threaded through `output`, every older node
+// that only it held.
 void mbi_node_release(mbi_node *node) {
   if (!node || --node->refs > 0) return;
   mbi_node *pending = node;
@@ -155,8 +155,11 @@ mb_status mb_set_requires_grad(mb_tensor *t, int on) {
 
 // ----- gradients ------------------------------------------------------------------------------------
 
+// A discarded leaf wants nothing: its gradient could not be read.
 int mbi_needs(const mbi_node *node, int input) {
-  return input < node->n_inputs && (node->edges[input].node || node->edges[input].leaf);
+  if (input >= node->n_inputs) return 0;
+  const mbi_edge *edge = &node->edges[input];
+  return edge->node || (edge->leaf && edge->leaf->storage);
 }
 
 mb_tensor *mbi_saved_tensor(const mbi_node *node, int index) { return node->saved[index].tensor; }
@@ -327,16 +330,25 @@ static mb_status run_node(mbi_node *node) {
   node->grad = NULL;
   mb_status status = op_rows[node->op].backward(node, dout);
   mb_tensor_release(dout);
-  unsave(node);
+  // An op that failed may have left a sink half written: those gradients count as zero again.
+  for (int i = 0; status != MB_OK && i < node->n_inputs; i++)
+    if (node->edges[i].leaf) node->edges[i].leaf->grad_is_zero = node->edges[i].leaf->grad != NULL;
   return status;
 }
 
-// The first gradient, dL/dL.
+// Lets go of all that a node's backward needed.
+static void consume(mbi_node *node) {
+  node->consumed = 1;
+  unsave(node);
+  drop_edges(node);
+}
+
+// The first gradient, dL/dL. A seed is held, not copied: gradients that somebody else holds are never
+// written into (is_exclusive).
 static mb_status seed_root(mbi_node *root, mb_tensor *loss, mb_tensor *seed) {
+  if (seed) return mbi_dense(&root->grad, seed);
   MB_TRY(mbi_tensor_like(&root->grad, loss));
-  if (!seed) return mbi_memory_of(loss)->fill(mbi_data(root->grad), loss->dtype, 1.0, mbi_numel(loss));
-  mbi_view to = mbi_view_of(root->grad), from = mbi_view_of(seed);
-  return mbi_memory_of(loss)->copy_view(&to, &from, mbi_dtype_size(loss->dtype));
+  return mbi_memory_of(loss)->fill(mbi_data(root->grad), loss->dtype, 1.0, mbi_numel(loss));
 }
 
 static mb_status check_backward(mb_tensor *loss, mb_tensor *seed) {
@@ -363,14 +375,15 @@ mb_status mb_backward(mb_tensor *loss, mb_tensor *seed) {
   int mode = mb_grad_mode(0);
   mb_status status = collect(&list, loss->node);
   if (status == MB_OK) status = seed_root(loss->node, loss, seed);
+  int started = status == MB_OK;
   for (size_t i = 0; i < list.count; i++) {
     mbi_node *node = list.items[i];
     if (status == MB_OK && node->grad) {
       status = run_node(node);
-      node->consumed = 1;
-      drop_edges(node);
+      consume(node);
+    } else if (status != MB_OK && started) {
+      consume(node); // the rest of the graph is let go too: its gradients would be incomplete
     }
-    // After a failure the rest of the graph is let go too: its gradients are incomplete.
     mb_tensor_release(node->grad);
     node->grad = NULL;
     node->in_walk = 0;

@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CLASS_COUNT = 4 * 40, REPORT_LINES = 8, REPORT_CAPACITY = 2048 };
+// A shape has at most 2^62 bytes (mbi_shape_make), which is class 219.
+enum { CLASS_COUNT = 220, REPORT_LINES = 8, REPORT_CAPACITY = 2048 };
 
 typedef struct free_block {
   void *data;
@@ -40,7 +41,6 @@ static int fails_on_purpose(void) {
 }
 
 static void empty_cache(mb_device device) {
-  const mbi_device *memory = mbi_device_of(device);
   for (int i = 0; i < CLASS_COUNT; i++)
     while (cache[device][i]) {
       free_block *block = cache[device][i];
@@ -48,7 +48,7 @@ static void empty_cache(mb_device device) {
       // Classes are monotonic: the capacity is found again from the index.
       size_t quarter = i < 8 ? (size_t)i + 1 : (size_t)((i - 8) % 4 + 5), shift = i < 8 ? 0 : (size_t)((i - 8) / 4 + 1);
       size_t capacity = (quarter << shift) * 64;
-      memory->release(block->data, capacity);
+      mbi_device_of(device)->release(block->data, capacity);
       stats.bytes_cached -= (int64_t)capacity;
       free(block);
     }
@@ -145,21 +145,27 @@ mb_status mbi_calloc(void **out, const char *who, size_t count, size_t size) {
 void mbi_free(void *pointer) { free(pointer); }
 void mbi_count_tensor(int change) { stats.live_tensors += change; }
 
+static struct {
+  void *data;
+  size_t bytes;
+} scratch[MBI_SCRATCH_SLOTS];
+
+static void free_scratch(int slot) {
+  if (scratch[slot].data) mbi_cpu_device()->release(scratch[slot].data, scratch[slot].bytes);
+  scratch[slot].data = NULL;
+  scratch[slot].bytes = 0;
+}
+
 mb_status mbi_scratch(void **out, int slot, size_t bytes) {
-  static void *slots[MBI_SCRATCH_SLOTS];
-  static size_t sizes[MBI_SCRATCH_SLOTS];
   mbi_assert(slot >= 0 && slot < MBI_SCRATCH_SLOTS);
-  if (sizes[slot] < bytes) {
-    const mbi_device *cpu = mbi_cpu_device();
-    if (slots[slot]) cpu->release(slots[slot], sizes[slot]);
-    slots[slot] = NULL;
-    sizes[slot] = 0;
+  if (scratch[slot].bytes < bytes) {
     int is_zero;
-    if (fails_on_purpose() || cpu->allocate(&slots[slot], &is_zero, bytes) != MB_OK)
+    free_scratch(slot);
+    if (fails_on_purpose() || mbi_cpu_device()->allocate(&scratch[slot].data, &is_zero, bytes) != MB_OK)
       MB_FAIL(MB_ERR_NOMEM, "out of memory: %zu bytes asked for scratch space", bytes);
-    sizes[slot] = bytes;
+    scratch[slot].bytes = bytes;
   }
-  *out = slots[slot];
+  *out = scratch[slot].data;
   return MB_OK;
 }
 
@@ -168,7 +174,11 @@ mb_status mbi_scratch(void **out, int slot, size_t bytes) {
 void mb_memory(mb_memory_stats *out) { *out = stats; }
 void mb_memory_reset_peak(void) { stats.bytes_peak = stats.bytes_live; }
 void mb_memory_set_budget(int64_t bytes) { stats.bytes_budget = bytes > 0 ? bytes : 0; }
-void mb_memory_trim(void) { empty_cache(MB_CPU); if (mbi_device_of(MB_CUDA)) empty_cache(MB_CUDA); }
+void mb_memory_trim(void) {
+  empty_cache(MB_CPU);
+  empty_cache(MB_CUDA);
+  for (int i = 0; i < MBI_SCRATCH_SLOTS; i++) free_scratch(i);
+}
 void mb_debug_fail_allocation(int64_t n) { fail_at = n > 0 ? stats.allocations + n : 0; }
 
 static int larger_first(const void *a, const void *b) {

@@ -113,8 +113,11 @@ void mb_tensor_discard(mb_tensor *t, const char *why) {
   t->storage = NULL;
   t->discarded = why;
   mbi_node *node = t->node;
+  mb_tensor *grad = t->grad;
   t->node = NULL;
+  t->grad = NULL;
   if (node) mbi_node_forget_output(node);
+  mb_tensor_release(grad);
   mbi_node_release(node);
 }
 

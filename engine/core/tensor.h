@@ -23,7 +23,7 @@ struct mb_tensor {
   mbi_node *node;            // retained; NULL for leaves
   int requires_grad;
   mb_tensor *grad;           // of a leaf; retained
-  int grad_is_zero;          // the gradient counts as zero, its memory holds old values
+  int grad_is_zero;          // the gradient, which is not NULL, counts as zero: its memory holds old values
   int64_t id;
 };
 

@@ -236,7 +236,8 @@ MB_CALL mb_status mb_set_requires_grad(mb_tensor *t, int on);  // leaves only
 MB_API int mb_requires_grad(const mb_tensor *t);
 MB_API int mb_grad_mode(int enabled);                          // 0 records nothing; returns the mode before
 // Adds dL/dx into the grad of every leaf x that `loss` was made from, and frees the graph as it goes.
-// `seed` is dL/dloss, of loss's shape, or NULL for 1 (loss must then have one element).
+// `seed` is dL/dloss, of loss's shape, or NULL for 1 (loss must then have one element). When it fails on the
+// way the graph is gone and gradients are incomplete: zero them, and compute the loss again.
 MB_CALL mb_status mb_backward(mb_tensor *loss, mb_tensor *seed);
 MB_CALL mb_status mb_grad(mb_tensor **out, mb_tensor *t);      // the gradient of a leaf; *out = NULL if it has none
 MB_CALL mb_status mb_zero_grad(mb_tensor *t);

@@ -5,16 +5,15 @@
 #ifndef MB_GRADCHECK_H
 #define MB_GRADCHECK_H
 #include "check.h"
+#include "seed.h"
 
 // An op with everything but its checked inputs bound.
 typedef mb_status (*gradcheck_op)(mb_tensor **out, mb_tensor **inputs, const void *constants);
 
-// Seeds the generator from MB_SEED, or a fixed number, and prints it.
+// Starts the engine's generator from MB_SEED, or from a fixed number.
 static inline void seed_test(void) {
-  const char *text = getenv("MB_SEED");
-  uint64_t seed = text ? strtoull(text, NULL, 10) : 20240517;
-  printf("MB_SEED=%llu\n", (unsigned long long)seed);
-  mb_rng_seed(seed);
+  seed_start();
+  mb_rng_seed(seed_state);
 }
 
 static inline int64_t live_tensors(void) {
