@@ -148,6 +148,39 @@ describe("mb.checkpoint", function()
     assert.is_not_nil(weights["h.0.w"])
   end)
 
+  it("makes a resumed run equal to an uninterrupted one, bit for bit", function()
+    local text = ("the moon bow shines on rain at night. "):rep(30)
+    local function make()
+      mb.seed(3)
+      local data = mb.data.text { text = text, block_size = 8, batch_size = 2 }
+      local model = mb.models.gpt2 { vocab_size = data.vocab_size, block_size = 8, n_layer = 2, n_head = 2, n_embd = 16,
+                                     dropout = 0.1, seed = 5 }
+      return { model = model, data = data, optimizer = mb.optim.adamw(model, { lr = 1e-2 }) }
+    end
+    local function train(run, first, last, after_step)
+      local losses = {}
+      for step = first, last do
+        run.optimizer:zero_grad()
+        local loss = run.model:loss(run.data:batch())
+        loss:backward()
+        run.optimizer:step()
+        losses[#losses + 1] = loss:item()
+        if after_step then after_step(step) end
+      end
+      return losses
+    end
+    local whole = make()
+    local losses = train(whole, 1, 12, function(step)
+      if step == 5 then
+        mb.checkpoint.save(folder, { model = whole.model, optimizer = whole.optimizer, data = whole.data, step = step })
+      end
+    end)
+    local resumed = make()
+    train(resumed, 1, 2) -- whatever it did before is gone
+    assert.are.equal(5, mb.checkpoint.load(folder, resumed).step)
+    assert.are.same({ unpack(losses, 6) }, train(resumed, 6, 12))
+  end)
+
   it("gives only what is asked for", function()
     save(1, { clip = holder { a = 1 } })
     local m = model_of {}
