@@ -30,7 +30,9 @@ local options = {
   { "compile", false, "torch.compile for the peer" },
   { "one", false, "only run the steps and print one JSON line (a round's process)" },
 }
-local shape_options = { "vocab_size", "block_size", "positions", "n_layer", "n_head", "n_embd", "batch_size", "steps", "warmup", "threads" }
+local shape_options = {
+  "vocab_size", "block_size", "positions", "n_layer", "n_head", "n_embd", "batch_size", "steps", "warmup", "threads",
+}
 
 local function median(values)
   table.sort(values)
@@ -117,7 +119,8 @@ cli.main("bench/train", function()
       side.peak_bytes = math.max(side.peak_bytes or 0, side.last.peak_bytes)
     end
     for _, library in ipairs { "onednn", "openblas" } do
-      local r = output_of(("MOONBOW_BLAS=%s luajit %s/gemm.lua --json --quick --threads %d"):format(library, quoted(here), s.threads))
+      local r = output_of(("MOONBOW_BLAS=%s luajit %s/gemm.lua --json --quick --threads %d"):format(library, quoted(here),
+        s.threads))
       peaks[library] = math.max(peaks[library] or 0, r.best)
     end
   end
@@ -130,11 +133,14 @@ cli.main("bench/train", function()
   local rows = { { "", "s/step", "tokens/s", "GFLOP/s", "of peak", "memory" } }
   for _, side in ipairs(sides) do
     side.median = median(side.seconds)
+    local rate = flops / side.median
     rows[#rows + 1] = { side.last.what, ("%.3f"):format(side.median), ("%.0f"):format(tokens / side.median),
-      ("%.0f"):format(flops / side.median / 1e9), ("%.0f %%"):format(100 * flops / side.median / best), format.bytes(side.peak_bytes) }
+      ("%.0f"):format(rate / 1e9), ("%.0f %%"):format(100 * rate / best), format.bytes(side.peak_bytes) }
   end
   print(format.columns(rows, { [2] = true, [3] = true, [4] = true, [5] = true, [6] = true }))
   print(("first step starts %.2f s after the library is loaded"):format(sides[1].last.ready))
-  if peer then print(("ratio            %.2f times as fast as %s"):format(sides[2].median / sides[1].median, sides[2].last.what)) end
+  if peer then
+    print(("ratio            %.2f times as fast as %s"):format(sides[2].median / sides[1].median, sides[2].last.what))
+  end
   return 0
 end)

@@ -83,13 +83,12 @@ local function threshold_of(rule)
   local mb = require "moonbow"
   local number = tonumber(rule)
   if number then
-    if not (number > 0) then cli.fail(2, "--threshold: %s is not above 0", rule) end
+    if number <= 0 or number ~= number then cli.fail(2, "--threshold: %s is not above 0", rule) end
     return number
   end
-  local kind, rest = rule:match("^(%a+):?(.*)$")
-  local first, second = rest and rest:match("^([^:]*):?([^:]*)$")
+  local kind, first, second = rule:match("^(%a+):?([^:]*):?([^:]*)$")
   local function value(text, default)
-    if text == nil or text == "" then return default end
+    if text == "" then return default end
     return tonumber(text) or cli.fail(2, "--threshold: '%s' in '%s' is not a number", text, rule)
   end
   if kind == "ema" then return mb.threshold.ema { beta = value(first, 0.9) } end
