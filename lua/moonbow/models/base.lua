@@ -18,6 +18,7 @@
 -- `grad` is looked up whenever it is read. The list and its entries are the same in every call.
 
 local binding = require "bindings.model"
+local spectral = require "bindings.spectral"
 local create = require "moonbow.create"
 local options = require "moonbow.options"
 local ops = require "bindings.ops"
@@ -93,6 +94,12 @@ end
 function Model:find_nonfinite_gradient()
   local i = binding.find_nonfinite(self.handle, binding.gradients(self.handle))
   return i and self.list[i].name
+end
+
+--- Euclidean norm of all gradients as one vector; NaN or infinite if one of them is.
+---@return number
+function Model:gradient_norm()
+  return math.sqrt(spectral.sum_squares { binding.gradients(self.handle) }[1])
 end
 
 --- Name of the first parameter that holds NaN or Inf, or nil.

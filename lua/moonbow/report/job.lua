@@ -75,7 +75,9 @@ end
 ---True if loss and gradients are finite. Else stops the run before the update (exit code 3), naming the first bad
 ---parameter, or, with --on_nonfinite skip, counts the step as skipped and returns false.
 function Job:is_finite(loss)
-  local bad = self.model:find_nonfinite_gradient()
+  self.grad_norm = self.model:gradient_norm()
+  local finite_norm = self.grad_norm == self.grad_norm and self.grad_norm < math.huge
+  local bad = not finite_norm and self.model:find_nonfinite_gradient() or nil
   local finite_loss = loss == loss and math.abs(loss) < math.huge
   if finite_loss and not bad then
     self.skips_in_a_row = 0
@@ -113,12 +115,12 @@ function Job:log(loss, report)
   local seconds = now - self.step_started
   self.seconds = self.seconds and 0.9 * self.seconds + 0.1 * seconds or seconds
   local line = {
-    step = self.step, loss = loss, lr = self.optimizer:learning_rate(), grad_norm = report.norm,
+    step = self.step, loss = loss, lr = self.optimizer:learning_rate(), grad_norm = self.grad_norm,
     tokens_per_second = self.tokens_per_step / self.seconds, eta = (self.settings.steps - self.step) * self.seconds,
     val_loss = self.val_loss,
   }
   local record = {
-    step = self.step, loss = loss, lr = line.lr, grad_norm = report.norm, time_ms = seconds * 1000,
+    step = self.step, loss = loss, lr = line.lr, grad_norm = self.grad_norm, time_ms = seconds * 1000,
     tokens = self.step * self.tokens_per_step,
   }
   if self.settings.clip == "spectral" then
@@ -129,7 +131,7 @@ function Job:log(loss, report)
     self.saturated = self.saturated + s.saturated
     record.clip = { clipped = s.clipped, matrices = s.matrices, saturated = s.saturated, sigma_tau_clipped = s.rows }
   elseif self.settings.clip == "norm" then
-    record.clipped = report.norm > self.settings.max_norm
+    record.clipped = report.clipped
     self.clipped, self.matrices = self.clipped + (record.clipped and 1 or 0), self.matrices + 1
   end
   self.loss = loss

@@ -1,0 +1,39 @@
+-- SPDX-License-Identifier: MIT
+--
+-- matrix.lua: one tensor clipped, for looking and trying: the argument stays as it is.
+--
+--   local clipped, info = mb.clip.matrix(g, { threshold = 1.0, method = "exact" })
+--   info = { sigma, tau, clipped, saturated }
+
+local options = require "moonbow.options"
+local policies = require "moonbow.threshold.policy"
+local spectral_clip = require "moonbow.clip.spectral"
+local spectral = require "bindings.spectral"
+local types = require "bindings.types"
+
+---@param t moonbow.Tensor seen as a matrix of shape[1] rows
+---@param given { threshold: number|function, method?: string, rank?: integer, oversample?: integer,
+---  power_iters?: integer, rule?: fun(sigma: number, tau: number): number }
+---@return moonbow.Tensor clipped, table info
+return function(t, given)
+  local who = "mb.clip.matrix"
+  if not types.is_tensor(t) then options.fail("%s: a tensor was expected, not %s", who, types.describe(t)) end
+  local spec = { threshold = { type = "any", required = true }, rule = { type = "function" } }
+  for name, row in pairs(spectral_clip.method_spec) do spec[name] = row end
+  local o = options.check(who, given, spec)
+  local threshold = policies.of(who, o.threshold)
+  local result = t:detach():clone()
+  local plan = spectral.plan({ result }, o)
+  local sigma = plan:probe()[0]
+  local sample = { name = "", shape = t.shape, step = 0, sigma = sigma, state = {} }
+  local tau = policies.checked(who, threshold, sample, threshold(sample))
+  local info = { sigma = sigma, tau = tau, clipped = false, saturated = false }
+  if o.rule then
+    info.clipped = spectral_clip.apply_rule(who, plan, o.rule, { tau })[1]
+  else
+    local clipped, saturated = plan:clamp { tau }
+    info.clipped, info.saturated = clipped[1] > 0, saturated[1]
+  end
+  plan:release()
+  return result, info
+end

@@ -1,0 +1,28 @@
+-- SPDX-License-Identifier: MIT
+--
+-- ema.lua: the bias-corrected moving average of past largest singular values (arXiv 2605.11838, eq. 8).
+--
+--   step 0       tau = sigma: nothing is clipped
+--   step k >= 1  tau = m / (1 - beta^k)
+--   then         m <- beta m + (1 - beta) sigma, with the unclipped sigma
+--
+-- State: m, and k, the number of samples in it.
+
+local options = require "moonbow.options"
+local policy = require "moonbow.threshold.policy"
+
+---@param given? { beta?: number } default 0.9
+---@return moonbow.Threshold
+return function(given)
+  local o = options.check("mb.threshold.ema", given, { beta = { type = "number", default = 0.9, min = 0, below = 1 } })
+  local beta = o.beta
+  return policy.new(("ema(%g)"):format(beta), function(sample, state)
+    local m, k, sigma = state.m or 0, state.k or 0, sample.sigma
+    local tau
+    if k > 0 then tau = m / (1 - beta ^ k) elseif sigma == sigma then tau = sigma end
+    if sigma == sigma then
+      state.m, state.k = beta * m + (1 - beta) * sigma, k + 1
+    end
+    return tau
+  end)
+end

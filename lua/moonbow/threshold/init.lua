@@ -1,0 +1,21 @@
+-- SPDX-License-Identifier: MIT
+--
+-- mb.threshold: policies that decide, matrix by matrix and step by step, how large a singular value may be.
+--
+--   local th = mb.threshold.ema { beta = 0.9 }
+--   local tau = th { name = "w", shape = { 4, 4 }, step = 0, sigma = 2.5, state = {} }
+--
+-- A policy is called with the largest singular value of the unclipped matrix and returns tau, or nil for
+-- "leave alone". What it remembers is in `state`, a table of plain values that belongs to that matrix and
+-- is saved in checkpoints; without one, the policy keeps a state by name itself. step counts calls from 0.
+-- A sigma that is NaN never enters a memory.
+
+local options = require "moonbow.options"
+
+return setmetatable({
+  const = require "moonbow.threshold.const",
+  ema = require "moonbow.threshold.ema",
+  quantile = require "moonbow.threshold.quantile",
+}, { __index = function(t, key)
+  options.fail("mb.threshold has no '%s'%s", tostring(key), options.suggest(key, options.keys(t)))
+end })

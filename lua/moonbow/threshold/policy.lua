@@ -1,0 +1,70 @@
+-- SPDX-License-Identifier: MIT
+--
+-- policy.lua: what all thresholds are made of: a rule that looks at one sample and its state, a name for
+-- print and the routing table, and states by name for calls that bring none.
+
+local options = require "moonbow.options"
+
+local M = {}
+
+---@class moonbow.Sample
+---@field name? string of the matrix
+---@field shape? integer[]
+---@field step? integer calls before this one
+---@field sigma number largest singular value before clipping
+---@field state? table what the policy remembers of this matrix
+
+---@class moonbow.Threshold
+---@operator call(moonbow.Sample): number?
+local Policy = {}
+Policy.__index = Policy
+
+function Policy:__call(sample)
+  if type(sample) ~= "table" or type(sample.sigma) ~= "number" then
+    options.fail("%s: a table with the number sigma was expected, not %s", self.text,
+      type(sample) == "table" and "sigma = " .. options.describe(sample.sigma) or options.describe(sample))
+  end
+  local state = sample.state
+  if not state then
+    local name = sample.name or ""
+    self.states[name] = self.states[name] or {}
+    state = self.states[name]
+  end
+  return self.rule(sample, state)
+end
+
+function Policy:__tostring() return self.text end
+
+---@param text string "ema(0.9)"
+---@param rule fun(sample: moonbow.Sample, state: table): number?
+---@return moonbow.Threshold
+function M.new(text, rule)
+  return setmetatable({ text = text, rule = rule, states = {} }, Policy)
+end
+
+---A number, a policy or a function as a policy.
+---@param who string
+---@param threshold number|moonbow.Threshold|fun(sample: moonbow.Sample): number?
+---@return moonbow.Threshold
+function M.of(who, threshold)
+  if type(threshold) == "number" then
+    if threshold <= 0 or threshold ~= threshold then
+      options.fail("%s: threshold is %s, a number above 0 was expected", who, tostring(threshold))
+    end
+    return M.new(("const(%g)"):format(threshold), function() return threshold end)
+  end
+  if getmetatable(threshold) == Policy then return threshold end
+  if type(threshold) == "function" then return M.new("function", function(sample) return threshold(sample) end) end
+  options.fail("%s: threshold is %s, a number, a policy of mb.threshold or a function was expected", who,
+    options.describe(threshold))
+end
+
+---What a policy returned, checked: nil, or a number that is not negative.
+---@return number?
+function M.checked(who, policy, sample, tau)
+  if tau == nil or (type(tau) == "number" and tau >= 0) then return tau end
+  options.fail("%s: threshold %s returned %s for '%s', a number >= 0 or nil was expected", who, policy.text,
+    tostring(tau), tostring(sample.name))
+end
+
+return M
