@@ -17,18 +17,22 @@ typedef struct flow {
   mb_model *model;  // whose parameters the steps use, by index
   mb_tensor *value; // owned; NULL after a failure
   mb_status status; // of the first failure
+  uint64_t seed, step, stream; // the generator's state at the start, put back after a failure
 } flow;
 
 // `input` is borrowed.
 static inline flow flow_begin(mb_model *model, mb_tensor *input) {
+  flow f = {.model = model, .value = input, .status = MB_OK};
   mb_tensor_retain(input);
-  return (flow){model, input, MB_OK};
+  mb_rng_get(&f.seed, &f.step, &f.stream);
+  return f;
 }
 
 // Hands the value out, or reports what went wrong. Ends the flow.
 static inline mb_status flow_end(flow *f, mb_tensor **out) {
   *out = f->value;
   f->value = NULL;
+  if (f->status != MB_OK) mb_rng_set(f->seed, f->step, f->stream);
   return f->status;
 }
 

@@ -174,10 +174,13 @@ mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) {
 
 mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options) {
   mb_tensor *logits;
+  uint64_t seed, step, stream;
   *out = NULL;
+  mb_rng_get(&seed, &step, &stream);
   mb_status status = mb_gpt2_logits(&logits, model, inputs);
   if (status != MB_OK) return status;
   status = mb_cross_entropy(out, logits, targets, options);
+  if (status != MB_OK) mb_rng_set(seed, step, stream); // as if the dropouts had not been
   mb_tensor_release(logits); // the tape's alone from here: backward writes its gradient over it
   return status;
 }

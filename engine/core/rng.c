@@ -13,6 +13,8 @@ mbi_rng_key mbi_rng_next(void) {
   return key;
 }
 
+void mbi_rng_give_back(mbi_rng_key key) { state = key; }
+
 void mb_rng_seed(uint64_t seed) { state = (mbi_rng_key){.seed = seed}; }
 
 void mb_rng_set_step(uint64_t step) {

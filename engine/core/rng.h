@@ -32,4 +32,7 @@ typedef struct mbi_rng_key {
   uint64_t seed, step, stream;
 } mbi_rng_key;
 mbi_rng_key mbi_rng_next(void);
+// For a call that failed after all: `key`, the last one taken, is the next one again, so that the call can
+// be repeated as if it had not been.
+void mbi_rng_give_back(mbi_rng_key key);
 #endif

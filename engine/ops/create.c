@@ -70,6 +70,7 @@ static mb_status fill_random(mb_tensor *t, int is_normal, double a, double b) {
     if (status == MB_OK) status = mbi_memory_of(t)->copy_view(&to, &from, mbi_dtype_size(t->dtype));
     mb_tensor_release(dense);
   }
+  if (status != MB_OK) mbi_rng_give_back(key);
   return status;
 }
 

@@ -33,6 +33,7 @@ mb_status mb_dropout(mb_tensor **out, mb_tensor *a, double p) {
     dropout_params params = {p, mbi_rng_next()};
     status = mask(y, dense, &params);
     status = mbi_finish(out, y, status, MBI_OP_dropout, &a, 1, NULL, 0, &params, sizeof params);
+    if (status != MB_OK) mbi_rng_give_back(params.key);
   }
   mb_tensor_release(dense);
   return status;

@@ -198,12 +198,7 @@ static mb_status refresh(mb_spectral *p) {
   return MB_OK;
 }
 
-mb_status mb_spectral_probe(mb_spectral *p, double *sigma) {
-  if (!p || !sigma) MB_FAIL(MB_ERR_ARG, "mb_spectral_probe: %s is NULL", p ? "sigma" : "the plan");
-  p->probed = 0;
-  p->nonfinite = -1;
-  mbi_rng_key key = {0};
-  if (p->options.method == MB_SPECTRAL_RANDOMIZED) key = mbi_rng_next();
+static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
   MB_TRY(refresh(p));
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
@@ -225,4 +220,15 @@ mb_status mb_spectral_probe(mb_spectral *p, double *sigma) {
   memcpy(sigma, p->sigma, (size_t)(p->count * p->width) * sizeof(double));
   p->probed = 1;
   return MB_OK;
+}
+
+mb_status mb_spectral_probe(mb_spectral *p, double *sigma) {
+  if (!p || !sigma) MB_FAIL(MB_ERR_ARG, "mb_spectral_probe: %s is NULL", p ? "sigma" : "the plan");
+  p->probed = 0;
+  p->nonfinite = -1;
+  if (p->options.method != MB_SPECTRAL_RANDOMIZED) return probe(p, sigma, (mbi_rng_key){0});
+  mbi_rng_key key = mbi_rng_next();
+  mb_status status = probe(p, sigma, key);
+  if (status != MB_OK) mbi_rng_give_back(key);
+  return status;
 }
