@@ -329,7 +329,7 @@ static void wrong_use_is_refused(void) {
   CHECK_OK(mb_model_new(&model, "huge"));
   int64_t huge[2] = {(int64_t)1 << 30, (int64_t)1 << 29};
   for (int i = 0; i < 40; i++) {
-    char name[8];
+    char name[16];
     snprintf(name, sizeof name, "w%d", i);
     CHECK_OK(mb_model_add(model, name, 2, huge, MB_ROLE_MATRIX, MB_INIT_ZEROS, 0));
   }
