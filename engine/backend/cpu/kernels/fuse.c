@@ -43,7 +43,7 @@ static inline real f_square(real x) { return x * x; }
 static inline real f_exp(real x) { return mbk_exp(x); }
 static inline real f_log(real x) { return mbk_log(x); }
 static inline real f_tanh(real x) { return mbk_tanh(x); }
-static inline real f_sigmoid(real x) { return 1 / (1 + mbk_exp(-x)); }
+static inline real f_sigmoid(real x) { return mbk_sigmoid(x); }
 static inline real f_move(real x) { return x; }
 static inline real f_where(real c, real a, real b) { return c != 0 ? a : b; }
 static inline real f_madd(real a, real b, real c) { return a * b + c; }

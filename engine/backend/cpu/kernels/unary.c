@@ -16,17 +16,17 @@ static inline real f_sqrt(real x, real a, real b) { (void)a, (void)b; return mbk
 static inline real f_square(real x, real a, real b) { (void)a, (void)b; return x * x; }
 static inline real f_reciprocal(real x, real a, real b) { (void)a, (void)b; return 1 / x; }
 static inline real f_tanh(real x, real a, real b) { (void)a, (void)b; return mbk_tanh(x); }
-static inline real sigmoid(real x) { return 1 / (1 + mbk_exp(-x)); }
-static inline real f_sigmoid(real x, real a, real b) { (void)a, (void)b; return sigmoid(x); }
-static inline real f_silu(real x, real a, real b) { (void)a, (void)b; return x * sigmoid(x); }
+static inline real f_sigmoid(real x, real a, real b) { (void)a, (void)b; return mbk_sigmoid(x); }
+static inline real f_silu(real x, real a, real b) { (void)a, (void)b; return x * mbk_sigmoid(x); }
 static inline real f_relu(real x, real a, real b) { (void)a, (void)b; return x > 0 || x != x ? x : 0; }
-static const real sqrt_2_over_pi = (real)0.79788456080286535588, cubic = (real)0.044715;
+// x/2 (1 + tanh u) = x sigmoid(2 u), u = sqrt(2/pi) (x + 0.044715 x^3): one exp, and no cancellation for x < 0.
+static const real twice_sqrt_2_over_pi = (real)1.59576912160573071176, cubic = (real)0.044715;
 static inline real f_gelu_tanh(real x, real a, real b) {
   (void)a, (void)b;
-  return (real)0.5 * x * (1 + mbk_tanh(sqrt_2_over_pi * (x + cubic * x * x * x)));
+  return x * mbk_sigmoid(twice_sqrt_2_over_pi * (x + cubic * x * x * x));
 }
-static const real sqrt_half = (real)0.70710678118654752440, inv_sqrt_2pi = (real)0.39894228040143267794;
-static inline real f_gelu_erf(real x, real a, real b) { (void)a, (void)b; return (real)0.5 * x * (1 + mbk_erf(x * sqrt_half)); }
+static const real inv_sqrt_2pi = (real)0.39894228040143267794;
+static inline real f_gelu_erf(real x, real a, real b) { (void)a, (void)b; return x * mbk_normal_cdf(x); }
 static inline real f_affine(real x, real a, real b) { return a * x + b; }
 static inline real f_pow(real x, real a, real b) { (void)b; return mbk_pow(x, a); }
 
@@ -42,16 +42,16 @@ static inline real d_square(real x, real a) { (void)a; return 2 * x; }
 static inline real d_reciprocal(real y, real a) { (void)a; return -y * y; }
 static inline real d_tanh(real y, real a) { (void)a; return 1 - y * y; }
 static inline real d_sigmoid(real y, real a) { (void)a; return y * (1 - y); }
-static inline real d_silu(real x, real a) { (void)a; real s = sigmoid(x); return s * (1 + x * (1 - s)); }
+static inline real d_silu(real x, real a) { (void)a; real s = mbk_sigmoid(x); return s * (1 + x * (1 - s)); }
 static inline real d_relu(real y, real a) { (void)a; return y > 0 ? 1 : 0; }
 static inline real d_gelu_tanh(real x, real a) {
   (void)a;
-  real t = mbk_tanh(sqrt_2_over_pi * (x + cubic * x * x * x));
-  return (real)0.5 * (1 + t) + (real)0.5 * x * (1 - t * t) * sqrt_2_over_pi * (1 + 3 * cubic * x * x);
+  real s = mbk_sigmoid(twice_sqrt_2_over_pi * (x + cubic * x * x * x));
+  return s + x * s * (1 - s) * twice_sqrt_2_over_pi * (1 + 3 * cubic * x * x);
 }
 static inline real d_gelu_erf(real x, real a) {
   (void)a;
-  return (real)0.5 * (1 + mbk_erf(x * sqrt_half)) + x * inv_sqrt_2pi * mbk_exp((real)-0.5 * x * x);
+  return mbk_normal_cdf(x) + x * inv_sqrt_2pi * mbk_exp((real)-0.5 * x * x);
 }
 static inline real d_affine(real v, real a) { (void)v; return a; }
 static inline real d_pow(real x, real a) { return a == 0 ? 0 : a * mbk_pow(x, a - 1); }
