@@ -14,7 +14,7 @@ local C = load.C
 
 -- ----- calls that are undone ----------------------------------------------------------------------------
 
-local made -- handles of this step, to be released
+local made -- what this step has made: { handle, release }
 local out = ffi.new "mb_tensor *[1]"
 
 local function act(name, ...)
@@ -22,16 +22,19 @@ local function act(name, ...)
   if status ~= 0 then error({ status = status, name = name, text = ffi.string(C.mb_last_error()) }) end
 end
 
-local function produce(name, ...)
-  out[0] = ffi.cast("mb_tensor *", 1)
-  local status = tonumber(C[name](out, ...))
+-- The handle that C[name](place, ...) writes, to be given back by `release`.
+local function produce_with(place, release, name, ...)
+  place[0] = ffi.cast(ffi.typeof(place[0]), 1)
+  local status = tonumber(C[name](place, ...))
   if status ~= 0 then
-    local left = out[0] == nil and "" or " (and its result was not set to NULL)"
+    local left = place[0] == nil and "" or " (and its result was not set to NULL)"
     error({ status = status, name = name, text = ffi.string(C.mb_last_error()) .. left })
   end
-  made[#made + 1] = out[0]
-  return made[#made]
+  made[#made + 1] = { place[0], release }
+  return place[0]
 end
+
+local function produce(name, ...) return produce_with(out, C.mb_tensor_release, name, ...) end
 
 local int64s, ints = ffi.typeof "int64_t[?]", ffi.typeof "int[?]"
 local F32, I32, CPU = C.MB_F32, C.MB_I32, C.MB_CPU
@@ -148,13 +151,43 @@ steps["products"] = function()
   return number(parts)
 end
 
+-- A whole network on its arena: two passes that add up, its gradients clipped by both methods.
+steps["a model"] = function()
+  local config = ffi.new("mb_gpt2_config", { 7, 4, 1, 2, 4, 0.1 })
+  local model = produce_with(ffi.new "mb_model *[1]", C.mb_model_release, "mb_gpt2_new", config, F32, CPU, 1)
+  local inputs, targets = reshape(ids { 1, 2, 3, 4 }, 1, 4), reshape(ids { 2, 3, 4, 5 }, 1, 4)
+  local loss
+  for _ = 1, 2 do
+    loss = produce("mb_gpt2_loss", model, inputs, targets, nil)
+    act("mb_backward", loss, nil)
+  end
+  local n = tonumber(C.mb_model_count(model))
+  local gradients = ffi.new("mb_tensor *[?]", n)
+  for i = 0, n - 1 do gradients[i] = produce("mb_model_gradient", model, i) end
+  for method = 0, 1 do
+    local options = ffi.new("mb_spectral_options", { method, 2, 1, 1 })
+    local plan = produce_with(ffi.new "mb_spectral *[1]", C.mb_spectral_release, "mb_spectral_new", gradients, n, options)
+    local sigma = ffi.new("double[?]", n * tonumber(C.mb_spectral_width(plan)))
+    act("mb_spectral_probe", plan, sigma)
+    local tau = ffi.new("double[?]", n)
+    for i = 0, n - 1 do tau[i] = 0.01 end
+    act("mb_spectral_clamp", plan, tau, ffi.new("int32_t[?]", n), ffi.new("unsigned char[?]", n))
+  end
+  local squares = ffi.new("double[?]", n)
+  act("mb_sum_squares", squares, gradients, n)
+  act("mb_add_", produce("mb_model_values", model), produce("mb_model_gradients", model), -0.1)
+  act("mb_model_zero_grad", model)
+  produce("mb_model_state", model)
+  return number(loss)
+end
+
 -- ----- running them ---------------------------------------------------------------------------------------
 
 local function run(step)
   made = {}
   mb.random_state(helper.seed, 0, 0)
   local ok, result = pcall(step)
-  for i = #made, 1, -1 do C.mb_tensor_release(made[i]) end
+  for i = #made, 1, -1 do made[i][2](made[i][1]) end
   return ok, result
 end
 
