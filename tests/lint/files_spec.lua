@@ -94,7 +94,7 @@ describe("the sources", function()
     for _, path in ipairs(files("tests")) do tests[#tests + 1] = read(path) end
     local text = table.concat(tests, "\n")
     local missing = {}
-    for name in read("engine/include/moonbow.h"):gmatch("MB_[AC][PA][IL]L?%s[^;(]-%*?([%w_]+)%(") do
+    for name in read("engine/include/moonbow.h"):gmatch("\nMB_[AC][PA][IL]L?%s[^;(]-%*?([%w_]+)%(") do
       if not text:find(name .. "%f[^%w_]") then missing[#missing + 1] = name end
     end
     assert(#missing == 0, "no test mentions " .. table.concat(missing, ", "))

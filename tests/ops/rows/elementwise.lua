@@ -15,10 +15,11 @@ local shapes = { {}, { 1 }, { 7 }, { 1, 5 }, { 3, 1, 4 }, { 2, 3, 5 }, { 1, 1, 1
 
 local function sigmoid(x) return 1 / (1 + math.exp(-x)) end
 
--- name, formula, maker of an input of a given shape, fields to add to the row
-local function unary(name, formula, make, more)
+-- op, formula, maker of an input of a given shape, fields to add to the row
+local function unary(op, formula, make, more)
+  local name = op:sub(4) -- in Lua
   local row = {
-    op = "mb_" .. name,
+    op = op,
     run = function(t) return mb[name](t[1]) end,
     reference = function(a) return naive.map(formula, a[1]) end,
     cases = function()
@@ -36,22 +37,22 @@ local function wide(shape) return draw.uniform(shape, -9, 9) end
 local function positive(shape) return draw.uniform(shape, 0.2, 3) end
 local function off_zero(shape) return draw.off_zero(shape) end
 
-unary("neg", function(x) return -x end, any)
-unary("abs", math.abs, off_zero)
-unary("sign", function(x) return x > 0 and 1 or x < 0 and -1 or 0 end, off_zero)
-unary("exp", math.exp, wide, { tolerance32 = 2e-6 })
-unary("log", math.log, positive)
-unary("sqrt", math.sqrt, positive)
-unary("square", function(x) return x * x end, any)
-unary("reciprocal", function(x) return 1 / x end, off_zero, { points = 4 })
-unary("tanh", math.tanh, wide)
-unary("sigmoid", sigmoid, wide)
-unary("silu", function(x) return x * sigmoid(x) end, wide)
-unary("relu", function(x) return math.max(x, 0) end, off_zero)
-unary("gelu_tanh", function(x)
+unary("mb_neg", function(x) return -x end, any)
+unary("mb_abs", math.abs, off_zero)
+unary("mb_sign", function(x) return x > 0 and 1 or x < 0 and -1 or 0 end, off_zero)
+unary("mb_exp", math.exp, wide, { tolerance32 = 2e-6 })
+unary("mb_log", math.log, positive)
+unary("mb_sqrt", math.sqrt, positive)
+unary("mb_square", function(x) return x * x end, any)
+unary("mb_reciprocal", function(x) return 1 / x end, off_zero, { points = 4 })
+unary("mb_tanh", math.tanh, wide)
+unary("mb_sigmoid", sigmoid, wide)
+unary("mb_silu", function(x) return x * sigmoid(x) end, wide)
+unary("mb_relu", function(x) return math.max(x, 0) end, off_zero)
+unary("mb_gelu_tanh", function(x)
   return x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3)))
 end, wide)
-unary("gelu_erf", function(x) return x / 2 * (1 + naive.erf(x / math.sqrt(2))) end, wide)
+unary("mb_gelu_erf", function(x) return x / 2 * (1 + naive.erf(x / math.sqrt(2))) end, wide)
 
 -- Scalars of the formula come with the case.
 local function with_scalars(op, scalars, formula, make, run)
@@ -90,9 +91,10 @@ local pairs_of_shapes = {
   { { 7, 19 }, { 7, 1 } },
 }
 
-local function binary(name, formula, first, second, more)
+local function binary(op, formula, first, second, more)
+  local name = op:sub(4) -- in Lua
   local row = {
-    op = "mb_" .. name,
+    op = op,
     run = function(t) return mb[name](t[1], t[2]) end,
     reference = function(a) return naive.map(formula, a[1], a[2]) end,
     cases = function()
@@ -103,7 +105,7 @@ local function binary(name, formula, first, second, more)
       return cases
     end,
     errors = {
-      { "mb_" .. name .. ": shapes do not fit, a is (2, 3), b is (2)",
+      { op .. ": shapes do not fit, a is (2, 3), b is (2)",
         function() return mb[name](mb.zeros(2, 3), mb.zeros(2)) end },
     },
   }
@@ -118,16 +120,16 @@ local function divisor(shape) return draw.off_zero(shape, 3, 0.5) end
 local function whole(shape) return draw.whole(shape, 0, 2) end
 local function flag(x) return x and 1 or 0 end
 
-binary("add", function(x, y) return x + y end, any, any)
-binary("sub", function(x, y) return x - y end, any, any)
-binary("mul", function(x, y) return x * y end, any, any)
-binary("div", function(x, y) return x / y end, any, divisor, { points = 4 })
-binary("pow", function(x, y) return x ^ y end, positive, any, { points = 4, tolerance32 = 2e-6 })
-binary("minimum", math.min, apart_a, apart_b)
-binary("maximum", math.max, apart_a, apart_b)
-binary("less", function(x, y) return flag(x < y) end, whole, whole, { gradient = false })
-binary("less_equal", function(x, y) return flag(x <= y) end, whole, whole, { gradient = false })
-binary("equal", function(x, y) return flag(x == y) end, whole, whole, { gradient = false })
+binary("mb_add", function(x, y) return x + y end, any, any)
+binary("mb_sub", function(x, y) return x - y end, any, any)
+binary("mb_mul", function(x, y) return x * y end, any, any)
+binary("mb_div", function(x, y) return x / y end, any, divisor, { points = 4 })
+binary("mb_pow", function(x, y) return x ^ y end, positive, any, { points = 4, tolerance32 = 2e-6 })
+binary("mb_minimum", math.min, apart_a, apart_b)
+binary("mb_maximum", math.max, apart_a, apart_b)
+binary("mb_less", function(x, y) return flag(x < y) end, whole, whole, { gradient = false })
+binary("mb_less_equal", function(x, y) return flag(x <= y) end, whole, whole, { gradient = false })
+binary("mb_equal", function(x, y) return flag(x == y) end, whole, whole, { gradient = false })
 
 -- ----- where ------------------------------------------------------------------------------------------
 

@@ -17,9 +17,9 @@ local pairs_of_shapes = {
 }
 
 -- A row whose other argument is a number or two.
-local function with_scalars(name, scalars, run, formula, any_dtype)
+local function with_scalars(op, scalars, run, formula, any_dtype)
   rows[#rows + 1] = {
-    op = "mb_" .. name, in_place = true, any_dtype = any_dtype,
+    op = op, in_place = true, any_dtype = any_dtype,
     run = function(t, case) return run(t[1], unpack(case.scalars)) end,
     reference = function(a, case)
       return naive.map(function(x) return formula(x, unpack(case.scalars)) end, a[1])
@@ -37,9 +37,9 @@ local function with_scalars(name, scalars, run, formula, any_dtype)
 end
 
 -- A row whose other argument is a tensor that broadcasts.
-local function with_tensor(name, scalars, run, formula)
+local function with_tensor(op, scalars, run, formula)
   rows[#rows + 1] = {
-    op = "mb_" .. name, in_place = true,
+    op = op, in_place = true,
     run = function(t, case) return run(t[1], t[2], unpack(case.scalars)) end,
     reference = function(a, case)
       return naive.map(function(x, y) return formula(x, y, unpack(case.scalars)) end, a[1], a[2])
@@ -54,22 +54,22 @@ local function with_tensor(name, scalars, run, formula)
       return cases
     end,
     errors = {
-      { "mb_" .. name .. ":", function() return run(mb.zeros(2), mb.zeros(3), 1) end },
+      { op .. ":", function() return run(mb.zeros(2), mb.zeros(3), 1) end },
       { "(3), which does not broadcast to t, (2)", function() return run(mb.zeros(2), mb.zeros(3), 1) end },
     },
   }
 end
 
-with_scalars("fill_", { { 0 }, { 3 } }, function(t, x) return t:fill_(x) end, function(_, x) return x end, true)
-with_scalars("affine_", { { 2, -0.5 }, { 0, 1 }, { 1, 0 } }, function(t, s, b) return t:affine_(s, b) end,
+with_scalars("mb_fill_", { { 0 }, { 3 } }, function(t, x) return t:fill_(x) end, function(_, x) return x end, true)
+with_scalars("mb_affine_", { { 2, -0.5 }, { 0, 1 }, { 1, 0 } }, function(t, s, b) return t:affine_(s, b) end,
              function(x, scale, shift) return scale * x + shift end)
-with_tensor("copy_", { {} }, function(t, a) return t:copy_(a) end, function(_, y) return y end)
+with_tensor("mb_copy_", { {} }, function(t, a) return t:copy_(a) end, function(_, y) return y end)
 rows[#rows].mixed_dtypes = false -- converts
 rows[#rows].any_dtype = true
-with_tensor("add_", { { 1 }, { -0.25 } }, function(t, a, alpha) return t:add_(a, alpha) end,
+with_tensor("mb_add_", { { 1 }, { -0.25 } }, function(t, a, alpha) return t:add_(a, alpha) end,
             function(x, y, alpha) return x + alpha * y end)
-with_tensor("mul_", { {} }, function(t, a) return t:mul_(a) end, function(x, y) return x * y end)
-with_tensor("lerp_", { { 0.25 }, { 0 }, { 1 }, { 1.5 } }, function(t, a, weight) return t:lerp_(a, weight) end,
+with_tensor("mb_mul_", { {} }, function(t, a) return t:mul_(a) end, function(x, y) return x * y end)
+with_tensor("mb_lerp_", { { 0.25 }, { 0 }, { 1 }, { 1.5 } }, function(t, a, weight) return t:lerp_(a, weight) end,
             function(x, y, weight) return x + weight * (y - x) end)
 
 -- ----- random -----------------------------------------------------------------------------------------
@@ -78,9 +78,9 @@ with_tensor("lerp_", { { 0.25 }, { 0 }, { 1 }, { 1.5 } }, function(t, a, weight)
 
 local STATE = { 41, 2, 9 }
 
-local function random(name, scalars, run, element)
+local function random(op, scalars, run, element)
   rows[#rows + 1] = {
-    op = "mb_" .. name, in_place = true, tolerance = 2e-6,
+    op = op, in_place = true, tolerance = 2e-6,
     run = function(t, case)
       mb.random_state(unpack(STATE))
       return run(t[1], unpack(case.scalars))
@@ -104,10 +104,10 @@ end
 
 local function unit(word) return math.floor(word / 256) / 2 ^ 24 end
 
-random("uniform_", { { 0, 1 }, { -3, 2 } }, function(t, low, high) return t:uniform_(low, high) end,
+random("mb_uniform_", { { 0, 1 }, { -3, 2 } }, function(t, low, high) return t:uniform_(low, high) end,
        function(words, i, low, high) return low + (high - low) * unit(words[i]) end)
 
-random("randn_", { { 0, 1 }, { 2, 0.5 } }, function(t, mean, std) return t:randn_(mean, std) end,
+random("mb_randn_", { { 0, 1 }, { 2, 0.5 } }, function(t, mean, std) return t:randn_(mean, std) end,
        function(words, i, mean, std)
   local first = i - (i - 1) % 2 -- of the pair
   local radius = math.sqrt(-2 * math.log(unit(words[first]) + 2 ^ -24))

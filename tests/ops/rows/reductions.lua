@@ -27,9 +27,10 @@ local function least(list)
   return best
 end
 
-local function reduction(name, fn, make)
+local function reduction(op, fn, make)
+  local name = op:sub(4) -- in Lua
   rows[#rows + 1] = {
-    op = "mb_" .. name,
+    op = op,
     run = function(t, case) return mb[name](t[1], case.dims, case.keep) end,
     reference = function(a, case) return naive.reduce(a[1], case.dims, case.keep, fn) end,
     cases = function()
@@ -39,7 +40,7 @@ local function reduction(name, fn, make)
     end,
     errors = {
       { "mb." .. name .. ": dimension 3 does not exist", function() return mb[name](mb.zeros(2, 2), 3) end },
-      { "mb_" .. name .. ": dimension", function() return mb[name](mb.zeros(2, 2), { 1, -2 }) end },
+      { op .. ": dimension", function() return mb[name](mb.zeros(2, 2), { 1, -2 }) end },
     },
   }
 end
@@ -47,10 +48,10 @@ end
 local function any(shape) return draw.uniform(shape) end
 local function distinct(shape) return draw.distinct(shape) end
 
-reduction("sum", naive.sum, any)
-reduction("mean", function(list) return naive.sum(list) / #list end, any)
-reduction("max", greatest, distinct)
-reduction("min", least, distinct)
+reduction("mb_sum", naive.sum, any)
+reduction("mb_mean", function(list) return naive.sum(list) / #list end, any)
+reduction("mb_max", greatest, distinct)
+reduction("mb_min", least, distinct)
 
 rows[#rows + 1] = {
   op = "mb_argmax", gradient = false, result_dtype = "i32",
@@ -87,9 +88,10 @@ local function along(a, dim, fn)
   return naive.permute(naive.rows(naive.permute(a, order), fn), order)
 end
 
-local function softmax_row(name, fn)
+local function softmax_row(op, fn)
+  local name = op:sub(4) -- in Lua
   rows[#rows + 1] = {
-    op = "mb_" .. name,
+    op = op,
     run = function(t, case) return mb[name](t[1], case.dim) end,
     reference = function(a, case) return along(a[1], case.dim, fn) end,
     cases = function()
@@ -108,8 +110,8 @@ local function softmax_row(name, fn)
   }
 end
 
-softmax_row("softmax", naive.softmax)
-softmax_row("log_softmax", function(row)
+softmax_row("mb_softmax", naive.softmax)
+softmax_row("mb_log_softmax", function(row)
   local norm, out = naive.log_sum_exp(row), {}
   for i = 1, #row do out[i] = row[i] - norm end
   return out
