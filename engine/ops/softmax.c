@@ -33,10 +33,10 @@ mb_status mb_log_softmax(mb_tensor **out, mb_tensor *a, int dim) { return softma
 mb_status mbi_softmax_backward(mbi_node *node, mb_tensor *dout) {
   const softmax_params *p = (const softmax_params *)node->params;
   mb_tensor *y = mbi_saved_tensor(node, 0), *dx;
-  MB_TRY(mbi_tensor_like(&dx, dout));
-  mb_status status = mbi_kernels_of(dout)->softmax_backward(mbi_data(dx), mbi_data(dout), mbi_data(y), p->outer, p->size, p->inner,
-                                                            p->is_log);
-  if (status == MB_OK) return mbi_give(node, 0, dx);
+  int accumulate;
+  MB_TRY(mbi_sink(&dx, &accumulate, node, 0));
+  mb_status status = mbi_kernels_of(dout)->softmax_backward(mbi_data(dx), accumulate, mbi_data(dout), mbi_data(y), p->outer, p->size,
+                                                            p->inner, p->is_log);
   mb_tensor_release(dx);
   return status;
 }

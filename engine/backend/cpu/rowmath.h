@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // rowmath.h: sums and maxima of one contiguous row, and sums over rows, for the norms, softmax and cross
-// entropy. A row is cut into chunks; a chunk is summed in four groups of vector lanes, so that additions do
-// not wait for each other, and chunks are added in float64: the error grows with MBK_CHUNK, not with the row.
+// entropy. A row is cut into chunks. The bulk of a chunk is added up in four groups of vector lanes, so that
+// additions do not wait for each other, the rest in one, which is what short rows want; chunks are added in
+// float64. So the error grows with MBK_CHUNK, not with the row.
 #ifndef MBK_ROWMATH_H
 #define MBK_ROWMATH_H
 #include "backend/cpu/cpu.h"
@@ -10,18 +11,23 @@
 enum { MBK_CHUNK = 2048 };
 
 static inline int64_t mbk_chunk_at(int64_t start, int64_t n) { return n - start < MBK_CHUNK ? n - start : MBK_CHUNK; }
+// A quarter of the bulk of a chunk: whole vectors, 0 for a short one.
+static inline int64_t mbk_quarter(int64_t count) { return count / 256 * 64; }
 
 // sum x[i]
 static inline double mbk_row_sum(const real *row, int64_t n) {
   double sum = 0;
   for (int64_t start = 0; start < n; start += MBK_CHUNK) {
     const real *x = row + start;
-    int64_t count = mbk_chunk_at(start, n), q = count / 4;
-    real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    int64_t count = mbk_chunk_at(start, n), q = mbk_quarter(count);
+    real s0 = 0, s1 = 0, s2 = 0, s3 = 0, rest = 0;
+    if (q > 0) {
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
-    for (int64_t i = 0; i < q; i++) s0 += x[i], s1 += x[q + i], s2 += x[2 * q + i], s3 += x[3 * q + i];
-    for (int64_t i = 4 * q; i < count; i++) s0 += x[i];
-    sum += (double)((s0 + s1) + (s2 + s3));
+      for (int64_t i = 0; i < q; i++) s0 += x[i], s1 += x[q + i], s2 += x[2 * q + i], s3 += x[3 * q + i];
+    }
+#pragma omp simd reduction(+ : rest)
+    for (int64_t i = 4 * q; i < count; i++) rest += x[i];
+    sum += (double)((s0 + s1) + (s2 + s3) + rest);
   }
   return sum;
 }
@@ -31,15 +37,18 @@ static inline double mbk_row_squares(const real *row, int64_t n, real shift) {
   double sum = 0;
   for (int64_t start = 0; start < n; start += MBK_CHUNK) {
     const real *x = row + start;
-    int64_t count = mbk_chunk_at(start, n), q = count / 4;
-    real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    int64_t count = mbk_chunk_at(start, n), q = mbk_quarter(count);
+    real s0 = 0, s1 = 0, s2 = 0, s3 = 0, rest = 0;
+    if (q > 0) {
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
-    for (int64_t i = 0; i < q; i++) {
-      real a = x[i] - shift, b = x[q + i] - shift, c = x[2 * q + i] - shift, d = x[3 * q + i] - shift;
-      s0 += a * a, s1 += b * b, s2 += c * c, s3 += d * d;
+      for (int64_t i = 0; i < q; i++) {
+        real a = x[i] - shift, b = x[q + i] - shift, c = x[2 * q + i] - shift, d = x[3 * q + i] - shift;
+        s0 += a * a, s1 += b * b, s2 += c * c, s3 += d * d;
+      }
     }
-    for (int64_t i = 4 * q; i < count; i++) s0 += (x[i] - shift) * (x[i] - shift);
-    sum += (double)((s0 + s1) + (s2 + s3));
+#pragma omp simd reduction(+ : rest)
+    for (int64_t i = 4 * q; i < count; i++) rest += (x[i] - shift) * (x[i] - shift);
+    sum += (double)((s0 + s1) + (s2 + s3) + rest);
   }
   return sum;
 }
@@ -49,28 +58,34 @@ static inline double mbk_row_dot(const real *a, const real *b, int64_t n) {
   double sum = 0;
   for (int64_t start = 0; start < n; start += MBK_CHUNK) {
     const real *x = a + start, *y = b + start;
-    int64_t count = mbk_chunk_at(start, n), q = count / 4;
-    real s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+    int64_t count = mbk_chunk_at(start, n), q = mbk_quarter(count);
+    real s0 = 0, s1 = 0, s2 = 0, s3 = 0, rest = 0;
+    if (q > 0) {
 #pragma omp simd reduction(+ : s0, s1, s2, s3)
-    for (int64_t i = 0; i < q; i++)
-      s0 += x[i] * y[i], s1 += x[q + i] * y[q + i], s2 += x[2 * q + i] * y[2 * q + i], s3 += x[3 * q + i] * y[3 * q + i];
-    for (int64_t i = 4 * q; i < count; i++) s0 += x[i] * y[i];
-    sum += (double)((s0 + s1) + (s2 + s3));
+      for (int64_t i = 0; i < q; i++)
+        s0 += x[i] * y[i], s1 += x[q + i] * y[q + i], s2 += x[2 * q + i] * y[2 * q + i], s3 += x[3 * q + i] * y[3 * q + i];
+    }
+#pragma omp simd reduction(+ : rest)
+    for (int64_t i = 4 * q; i < count; i++) rest += x[i] * y[i];
+    sum += (double)((s0 + s1) + (s2 + s3) + rest);
   }
   return sum;
 }
 
 // The largest element, -infinity at least; NaN elements are passed over.
 static inline real mbk_row_max(const real *x, int64_t n) {
-  real m0 = -(real)INFINITY, m1 = -(real)INFINITY, m2 = -(real)INFINITY, m3 = -(real)INFINITY;
-  int64_t q = n / 4;
+  real m0 = -(real)INFINITY, m1 = m0, m2 = m0, m3 = m0;
+  int64_t q = mbk_quarter(n);
+  if (q > 0) {
 #pragma omp simd reduction(max : m0, m1, m2, m3)
-  for (int64_t i = 0; i < q; i++) {
-    m0 = x[i] > m0 ? x[i] : m0;
-    m1 = x[q + i] > m1 ? x[q + i] : m1;
-    m2 = x[2 * q + i] > m2 ? x[2 * q + i] : m2;
-    m3 = x[3 * q + i] > m3 ? x[3 * q + i] : m3;
+    for (int64_t i = 0; i < q; i++) {
+      m0 = x[i] > m0 ? x[i] : m0;
+      m1 = x[q + i] > m1 ? x[q + i] : m1;
+      m2 = x[2 * q + i] > m2 ? x[2 * q + i] : m2;
+      m3 = x[3 * q + i] > m3 ? x[3 * q + i] : m3;
+    }
   }
+#pragma omp simd reduction(max : m0)
   for (int64_t i = 4 * q; i < n; i++) m0 = x[i] > m0 ? x[i] : m0;
   m0 = m1 > m0 ? m1 : m0;
   m2 = m3 > m2 ? m3 : m2;

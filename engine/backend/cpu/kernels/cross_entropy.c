@@ -1,34 +1,57 @@
 // SPDX-License-Identifier: MIT
 //
-// cross_entropy.c: for each row x of V logits with target t, smoothing s, m = max x and z = sum exp(x - m),
+// cross_entropy.c: for each row x of V logits with target t, smoothing s, a shift m near max x and
+// z = sum exp(x - m),
 //   loss = log z - (1 - s) (x[t] - m) - s mean(x - m),   dx[v] = g (exp(x[v] - m) / z - s / V - (1 - s) [v = t])
-// The forward reads the logits once: a chunk that fits the first cache is asked for its maximum and then
-// for its sum of exponentials, and the running sum is rescaled when the maximum grows. m and 1 / z are kept
+// The forward reads the logits once, chunk by chunk: m is the maximum of the first chunk, and stays until a
+// chunk has an element that is larger by MARGIN; then what was summed is rescaled. m and 1 / z are kept
 // apart, not as one log-sum-exp, which would lose the digits of log z next to a large m.
+#include <float.h>
+
 #include "backend/cpu/rowmath.h"
 #include "backend/cpu/vmath.h"
 
-// *most = the largest of the row; *total = sum of the row, if asked for; returns sum exp(x - *most).
-static double row_exp_sum(const real *row, int64_t n, real *most, double *total) {
-  real m = -(real)INFINITY;
-  double sum = 0;
-  if (total) *total = 0;
-  for (int64_t start = 0; start < n; start += MBK_CHUNK) {
-    const real *x = row + start;
-    int64_t count = mbk_chunk_at(start, n);
-    real peak = mbk_row_max(x, count);
-    if (peak > m) {
+enum { MARGIN = 16 }; // exp(MARGIN) V is far from the largest float
+
+static const real lowest = MBK_REAL == 64 ? (real)-DBL_MAX : (real)-FLT_MAX;
+
+static real exp_sum(const real *x, int64_t count, real m) {
+  real sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < count; i++) sum += mbk_exp_soft(x[i] - m);
+  return sum;
+}
+
+// The same, and the largest element on the way.
+static real exp_sum_and_peak(const real *x, int64_t count, real m, real *peak) {
+  real sum = 0, most = lowest;
+#pragma omp simd reduction(+ : sum) reduction(max : most)
+  for (int64_t i = 0; i < count; i++) {
+    sum += mbk_exp_soft(x[i] - m);
+    most = x[i] > most ? x[i] : most;
+  }
+  *peak = most;
+  return sum;
+}
+
+// sum exp(x - *shift) of a row; *total = sum of the row, if asked for.
+static double row_exp_sum(const real *row, int64_t n, real *shift, double *total) {
+  int64_t count = mbk_chunk_at(0, n);
+  real m = mbk_row_max(row, count);
+  if (m < lowest) m = lowest; // nothing but -infinity so far: any number will do
+  double sum = (double)exp_sum(row, count, m);
+  for (int64_t start = count; start < n; start += count) {
+    count = mbk_chunk_at(start, n);
+    real peak, part = exp_sum_and_peak(row + start, count, m, &peak);
+    if (peak > m + MARGIN) {
       sum *= exp((double)m - (double)peak);
       m = peak;
+      part = exp_sum(row + start, count, m);
     }
-    // While nothing but -infinity was seen there is nothing to shift by, and only a NaN makes a sum.
-    real shift = m == -(real)INFINITY ? 0 : m, part = 0;
-#pragma omp simd reduction(+ : part)
-    for (int64_t i = 0; i < count; i++) part += mbk_exp(x[i] - shift);
     sum += (double)part;
-    if (total) *total += mbk_row_sum(x, count);
   }
-  *most = m;
+  if (total) *total = mbk_row_sum(row, n);
+  *shift = m;
   return sum;
 }
 
@@ -37,14 +60,14 @@ mb_status MBK(cross_entropy)(void *out, void *stats, const void *logits, const i
   void *memory;
   MB_TRY(mbi_scratch(&memory, 0, (size_t)rows * sizeof(double)));
   double *loss = memory;
-  real *most = stats, *inverse = most + rows;
+  real *shift = stats, *inverse = shift + rows;
 #pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
   for (int64_t r = 0; r < rows; r++) {
     const real *x = (const real *)logits + r * columns;
     loss[r] = 0;
-    most[r] = inverse[r] = 0;
+    shift[r] = inverse[r] = 0;
     if (targets[r] == ignored) continue;
-    double total = 0, z = row_exp_sum(x, columns, &most[r], smoothing > 0 ? &total : NULL), m = (double)most[r];
+    double total = 0, z = row_exp_sum(x, columns, &shift[r], smoothing > 0 ? &total : NULL), m = (double)shift[r];
     inverse[r] = (real)(1 / z);
     loss[r] = log(z) - (1 - smoothing) * ((double)x[targets[r]] - m);
     if (smoothing > 0) loss[r] -= smoothing * (total / (double)columns - m);
@@ -55,25 +78,25 @@ mb_status MBK(cross_entropy)(void *out, void *stats, const void *logits, const i
     counted += targets[r] != ignored;
   }
   *(real *)out = (real)(is_mean ? sum / counted : sum);
-  most[2 * rows] = (real)(is_mean ? 1 / counted : 1);
+  shift[2 * rows] = (real)(is_mean ? 1 / counted : 1);
   return MB_OK;
 }
 
-// dx = factor exp(x - m) - shift; dx may be x itself.
-static void gradient_row(real *dx, int accumulate, const real *x, int64_t n, real m, real factor, real shift) {
+// dx = factor exp(x - m) - smooth; dx may be x itself.
+static void gradient_row(real *dx, int accumulate, const real *x, int64_t n, real m, real factor, real smooth) {
   if (accumulate) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < n; i++) dx[i] += factor * mbk_exp(x[i] - m) - shift;
+    for (int64_t i = 0; i < n; i++) dx[i] += factor * mbk_exp_soft(x[i] - m) - smooth;
   } else {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < n; i++) dx[i] = factor * mbk_exp(x[i] - m) - shift;
+    for (int64_t i = 0; i < n; i++) dx[i] = factor * mbk_exp_soft(x[i] - m) - smooth;
   }
 }
 
 mb_status MBK(cross_entropy_backward)(void *dlogits, int accumulate, const void *dout, const void *logits, const void *stats,
                                       const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
-  const real *most = stats, *inverse = most + rows;
-  real scale = *(const real *)dout * most[2 * rows];
+  const real *shift = stats, *inverse = shift + rows;
+  real scale = *(const real *)dout * shift[2 * rows];
 #pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
   for (int64_t r = 0; r < rows; r++) {
     real *dx = (real *)dlogits + r * columns;
@@ -81,7 +104,7 @@ mb_status MBK(cross_entropy_backward)(void *dlogits, int accumulate, const void 
       for (int64_t i = 0; !accumulate && i < columns; i++) dx[i] = 0;
       continue;
     }
-    gradient_row(dx, accumulate, (const real *)logits + r * columns, columns, most[r], scale * inverse[r],
+    gradient_row(dx, accumulate, (const real *)logits + r * columns, columns, shift[r], scale * inverse[r],
                  scale * (real)(smoothing / (double)columns));
     dx[targets[r]] -= scale * (real)(1 - smoothing);
   }
