@@ -24,8 +24,8 @@ typedef struct info {
 } info;
 
 typedef struct draft {
-  int code, form, value; // value that the step makes; -1 in a final move
-  int slot;              // of a final move
+  int code, value; // value that the step makes; -1 in a final move
+  int slot;        // of a final move
   int n_inputs, input[4];
 } draft;
 
@@ -171,6 +171,7 @@ static void number_operands(compiler *c) {
     mbi_fuse_step *out = &program->steps[s];
     out->code = (uint8_t)step->code;
     out->form = 0;
+    out->n_inputs = (uint8_t)step->n_inputs;
     for (int i = 0; i < step->n_inputs; i++) {
       int v = step->input[i];
       // The copy that saves an array reads the array itself.

@@ -42,9 +42,7 @@ struct mb_program {
   void **addresses;        // of the arrays of the run
 };
 
-// The number of arguments of an operation, and its name for errors.
-int mbi_fuse_arity(mb_fuse_op op);
-const char *mbi_fuse_name(mb_fuse_op op);
+int mbi_fuse_arity(mb_fuse_op op); // number of arguments
 // The operation on numbers.
 double mbi_fuse_evaluate(mb_fuse_op op, double a, double b, double c);
 // The value of this node, added if there is none. No checks.

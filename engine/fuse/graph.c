@@ -23,7 +23,6 @@ static const struct {
 };
 
 int mbi_fuse_arity(mb_fuse_op op) { return operations[op].arity; }
-const char *mbi_fuse_name(mb_fuse_op op) { return operations[op].name; }
 
 // ----- values -------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ enum { TILE = 512 / (int)sizeof(real), TEMPS = 0, UNIFORMS = 1, STEPS = 2, MOVIN
 typedef struct operands operands;
 struct operands {
   real *out;
-  const real *in[4]; // of a uniform operand: its one number
+  real *in[4]; // of a uniform operand: its one number
   int form, n;
   void (*run)(const operands *);
 };
@@ -176,7 +176,7 @@ static inline int64_t tiles_of(int64_t begin, int64_t end) { return (end + TILE 
 typedef struct bound {
   const mbi_fuse_run *run;
   operands *steps;
-  const real ***moving;
+  real ***moving;
   int n_moving;
   int64_t element; // where the moving pointers are
   int n;
@@ -208,15 +208,15 @@ static void run_tiles(bound *b, int64_t first, int64_t last) {
   }
 }
 
-static void bind(bound *b, const mbi_fuse_run *run, const real *uniforms, real *temps) {
+static void bind(bound *b, const mbi_fuse_run *run, real *uniforms, real *temps) {
   *b = (bound){.run = run, .steps = b->steps, .moving = b->moving};
   for (int s = 0; s < run->n_steps; s++) {
     const mbi_fuse_step *step = &run->steps[s];
     operands *o = &b->steps[s];
     *o = (operands){.form = step->form, .run = steps[step->code]};
-    for (int i = -1; i < 4; i++) {
+    for (int i = -1; i < step->n_inputs; i++) {
       int operand = i < 0 ? step->out : step->in[i], temp = operand - run->n_arrays - run->n_uniforms;
-      const real **place = i < 0 ? (const real **)(void *)&o->out : &o->in[i];
+      real **place = i < 0 ? &o->out : &o->in[i];
       if (operand < run->n_arrays) *place = run->arrays[operand], b->moving[b->n_moving++] = place;
       else *place = temp < 0 ? uniforms + operand - run->n_arrays : temps + temp * TILE;
     }
