@@ -48,16 +48,16 @@ local clippers = {
 -- What the clipper reports of a step against the fixture's record: a norm, or [sigma, tau] by parameter.
 local function check_report(step, report, wanted)
   if wanted == json.null or wanted == nil then return end
-  if type(wanted) == "number" then return close(("norm of step %d"):format(step), report.norm, wanted, 1e-3) end
+  if type(wanted) == "number" then return close(("norm of step %d"):format(step), report.norm, wanted, 1e-4) end
   local seen = {}
   for _, entry in ipairs(report) do
     local pair = wanted[entry.name] or error(("step %d reports %s, the fixture does not"):format(step, entry.name))
     local what = ("of %s in step %d"):format(entry.name, step)
-    close("sigma " .. what, entry.sigma, pair[1], 2e-3)
+    close("sigma " .. what, entry.sigma, pair[1], 2e-4)
     if pair[2] == json.null then
       assert(entry.tau == nil, "there is a threshold " .. what)
     else
-      close("tau " .. what, entry.tau, pair[2], 2e-3)
+      close("tau " .. what, entry.tau, pair[2], 2e-4)
     end
     seen[entry.name] = true
   end
@@ -74,7 +74,7 @@ local function check_run(optimizer, clipper)
     local batch = batches:slice(1, step, step):reshape(4, 33)
     opt:zero_grad()
     local loss = model:loss { inputs = batch:slice(2, 1, 32), targets = batch:slice(2, 2, 33) }
-    close(("loss of step %d"):format(step), loss:item(), wanted.losses[step], 1e-3)
+    close(("loss of step %d"):format(step), loss:item(), wanted.losses[step], 1e-5)
     local scaled = loss * runs.loss_scale[step]
     scaled:backward()
     if clip then check_report(step, clip(model), wanted.clip[step]) end
