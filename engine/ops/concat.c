@@ -23,7 +23,8 @@ static mb_status result_shape(mbi_shape *out, int *dim, mb_tensor *const *tensor
   for (int64_t i = 1; i < count; i++) {
     const mb_tensor *t = tensors[i];
     if (t->dtype != first->dtype)
-      MB_FAIL(MB_ERR_DTYPE, "mb_concat: tensor %lld is %s, tensor 0 is %s", (long long)i, mbi_dtype_name(t->dtype), mbi_dtype_name(first->dtype));
+      MB_FAIL(MB_ERR_DTYPE, "mb_concat: tensor %lld is %s, tensor 0 is %s", (long long)i, mbi_dtype_name(t->dtype),
+              mbi_dtype_name(first->dtype));
     if (t->storage->device != first->storage->device)
       MB_FAIL(MB_ERR_DEVICE, "mb_concat: tensor %lld and tensor 0 are on different devices", (long long)i);
     int fits = t->shape.ndim == first->shape.ndim;

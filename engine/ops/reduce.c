@@ -126,11 +126,12 @@ mb_status mb_min(mb_tensor **out, mb_tensor *a, int n_dims, const int *dims, int
 
 mb_status mbi_extreme_backward(mbi_node *node, mb_tensor *dout) {
   unsigned set = *(const unsigned *)node->params;
-  mb_tensor *dx;
+  mb_tensor *dx, *index = mbi_saved_tensor(node, 0);
   int accumulate;
   MB_TRY(mbi_sink(&dx, &accumulate, node, 0));
   mbi_view x = mbi_view_of(dx);
-  mb_status status = mbi_kernels_of(dx)->reduce_pick_backward(mbi_data(dx), mbi_data(dout), mbi_data(mbi_saved_tensor(node, 0)), &x, set, accumulate);
+  mb_status status =
+    mbi_kernels_of(dx)->reduce_pick_backward(mbi_data(dx), mbi_data(dout), mbi_data(index), &x, set, accumulate);
   mb_tensor_release(dx);
   return status;
 }

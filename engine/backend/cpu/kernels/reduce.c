@@ -292,18 +292,26 @@ mb_status MBK(reduce)(enum mbi_reduce f, void *out, int32_t *index, const mbi_vi
   return extremes(out, index, x->data, &p, f == MBI_REDUCE_MAX ? 1 : -1);
 }
 
-mb_status MBK(reduce_pick_backward)(void *dx, const void *dy, const int32_t *index, const mbi_view *x_sizes, unsigned dims, int accumulate) {
+mb_status MBK(reduce_pick_backward)(void *dx, const void *dy, const int32_t *index, const mbi_view *x_sizes, unsigned dims,
+                                    int accumulate) {
   mbi_view dense = *x_sizes;
-  int64_t step = 1;
+  int64_t count = 1;
   for (int d = dense.ndim - 1; d >= 0; d--) {
-    dense.stride[d] = step;
-    step *= dense.size[d];
+    dense.stride[d] = count;
+    count *= dense.size[d];
   }
   plan p = make_plan(&dense, dims, 0);
   real *x = dx;
-  for (int64_t i = 0; !accumulate && i < step; i++) x[i] = 0;
-  for (int64_t i = 0; i < p.outputs; i++)
-    x[offset_of(i, p.n_kept, p.kept, p.kept_stride) + offset_of(index[i], p.n_reduced, p.reduced, p.reduced_stride)] += ((const real *)dy)[i];
+  const real *y = dy;
+  if (!accumulate) {
+#pragma omp parallel for simd schedule(static) if (count >= MBK_PARALLEL_FROM)
+    for (int64_t i = 0; i < count; i++) x[i] = 0;
+  }
+#pragma omp parallel for schedule(static) if (p.outputs >= MBK_PARALLEL_FROM)
+  for (int64_t i = 0; i < p.outputs; i++) {
+    int64_t at = offset_of(i, p.n_kept, p.kept, p.kept_stride) + offset_of(index[i], p.n_reduced, p.reduced, p.reduced_stride);
+    x[at] += y[i];
+  }
   return MB_OK;
 }
 
