@@ -14,6 +14,12 @@ static inline int64_t mbk_chunk_at(int64_t start, int64_t n) { return n - start 
 // A quarter of the bulk of a chunk: whole vectors, 0 for a short one.
 static inline int64_t mbk_quarter(int64_t count) { return count / 256 * 64; }
 
+// Starts loading a row, the next one to be read, while this one is computed.
+static inline void mbk_prefetch_row(const real *x, int64_t n) {
+  enum { LINE = 64 / sizeof(real) };
+  for (int64_t i = 0; i < n; i += LINE) __builtin_prefetch(x + i, 0, 3);
+}
+
 // sum x[i]
 static inline double mbk_row_sum(const real *row, int64_t n) {
   double sum = 0;

@@ -23,6 +23,7 @@ mb_status MBK(layernorm)(void *y, void *mean, void *rstd, const void *x, const v
   for (int64_t r = 0; r < rows; r++) {
     const real *row = (const real *)x + r * columns;
     real m = (real)(mbk_row_sum(row, columns) / (double)columns);
+    mbk_prefetch_row(row + columns, columns);
     real s = (real)(1 / sqrt(mbk_row_squares(row, columns, m) / (double)columns + epsilon));
     forward_row((real *)y + r * columns, row, w, b, columns, m, s);
     if (mean) ((real *)mean)[r] = m;
@@ -36,24 +37,39 @@ static void row_sums(double *sum_g, double *sum_gx, from row_dy, from row_x, fro
   *sum_g = *sum_gx = 0;
   for (int64_t start = 0; start < n; start += MBK_CHUNK) {
     const real *dy = row_dy + start, *x = row_x + start, *w = row_w + start;
-    int64_t count = mbk_chunk_at(start, n), h = count / 2;
-    real g0 = 0, g1 = 0, p0 = 0, p1 = 0;
-#pragma omp simd reduction(+ : g0, g1, p0, p1)
-    for (int64_t i = 0; i < h; i++) {
-      real a = dy[i] * w[i], b = dy[h + i] * w[h + i];
-      g0 += a, p0 += a * (x[i] - mean);
-      g1 += b, p1 += b * (x[h + i] - mean);
-    }
-    if (count & 1) g0 += dy[count - 1] * w[count - 1], p0 += dy[count - 1] * w[count - 1] * (x[count - 1] - mean);
-    *sum_g += (double)(g0 + g1);
-    *sum_gx += (double)(p0 + p1) * (double)rstd;
+    int64_t count = mbk_chunk_at(start, n);
+    real g = 0, gx = 0;
+#pragma omp simd reduction(+ : g, gx)
+    for (int64_t i = 0; i < count; i++) g += dy[i] * w[i], gx += dy[i] * w[i] * (x[i] - mean);
+    *sum_g += (double)g;
+    *sum_gx += (double)gx * (double)rstd;
   }
 }
 
-static void input_row(to dx, int accumulate, from dy, from x, from w, int64_t n, real mean, real rstd) {
-  double sum_g, sum_gx;
-  row_sums(&sum_g, &sum_gx, dy, x, w, n, mean, rstd);
-  // dx = rstd g - a - (x - mean) b
+// The same, while the row's share is added to dweight and dbias.
+static void row_sums_and_shares(double *sum_g, double *sum_gx, to row_dweight, to row_dbias, from row_dy, from row_x, from row_w, int64_t n,
+                                real mean, real rstd) {
+  *sum_g = *sum_gx = 0;
+  for (int64_t start = 0; start < n; start += MBK_CHUNK) {
+    const real *restrict dy = row_dy + start, *restrict x = row_x + start, *restrict w = row_w + start;
+    real *restrict dweight = row_dweight + start, *restrict dbias = row_dbias + start;
+    int64_t count = mbk_chunk_at(start, n);
+    real g = 0, gx = 0;
+#pragma omp simd reduction(+ : g, gx)
+    for (int64_t i = 0; i < count; i++) {
+      real centred = x[i] - mean, a = dy[i] * w[i];
+      g += a;
+      gx += a * centred;
+      dweight[i] += dy[i] * centred * rstd;
+      dbias[i] += dy[i];
+    }
+    *sum_g += (double)g;
+    *sum_gx += (double)gx * (double)rstd;
+  }
+}
+
+// dx = rstd g - a - (x - mean) b
+static void input_row(to dx, int accumulate, double sum_g, double sum_gx, from dy, from x, from w, int64_t n, real mean, real rstd) {
   real a = (real)(sum_g / (double)n * (double)rstd), b = (real)(sum_gx / (double)n * (double)rstd * (double)rstd);
   if (accumulate)
     for (int64_t i = 0; i < n; i++) dx[i] += rstd * dy[i] * w[i] - a - (x[i] - mean) * b;
@@ -88,8 +104,14 @@ mb_status MBK(layernorm_backward)(void *dx, int accumulate_x, void *dweight, int
     for (int64_t r = k * block; r < end; r++) {
       const real *row_dy = (const real *)dy + r * columns, *row_x = (const real *)x + r * columns;
       real m = ((const real *)mean)[r], s = ((const real *)rstd)[r];
-      if (dx) input_row((real *)dx + r * columns, accumulate_x, row_dy, row_x, w, columns, m, s);
-      if (line) parameter_row(line, line + columns, row_dy, row_x, columns, m, s);
+      double sum_g, sum_gx;
+      if (!dx) {
+        parameter_row(line, line + columns, row_dy, row_x, columns, m, s);
+        continue;
+      }
+      if (line) row_sums_and_shares(&sum_g, &sum_gx, line, line + columns, row_dy, row_x, w, columns, m, s);
+      else row_sums(&sum_g, &sum_gx, row_dy, row_x, w, columns, m, s);
+      input_row((real *)dx + r * columns, accumulate_x, sum_g, sum_gx, row_dy, row_x, w, columns, m, s);
     }
   }
   if (dweight) mbk_fold_lines(dweight, accumulate_weight, lines, blocks, 2 * columns, columns);

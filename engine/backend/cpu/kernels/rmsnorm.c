@@ -19,6 +19,7 @@ mb_status MBK(rmsnorm)(void *y, void *rstd, const void *x, const void *weight, i
 #pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
   for (int64_t r = 0; r < rows; r++) {
     const real *row = (const real *)x + r * columns;
+    mbk_prefetch_row(row + columns, columns);
     real s = (real)(1 / sqrt(mbk_row_squares(row, columns, 0) / (double)columns + epsilon));
     forward_row((real *)y + r * columns, row, w, columns, s);
     if (rstd) ((real *)rstd)[r] = s;
@@ -31,19 +32,37 @@ static double row_product(from row_dy, from row_x, from row_w, int64_t n) {
   double sum = 0;
   for (int64_t start = 0; start < n; start += MBK_CHUNK) {
     const real *dy = row_dy + start, *x = row_x + start, *w = row_w + start;
-    int64_t count = mbk_chunk_at(start, n), h = count / 2;
-    real p0 = 0, p1 = 0;
-#pragma omp simd reduction(+ : p0, p1)
-    for (int64_t i = 0; i < h; i++) p0 += dy[i] * w[i] * x[i], p1 += dy[h + i] * w[h + i] * x[h + i];
-    if (count & 1) p0 += dy[count - 1] * w[count - 1] * x[count - 1];
-    sum += (double)(p0 + p1);
+    int64_t count = mbk_chunk_at(start, n);
+    real part = 0;
+#pragma omp simd reduction(+ : part)
+    for (int64_t i = 0; i < count; i++) part += dy[i] * w[i] * x[i];
+    sum += (double)part;
   }
   return sum;
 }
 
-static void input_row(to dx, int accumulate, from dy, from x, from w, int64_t n, real rstd) {
+// The same, while the row's share is added to dweight.
+static double row_product_and_share(to row_dweight, from row_dy, from row_x, from row_w, int64_t n, real rstd) {
+  double sum = 0;
+  for (int64_t start = 0; start < n; start += MBK_CHUNK) {
+    const real *restrict dy = row_dy + start, *restrict x = row_x + start, *restrict w = row_w + start;
+    real *restrict dweight = row_dweight + start;
+    int64_t count = mbk_chunk_at(start, n);
+    real part = 0;
+#pragma omp simd reduction(+ : part)
+    for (int64_t i = 0; i < count; i++) {
+      part += dy[i] * w[i] * x[i];
+      dweight[i] += dy[i] * x[i] * rstd;
+    }
+    sum += (double)part;
+  }
+  return sum;
+}
+
+// dx = rstd g - x b
+static void input_row(to dx, int accumulate, double product, from dy, from x, from w, int64_t n, real rstd) {
   double s = (double)rstd;
-  real b = (real)(row_product(dy, x, w, n) / (double)n * s * s * s);
+  real b = (real)(product / (double)n * s * s * s);
   if (accumulate)
     for (int64_t i = 0; i < n; i++) dx[i] += rstd * dy[i] * w[i] - x[i] * b;
   else
@@ -69,8 +88,12 @@ mb_status MBK(rmsnorm_backward)(void *dx, int accumulate_x, void *dweight, int a
     for (int64_t r = k * block; r < end; r++) {
       const real *row_dy = (const real *)dy + r * columns, *row_x = (const real *)x + r * columns;
       real s = ((const real *)rstd)[r];
-      if (dx) input_row((real *)dx + r * columns, accumulate_x, row_dy, row_x, w, columns, s);
-      if (line) weight_row(line, row_dy, row_x, columns, s);
+      if (!dx) {
+        weight_row(line, row_dy, row_x, columns, s);
+        continue;
+      }
+      double product = line ? row_product_and_share(line, row_dy, row_x, w, columns, s) : row_product(row_dy, row_x, w, columns);
+      input_row((real *)dx + r * columns, accumulate_x, product, row_dy, row_x, w, columns, s);
     }
   }
   if (dweight) mbk_fold_lines(dweight, accumulate_weight, lines, blocks, columns, columns);
