@@ -53,9 +53,11 @@ static void forward_matches_by_hand(mb_activation f, int bias) {
   CHECK_OK(mb_mlp_forward(&y, model, x));
   for (int row = 0; row < B; row++) {
     double h0[HIDDEN], h1[HIDDEN], expected[OUT];
-    layer(h0, values_of(x) + row * IN, parameter(model, "layers.0.weight"), bias ? parameter(model, "layers.0.bias") : NULL, IN, HIDDEN, 0, f);
-    layer(h1, h0, parameter(model, "layers.1.weight"), bias ? parameter(model, "layers.1.bias") : NULL, HIDDEN, HIDDEN, 0, f);
-    layer(expected, h1, parameter(model, "layers.2.weight"), bias ? parameter(model, "layers.2.bias") : NULL, HIDDEN, OUT, 1, f);
+    const double *b0 = bias ? parameter(model, "layers.0.bias") : NULL, *b1 = bias ? parameter(model, "layers.1.bias") : NULL;
+    const double *b2 = bias ? parameter(model, "layers.2.bias") : NULL;
+    layer(h0, values_of(x) + row * IN, parameter(model, "layers.0.weight"), b0, IN, HIDDEN, 0, f);
+    layer(h1, h0, parameter(model, "layers.1.weight"), b1, HIDDEN, HIDDEN, 0, f);
+    layer(expected, h1, parameter(model, "layers.2.weight"), b2, HIDDEN, OUT, 1, f);
     for (int o = 0; o < OUT; o++) CHECK_NEAR(values_of(y)[row * OUT + o], expected[o], 1e-13);
   }
   for (int i = 0; i < HIDDEN * IN; i++) CHECK(fabs(parameter(model, "layers.0.weight")[i]) <= 1 / sqrt(IN));

@@ -19,8 +19,8 @@ end
 local function kth_largest(values, k)
   local sorted = {}
   for i = 1, #values do sorted[i] = values[i] end
-  table.sort(sorted, function(a, b) return a > b end)
-  return sorted[k]
+  table.sort(sorted) -- without a comparison of its own it stays in C
+  return sorted[#sorted - k + 1]
 end
 
 --- Draws from softmax(logits / temperature) over the top_k largest. Temperature 0 takes the largest.
