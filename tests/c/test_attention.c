@@ -296,6 +296,45 @@ static void wrong_calls_are_refused(void) {
   mb_tensor_release(a), mb_tensor_release(b), mb_tensor_release(c), mb_tensor_release(p);
 }
 
+static int64_t live(void) {
+  mb_memory_stats stats;
+  mb_memory(&stats);
+  return stats.live_tensors;
+}
+
+// Every allocation of forward and backward fails once: a status, no result, nothing left behind.
+static void memory_may_run_out(void) {
+  sizes s = {1, 6, 2, 3};
+  fill(s, 1);
+  mb_tensor *x[3] = {leaf(MB_F64, s, q, STRIDED), leaf(MB_F64, s, k, STRIDED), leaf(MB_F64, s, v, BHTD)};
+  mb_tensor *all, *seed, *seed3, *out, *packed_out;
+  CHECK_OK(mb_full(&all, MB_F64, 3, (int64_t[]){1, 6, 18}, MB_CPU, 0.5));
+  CHECK_OK(mb_full(&seed, MB_F64, 4, (int64_t[]){1, 6, 2, 3}, MB_CPU, 1));
+  CHECK_OK(mb_full(&seed3, MB_F64, 3, (int64_t[]){1, 6, 6}, MB_CPU, 1));
+  CHECK_OK(mb_set_requires_grad(all, 1));
+  int64_t before = live(), failures = 0;
+  for (int64_t n = 1;; n++, failures++) {
+    mb_debug_fail_allocation(n);
+    packed_out = NULL;
+    mb_status status = mb_attention(&out, x[0], x[1], x[2], 0);
+    CHECK((status == MB_OK) == (out != NULL));
+    if (status == MB_OK) {
+      status = mb_attention_packed(&packed_out, all, 2, 0);
+      CHECK((status == MB_OK) == (packed_out != NULL));
+    }
+    if (status == MB_OK) status = mb_backward(out, seed);
+    if (status == MB_OK) status = mb_backward(packed_out, seed3);
+    mb_debug_fail_allocation(0);
+    mb_tensor_release(out), mb_tensor_release(packed_out);
+    if (status == MB_OK) break;
+    CHECK_EQ(status, MB_ERR_NOMEM);
+    CHECK(live() <= before + 4); // the leaves may have their gradients by now
+  }
+  CHECK(failures > 10);
+  for (int i = 0; i < 3; i++) mb_tensor_release(x[i]);
+  mb_tensor_release(all), mb_tensor_release(seed), mb_tensor_release(seed3);
+}
+
 int main(void) {
   seed_start();
   mb_memory_stats before, after;
@@ -306,6 +345,7 @@ int main(void) {
   the_future_is_not_seen();
   one_input_wants_a_gradient();
   wrong_calls_are_refused();
+  memory_may_run_out();
   threads_change_nothing();
   mb_memory(&after);
   CHECK_EQ(after.live_tensors, before.live_tensors);

@@ -266,6 +266,43 @@ static void wrong_shapes_are_refused(void) {
   mb_tensor_release(a), mb_tensor_release(b), mb_tensor_release(v), mb_tensor_release(c), mb_tensor_release(d), mb_tensor_release(e);
 }
 
+static int64_t live(void) {
+  mb_memory_stats stats;
+  mb_memory(&stats);
+  return stats.live_tensors;
+}
+
+// Every allocation of forward and backward fails once: a status, no result, nothing left behind.
+static void memory_may_run_out(void) {
+  mb_tensor *x = leaf(MB_F32, 3, (int64_t[MB_MAX_DIMS]){2, 3, 4}, STRIDED), *w = leaf(MB_F32, 2, (int64_t[MB_MAX_DIMS]){5, 4}, STRIDED);
+  mb_tensor *b = leaf(MB_F32, 1, (int64_t[MB_MAX_DIMS]){5}, STRIDED), *y, *z, *seed = filled(MB_F32, 3, (int64_t[]){2, 3, 5});
+  mb_tensor *leaves[] = {x, w, b};
+  for (int i = 0; i < 3; i++) CHECK_OK(mb_set_requires_grad(leaves[i], 1));
+  int64_t before = live(), failures = 0;
+  for (int64_t n = 1;; n++) {
+    mb_debug_fail_allocation(n);
+    mb_status status = mb_linear(&y, x, w, b);
+    if (status == MB_OK) {
+      status = mb_matmul(&z, x, w, 0, 1);
+      if (status != MB_OK) CHECK(z == NULL);
+    } else {
+      CHECK(y == NULL);
+      z = NULL;
+    }
+    if (status == MB_OK) status = mb_backward(y, seed);
+    if (status == MB_OK) status = mb_backward(z, seed);
+    mb_debug_fail_allocation(0);
+    mb_tensor_release(y), mb_tensor_release(z);
+    if (status == MB_OK) break;
+    CHECK_EQ(status, MB_ERR_NOMEM);
+    CHECK(mb_last_error()[0] != 0);
+    failures++;
+    CHECK(live() <= before + 3); // the leaves may have their gradients by now
+  }
+  CHECK(failures > 10);
+  mb_tensor_release(x), mb_tensor_release(w), mb_tensor_release(b), mb_tensor_release(seed);
+}
+
 int main(void) {
   seed_start();
   mb_memory_stats before, after;
@@ -275,6 +312,7 @@ int main(void) {
   linear_over_shapes_and_layouts();
   a_tensor_times_itself();
   wrong_shapes_are_refused();
+  memory_may_run_out();
   mb_memory(&after);
   CHECK_EQ(after.live_tensors, before.live_tensors);
   return check_end();

@@ -58,11 +58,13 @@ static inline int mbk_strip_vectors(int64_t strip, int64_t width) { return width
 
 // to (tiles of rows) = rows of `width` numbers, `stride` apart.
 static inline void mbk_pack_rows(real *to, const real *from, int64_t stride, int64_t rows, int64_t width) {
-  for (int64_t first = 0; first < rows; first += MBK_ROWS, to += MBK_ROWS * width) {
-    int64_t n = rows - first < MBK_ROWS ? rows - first : MBK_ROWS;
+  int64_t first = 0;
+  for (; first + MBK_ROWS <= rows; first += MBK_ROWS, to += MBK_ROWS * width)
     for (int64_t p = 0; p < width; p++)
-      for (int64_t i = 0; i < MBK_ROWS; i++) to[p * MBK_ROWS + i] = i < n ? from[(first + i) * stride + p] : 0;
-  }
+      for (int64_t i = 0; i < MBK_ROWS; i++) to[p * MBK_ROWS + i] = from[(first + i) * stride + p];
+  if (first == rows) return;
+  for (int64_t p = 0; p < width; p++)
+    for (int64_t i = 0; i < MBK_ROWS; i++) to[p * MBK_ROWS + i] = first + i < rows ? from[(first + i) * stride + p] : 0;
 }
 
 // to (panels) = factor times rows of `width` numbers, `stride` apart; rows up to `padded_rows` are zero.
@@ -79,9 +81,12 @@ static inline void mbk_pack_panels(real *to, const real *from, int64_t stride, i
   }
 }
 
-// to (width x MBK_PANEL) = factor times the transpose of at most MBK_PANEL rows.
+// to (width x MBK_PANEL) = factor times the transpose of at most MBK_PANEL rows. Rows are read along: they come
+// from far, `to` is near.
 static inline void mbk_pack_transposed(real *to, const real *from, int64_t stride, int64_t rows, int64_t width, real factor) {
-  for (int64_t p = 0; p < width; p++)
-    for (int64_t j = 0; j < MBK_PANEL; j++) to[p * MBK_PANEL + j] = j < rows ? factor * from[j * stride + p] : 0;
+  for (int64_t j = 0; j < rows; j++)
+    for (int64_t p = 0; p < width; p++) to[p * MBK_PANEL + j] = factor * from[j * stride + p];
+  for (int64_t j = rows; j < MBK_PANEL; j++)
+    for (int64_t p = 0; p < width; p++) to[p * MBK_PANEL + j] = 0;
 }
 #endif

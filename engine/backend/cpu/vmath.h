@@ -62,7 +62,7 @@ static inline float mbk_logf(float x) {
   float scaled = x < 1.17549435e-38f ? x * 8388608.0f : x;
   float bias = x < 1.17549435e-38f ? -23.0f : 0.0f;
   int32_t bits = mbk_bits_of(scaled);
-  int32_t e = (bits - 0x3F3504F3) >> 23;
+  int32_t e = (int32_t)((uint32_t)bits - 0x3F3504F3u) >> 23;
   float m = mbk_float_of((int32_t)((uint32_t)bits - ((uint32_t)e << 23))) - 1.0f, z = m * m;
   float p = 7.0376836292e-2f;
   p = p * m - 1.1514610310e-1f;
