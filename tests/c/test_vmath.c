@@ -53,6 +53,7 @@ static void check_one(const function *f, double x, double y, double *worst) {
     if ((exact > 0) != (y > 0)) wrong(f, x, y, exact);
     return;
   }
+  if (exact == 0 && signbit(exact) != signbit(y)) wrong(f, x, y, exact);
   double error = fabs(y - exact) / unit_of(exact), allowed = f->units;
   if (f->tail != 0 && exact != 0) allowed += f->tail * fabs(log(exact / x));
   if (error > allowed) wrong(f, x, y, exact);

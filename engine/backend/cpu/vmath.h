@@ -81,16 +81,15 @@ static inline float mbk_logf(float x) {
 }
 
 static inline float mbk_tanhf(float x) {
-  float a = x < 0.0f ? -x : x, z = x * x;
+  float a = fabsf(x), z = a * a;
   float p = -5.70498872745e-3f;
   p = p * z + 2.06390887954e-2f;
   p = p * z - 5.37397155531e-2f;
   p = p * z + 1.33314422036e-1f;
   p = p * z - 3.33332819422e-1f;
-  float small = p * z * x + x;
+  float small = p * z * a + a;
   float large = 1.0f - 2.0f / (mbk_expf(2.0f * a) + 1.0f);
-  large = x < 0.0f ? -large : large;
-  return a < 0.625f ? small : large;
+  return copysignf(a < 0.625f ? small : large, x);
 }
 
 // 1 / (1 + exp(-x)), from exp(-|x|), which cannot overflow: small results keep their digits.
