@@ -43,8 +43,8 @@ static mb_status change_exact(const mbi_spectral_group *g, int64_t i, int64_t ch
   mbi_gemm project = {.m = changed, .n = other, .k = g->k, .alpha = 1, .a = e, .b = g->data[i], .c = mbi_data(product), .lda = g->k,
                       .ldb = g->n, .ldc = other, .transpose_b = tall, .batch = 1};
   MB_TRY(k->gemm(&project));
-  mbi_gemm update = {.transpose_a = 1, .m = g->m, .n = g->n, .k = changed, .alpha = 1, .beta = 1, .a = tall ? mbi_data(product) : mbi_data(scaled),
-                     .b = tall ? mbi_data(scaled) : mbi_data(product), .c = g->data[i], .lda = g->m, .ldb = g->n, .ldc = g->n, .batch = 1};
+  mbi_gemm update = {.transpose_a = 1, .m = g->m, .n = g->n, .k = changed, .alpha = 1, .beta = 1,
+                     .a = tall ? mbi_data(product) : mbi_data(scaled), .b = tall ? mbi_data(scaled) : mbi_data(product), .c = g->data[i], .lda = g->m, .ldb = g->n, .ldc = g->n, .batch = 1};
   return k->gemm(&update);
 }
 

@@ -23,7 +23,8 @@ static mb_status check_matrix(mb_tensor *t, int64_t i) {
   snprintf(who, sizeof who, "mb_spectral_new: matrix %lld", (long long)i);
   MB_TRY(mbi_check_float(t, who, "it"));
   int64_t m = t->shape.ndim > 0 ? t->shape.size[0] : 1, n = mbi_numel(t) / m;
-  if (!mbi_is_contiguous(t)) MB_FAIL(MB_ERR_ARG, "%s of shape %s is not contiguous", who, mbi_shape_text(text, t->shape.ndim, t->shape.size));
+  if (!mbi_is_contiguous(t))
+    MB_FAIL(MB_ERR_ARG, "%s of shape %s is not contiguous", who, mbi_shape_text(text, t->shape.ndim, t->shape.size));
   if (m > 1 && n > 1 && (m > MOST || n > MOST))
     MB_FAIL(MB_ERR_SHAPE, "%s of shape %s has a side above %d", who, mbi_shape_text(text, t->shape.ndim, t->shape.size), MOST);
   return MB_OK;
@@ -77,7 +78,7 @@ static mb_status make_groups(mb_spectral *p) {
     g->scale = memory;
     MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * g->k), sizeof *g->sigma));
     g->sigma = memory;
-    MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * g->k), sizeof *g->gain));
+    MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * (g->k > 2 ? g->k : 2)), sizeof *g->gain));
     g->gain = memory;
     int64_t member = 0;
     for (int64_t i = 0; i < p->count; i++) {

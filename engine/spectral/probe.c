@@ -2,18 +2,21 @@
 //
 // probe.c: singular values of many matrices, and the factors that a later clamp needs.
 //
-// The sketch is the randomized subspace iteration of Halko, Martinsson and Tropp 2011 (algorithm 4.4), in the
-// form that reads G once a round. A round goes X -> Y = G X^T, T = Y^T G, both from one pass. The textbook
-// orthonormalises Y and reads G again; here the small Gram matrices of Y and T, in float64, give in one
-// generalised eigenproblem (sketch_ritz) a W for which U = W Y is orthonormal and W T = U G = diag(sigma) V:
-// the singular vectors of G on that subspace. The next round starts from V (sketch_turn), whose Y then has
-// nearly orthogonal columns of falling length, so that small singular values do not drown in large ones.
-// power_iters rounds and one pass more span what the textbook spans: (G G^T)^power_iters G Omega.
+// The sketch is the randomized subspace iteration of Halko, Martinsson and Tropp 2011 (algorithm 4.4), in a form
+// that reads G once a round where the textbook, which orthonormalises between G X and G^T Y, reads it twice:
+//   X = Omega;  power_iters times: Y = X G^T and T = Y G in one pass, X = orthonormal basis of T   (sketch_basis)
+//   at the end: Y = X G^T and T = Y G once more; W with orthonormal U = W Y and W T = U G = diag(sigma) V^T
+// The span is the textbook's, that of (G G^T)^power_iters G Omega. Two things keep small values from drowning in
+// the rounding of large ones: small matrices are formed and solved in float64, and the basis comes sorted by
+// size, so that the last Y has nearly orthogonal rows of falling length, from which W follows row by row
+// (sketch_ritz). Without rounds nothing is sorted: Y is orthonormalised before T, which reads G twice. And where the
+// spectrum is so steep that float32 lost small directions of the first T, which holds squares, a single round
+// is followed by one more for that matrix.
 //
 // Ranges. A sketch is first tried on G as it is. The size of the result shows whether numbers were lost
 // (float32 ends at 1e38, and T holds squares); then, and only then, norms are taken and the pass is made
-// again on G times a power of two. A NaN or Inf in G shows in the same place. The result is that of one path
-// or the other by G's values alone, and powers of two change no digit.
+// again on G times a power of two. A NaN or Inf in G shows in the same place. Which path is taken depends on
+// G's values alone, and powers of two change no digit.
 #include "spectral/spectral.h"
 
 #include <math.h>
@@ -21,10 +24,7 @@
 
 #include "core/rng.h"
 
-// Directions of Y count down to these parts of their length, squared (kernels.def: sketch_ritz). On the way
-// only a basis of the right span is wanted; at the end U must be orthonormal, to about 1e-16 / FINAL_CUT.
-static const double PASSING_CUT = 1e-14, FINAL_CUT = 1e-11;
-// Where the largest singular value says that float32 held all that matters: 1e-14 of its square, and inverses.
+// Sizes of X G^T between which float32 holds all that matters: squares, and 1e-14 of them.
 static const double SAFE_LOW = 1e-8, SAFE_HIGH = 1e8;
 
 double mbi_spectral_scale(double norm, mb_dtype dtype) {
@@ -92,6 +92,7 @@ static mb_status make(mb_tensor **t, const mbi_spectral_group *g, mb_dtype dtype
   return mbi_tensor_new(t, g->device, dtype, &shape);
 }
 
+// sigma (count, k) of the device, which is the beginning of `values`.
 static mb_status fetch_sigma(mbi_spectral_group *g) {
   return mbi_memory_of(g->values)->copy_out(g->sigma, mbi_data(g->values), (size_t)(g->count * g->k) * sizeof(double));
 }
@@ -128,47 +129,64 @@ static mb_status draw(const mbi_spectral_group *g, mbi_rng_key key) {
   return MB_OK;
 }
 
-static mb_status first_pass(const mbi_spectral_group *g, mbi_rng_key key, double cut) {
+// Sizes of the first T, smallest to largest, below which its small directions are mostly rounding.
+static const double STEEP = 3e-6;
+
+// The first round, from fresh random numbers. sizes (count, 2): those of sketch_basis.
+static mb_status first_round(const mbi_spectral_group *g, mbi_rng_key key, int64_t rounds, double *sizes) {
+  const mbi_kernels *k = mbi_spectral_kernels(g);
   mbi_sketch s = mbi_spectral_sketch_of(g);
+  double *found = mbi_data(g->values);
   MB_TRY(draw(g, key));
-  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&s));
-  return mbi_spectral_kernels(g)->sketch_ritz(&s, cut);
+  MB_TRY(k->sketch_pass(&s, 1, rounds > 0));
+  if (rounds > 0) MB_TRY(k->sketch_basis(s.x, s.t, found, s.q, s.n, s.count));
+  else MB_TRY(k->sketch_basis(s.y, s.y, found, s.q, s.m, s.count));
+  return mbi_memory_of(g->values)->copy_out(sizes, found, (size_t)(2 * g->count) * sizeof(double));
 }
 
-static int in_range(const mbi_spectral_group *g) {
-  for (int64_t i = 0; i < g->count; i++)
-    if (!(g->sigma[i * g->k] >= SAFE_LOW && g->sigma[i * g->k] <= SAFE_HIGH)) return 0;
-  return 1;
+static mb_status round_again(const mbi_spectral_group *g, const mbi_sketch *s) {
+  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(s, 1, 1));
+  return mbi_spectral_kernels(g)->sketch_basis(s->x, s->t, mbi_data(g->values), s->q, s->n, s->count);
+}
+
+// Matrix i of a sketch, by itself.
+static mbi_sketch single(const mbi_spectral_group *g, int64_t i) {
+  mbi_sketch s = mbi_spectral_sketch_of(g);
+  size_t element = mbi_dtype_size(g->dtype);
+  s.count = 1, s.g += i, s.scale += i;
+  s.x = (char *)s.x + (size_t)(i * s.q * s.n) * element;
+  s.y = (char *)s.y + (size_t)(i * s.q * s.m) * element;
+  s.t = (char *)s.t + (size_t)(i * s.q * s.n) * element;
+  return s;
 }
 
 static mb_status probe_sketch(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite) {
   int64_t rounds = p->options.power_iters;
-  double cut = rounds > 0 ? PASSING_CUT : FINAL_CUT;
+  double *sizes = g->gain; // room for (count, 2), free until a clamp
   MB_TRY(make(&g->x, g, g->dtype, g->k, g->n));
   MB_TRY(make(&g->y, g, g->dtype, g->k, g->m));
   MB_TRY(make(&g->t, g, g->dtype, g->k, g->n));
   MB_TRY(make(&g->w, g, MB_F64, g->k, g->k));
-  MB_TRY(make(&g->values, g, MB_F64, 1, g->k));
-  for (int64_t i = 0; i < g->count; i++) g->scale[i] = 1;
-  MB_TRY(first_pass(g, key, cut));
-  MB_TRY(fetch_sigma(g));
-  if (!in_range(g)) {
-    for (int64_t i = 0; i < g->count && *finite; i++) {
-      double norm, *largest = &g->sigma[i * g->k];
-      if (*largest >= SAFE_LOW && *largest <= SAFE_HIGH) continue;
-      MB_TRY(mbi_spectral_norm(&norm, finite, p->matrices[g->index[i]]));
-      g->scale[i] = mbi_spectral_scale(norm, g->dtype);
-    }
+  MB_TRY(make(&g->values, g, MB_F64, 1, g->k > 2 ? g->k : 2));
+  MB_TRY(first_round(g, key, rounds, sizes));
+  int again = 0;
+  for (int64_t i = 0; i < g->count; i++) {
+    double norm, size = rounds > 0 ? sqrt(sizes[2 * i]) : sizes[2 * i]; // t has sigma squared
+    if (size >= SAFE_LOW && size <= SAFE_HIGH) continue;
+    MB_TRY(mbi_spectral_norm(&norm, finite, p->matrices[g->index[i]]));
     if (!*finite) return MB_OK;
-    MB_TRY(first_pass(g, key, cut));
+    g->scale[i] = mbi_spectral_scale(norm, g->dtype);
+    again = 1;
   }
-  mbi_sketch s = mbi_spectral_sketch_of(g);
-  const mbi_kernels *k = mbi_spectral_kernels(g);
-  for (int64_t round = 1; round <= rounds; round++) {
-    MB_TRY(k->sketch_turn(&s));
-    MB_TRY(k->sketch_pass(&s));
-    MB_TRY(k->sketch_ritz(&s, round < rounds ? PASSING_CUT : FINAL_CUT));
+  if (again) MB_TRY(first_round(g, key, rounds, sizes));
+  mbi_sketch all = mbi_spectral_sketch_of(g);
+  for (int64_t round = 1; round < rounds; round++) MB_TRY(round_again(g, &all));
+  for (int64_t i = 0; i < g->count && rounds == 1; i++) {
+    mbi_sketch one = single(g, i);
+    if (sizes[2 * i + 1] < STEEP * sizes[2 * i]) MB_TRY(round_again(g, &one));
   }
+  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&all, rounds > 0, 1));
+  MB_TRY(mbi_spectral_kernels(g)->sketch_ritz(&all));
   return fetch_sigma(g);
 }
 

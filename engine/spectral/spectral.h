@@ -7,7 +7,7 @@
 // Three kinds of group:
 //   VECTOR  n x 1 or 1 x n of any n: the singular value is the 2-norm
 //   EXACT   all k = min(m, n) singular values, from the eigenvalues of the smaller Gram matrix
-//   SKETCH  the r largest, from q = min(r + p, m, n) random directions; a sketch as wide as the matrix is
+//   SKETCH  the r largest, from q = r + p random directions; a sketch as wide as the matrix is
 //           the matrix, and is computed as EXACT
 #ifndef MBI_SPECTRAL_H
 #define MBI_SPECTRAL_H
@@ -27,8 +27,8 @@ typedef struct mbi_spectral_group {
   void **data;       // (count) addresses of the matrices
   double *scale;     // (count) powers of two: the values below are those of scale * G
   double *sigma;     // (count, k) on the host, descending
-  double *gain;      // (count, k) on the host, the relative change asked for
-  mb_tensor *x, *y, *t, *w, *values; // SKETCH, see mbi_sketch; `values` are sigma on the device
+  double *gain;      // (count, k) on the host, the relative change asked for; room for (count, 2)
+  mb_tensor *x, *y, *t, *w, *values; // SKETCH, see mbi_sketch; `values` (count, >= k) hold sigma on the device
   mb_tensor *factor;                 // EXACT, see mbi_gram
 } mbi_spectral_group;
 

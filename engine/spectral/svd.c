@@ -12,7 +12,8 @@ static mb_status take(mb_tensor **copy, mb_tensor *a, const char *who, int64_t *
   MB_TRY(mbi_check_float(a, who, "a"));
   int ndim = a->shape.ndim;
   if (ndim != 2 && ndim != 3)
-    MB_FAIL(MB_ERR_SHAPE, "%s: a (m, n) or (L, m, n) was expected, the tensor has shape %s", who, mbi_shape_text(text, ndim, a->shape.size));
+    MB_FAIL(MB_ERR_SHAPE, "%s: a (m, n) or (L, m, n) was expected, the tensor has shape %s", who,
+            mbi_shape_text(text, ndim, a->shape.size));
   *count = ndim == 3 ? a->shape.size[0] : 1;
   *m = a->shape.size[ndim - 2];
   *n = a->shape.size[ndim - 1];
@@ -21,7 +22,8 @@ static mb_status take(mb_tensor **copy, mb_tensor *a, const char *who, int64_t *
   int64_t bad = -1;
   mb_status status = mbi_memory_of(a)->copy_view(&to, &from, mbi_dtype_size(a->dtype));
   if (status == MB_OK) status = mbi_kernels_of(a)->find_nonfinite(&bad, mbi_data(*copy), mbi_numel(a));
-  if (status == MB_OK && bad >= 0) status = mbi_fail(MB_ERR_NONFINITE, "%s: a holds NaN or Inf, first at element %lld", who, (long long)bad);
+  if (status == MB_OK && bad >= 0)
+    status = mbi_fail(MB_ERR_NONFINITE, "%s: a holds NaN or Inf, first at element %lld", who, (long long)bad);
   if (status != MB_OK) {
     mb_tensor_release(*copy);
     *copy = NULL;

@@ -62,8 +62,13 @@ static void saturation_is_reported(void) {
   known a = known_new(60, 50);
   for (int64_t i = 0; i < a.k; i++) a.s[i] = 2 - 0.01 * (double)i;
   double *g = compose(&a, a.s, 1), sigma[50], tau = 1;
-  static const struct { mb_spectral_method method; int64_t rank; double tau; int saturated; } cases[] = {
-    {MB_SPECTRAL_RANDOMIZED, 4, 1, 1}, {MB_SPECTRAL_RANDOMIZED, 4, 3, 0}, {MB_SPECTRAL_RANDOMIZED, 50, 1, 0}, {MB_SPECTRAL_EXACT, 0, 1, 0}};
+  static const struct {
+    mb_spectral_method method;
+    int64_t rank;
+    double tau;
+    int saturated;
+  } cases[] = {{MB_SPECTRAL_RANDOMIZED, 4, 1, 1}, {MB_SPECTRAL_RANDOMIZED, 4, 3, 0}, {MB_SPECTRAL_RANDOMIZED, 50, 1, 0},
+               {MB_SPECTRAL_EXACT, 0, 1, 0}};
   for (int i = 0; i < 4; i++) {
     mb_tensor *t = tensor_of(g, MB_F32, 60, 50);
     mb_spectral *plan = plan_of(&t, 1, cases[i].method, cases[i].rank, 5, 1);
@@ -83,7 +88,8 @@ static void saturation_is_reported(void) {
 
 // The same matrix at the same place of the plan: the same bits, whatever stands beside it and on however many threads.
 static void neighbours_do_not_matter(void) {
-  mb_tensor *source = random_matrix(MB_F32, 700, 500), *a, *b, *others[3] = {random_matrix(MB_F32, 9, 8), random_matrix(MB_F32, 700, 500), NULL};
+  mb_tensor *source = random_matrix(MB_F32, 1500, 500), *a, *b;
+  mb_tensor *others[2] = {random_matrix(MB_F32, 9, 8), random_matrix(MB_F32, 1500, 500)};
   CHECK_OK(mb_clone(&a, source));
   CHECK_OK(mb_clone(&b, source));
   double sigma_a[4], sigma_b[3 * 4], tau[3] = {(double)NAN, 10, (double)NAN};
@@ -124,7 +130,8 @@ static void bad_numbers_are_refused(void) {
     for (int kind = 0; kind < 3; kind++)
       for (int which = 0; which < 4; which++) {
         mb_dtype dtype = which % 2 ? MB_F64 : MB_F32;
-        mb_tensor *t[4] = {random_matrix(dtype, 20, 20), random_matrix(dtype, 1, 6), random_matrix(dtype, 20, 20), random_matrix(dtype, 30, 31)};
+        mb_tensor *t[4] = {random_matrix(dtype, 20, 20), random_matrix(dtype, 1, 6), random_matrix(dtype, 20, 20),
+                           random_matrix(dtype, 30, 31)};
         mb_tensor *before;
         CHECK_OK(mb_clone(&before, t[0]));
         set(t[which], 5, bad[kind]);
@@ -193,7 +200,8 @@ static void misuse_is_refused(void) {
 }
 
 static void failing_allocations_leave_nothing(void) {
-  mb_tensor *t[4] = {random_matrix(MB_F32, 40, 30), random_matrix(MB_F32, 8, 1), random_matrix(MB_F64, 12, 40), random_matrix(MB_F32, 40, 30)};
+  mb_tensor *t[4] = {random_matrix(MB_F32, 40, 30), random_matrix(MB_F32, 8, 1), random_matrix(MB_F64, 12, 40),
+                     random_matrix(MB_F32, 40, 30)};
   int64_t before = live();
   for (int method = 0; method < 2; method++)
     for (int64_t n = 1;; n++) {

@@ -9,83 +9,85 @@
 #include <math.h>
 #include <string.h>
 
-// ----- Ritz values ----------------------------------------------------------------------------------------
+// ----- small matrices of a sketch ---------------------------------------------------------------------------
 
-size_t mbi_ritz_bytes(int64_t q) {
+size_t mbi_small_bytes(int64_t q) {
   size_t n = (size_t)q;
-  return (4 * n * n + 8 * n + 1) * sizeof(double) + (4 + 6 * n) * sizeof(lapack_int); // keeps doubles aligned
+  return (4 * n * n + 7 * n + 1) * sizeof(double) + (4 + 6 * n) * sizeof(lapack_int); // keeps doubles aligned
 }
 
-typedef struct ritz {
-  lapack_int q, lwork, liwork;
-  double *d, *y, *t, *values, *work; // d (q), y, t (q, q): both scaled by d on either side
-  lapack_int *iwork;
-} ritz;
+// a (q, q) becomes its eigenvectors, one a row, their values ascending. work: mbi_small_bytes less 2 q^2 doubles.
+static int eigen(double *values, double *a, lapack_int q, double *work) {
+  lapack_int lwork = 1 + 6 * q + 2 * q * q;
+  return LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', q, a, q, values, work, lwork, (lapack_int *)(void *)(work + lwork), 3 + 5 * q);
+}
 
-// One Cholesky factor for both sides: T w = sigma^2 Y w as LAPACK solves it. Not 0 when Y is too nearly singular.
-static int ritz_cholesky(ritz *p, double cut) {
-  lapack_int q = p->q;
-  if (LAPACKE_dsygvd_work(LAPACK_COL_MAJOR, 1, 'V', 'L', q, p->t, q, p->y, q, p->values, p->work, p->lwork, p->iwork, p->liwork) != 0) return 1;
-  for (lapack_int i = 0; i < q; i++)
-    if (p->y[i * q + i] * p->y[i * q + i] < cut) return 1;
+static int is_finite_diagonal(const double *a, int64_t q) {
+  for (int64_t i = 0; i < q; i++)
+    if (!isfinite(a[i * q + i])) return 0;
+  return 1;
+}
+
+int mbi_align(double *a, double sizes[2], double *gram, int64_t q, void *work) {
+  double *values = work;
+  sizes[0] = sizes[1] = NAN;
+  memset(a, 0, (size_t)(q * q) * sizeof *a);
+  if (!is_finite_diagonal(gram, q)) return 0;
+  if (eigen(values, gram, (lapack_int)q, values + q) != 0) return 1;
+  double largest = values[q - 1] > 0 ? values[q - 1] : 0;
+  sizes[0] = sqrt(largest);
+  sizes[1] = values[0] > 0 ? sqrt(values[0]) : 0;
+  for (int64_t i = 0; i < q && largest > 0; i++) {
+    double value = values[q - 1 - i], least = 1e-18 * largest; // below, values are rounding
+    double factor = 1 / sqrt(value > least ? value : least);
+    for (int64_t j = 0; j < q; j++) a[i * q + j] = factor * gram[(q - 1 - i) * q + j];
+  }
   return 0;
 }
 
-// On the eigenvectors of Y whose eigenvalues count: e (q, k) = z / sqrt(value), then T seen through e. The k
-// solutions are left in p->t, ascending; returns k, or -1.
-static lapack_int ritz_eigen(ritz *p, double cut, double *e, double *product) {
-  lapack_int q = p->q, k = 0;
-  if (LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', q, p->y, q, p->values, p->work, p->lwork, p->iwork, p->liwork) != 0) return -1;
-  for (lapack_int j = 0; j < q; j++) {
-    if (!(p->values[j] > cut)) continue;
-    double factor = 1 / sqrt(p->values[j]);
-    for (lapack_int i = 0; i < q; i++) e[k * q + i] = factor * p->y[j * q + i];
-    k++;
+void mbi_orthonormal(double *a, double *gram, int64_t q, double cut) {
+  memset(a, 0, (size_t)(q * q) * sizeof *a);
+  for (int64_t i = 0; i < q; i++) {
+    double *row = gram + i * q, length = row[i], rest = length; // row i of the factor replaces row i of gram
+    for (int64_t j = 0; j < i; j++) {
+      double dot = row[j];
+      const double *other = gram + j * q;
+      for (int64_t k = 0; k < j; k++) dot -= row[k] * other[k];
+      row[j] = other[j] > 0 ? dot / other[j] : 0;
+      rest -= row[j] * row[j];
+    }
+    row[i] = rest > cut * length && length > 0 ? sqrt(rest) : 0;
+    if (row[i] == 0) {
+      for (int64_t j = 0; j < i; j++) row[j] = 0;
+      continue;
+    }
+    // Row i of the inverse: (e_i - sum over j < i of row[j] a_j) / row[i]
+    double *inverse = a + i * q;
+    for (int64_t j = 0; j < i; j++)
+      for (int64_t k = 0; k <= j; k++) inverse[k] -= row[j] * a[j * q + k];
+    inverse[i] = 1;
+    for (int64_t k = 0; k <= i; k++) inverse[k] /= row[i];
   }
-  if (k == 0) return 0;
-  double *small = p->y; // (k, k)
-  cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, q, k, q, 1, p->t, q, e, q, 0, product, q);
-  cblas_dgemm(CblasColMajor, CblasTrans, CblasNoTrans, k, k, q, 1, e, q, product, q, 0, small, k);
-  if (LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, 'V', 'L', k, small, k, p->values, p->work, p->lwork, p->iwork, p->liwork) != 0) return -1;
-  cblas_dgemm(CblasColMajor, CblasNoTrans, CblasNoTrans, q, k, k, 1, e, q, small, k, 0, p->t, q);
-  return k;
 }
 
 int mbi_ritz(double *w, double *sigma, double *gram_y, double *gram_t, int64_t n, double cut, void *work) {
-  size_t square = (size_t)(n * n);
   lapack_int q = (lapack_int)n;
-  ritz p = {.q = q, .lwork = 1 + 6 * q + 2 * q * q, .liwork = 3 + 5 * q, .d = work, .y = gram_y, .t = gram_t};
-  p.values = p.d + n;
-  double *y_kept = p.values + n, *t_kept = y_kept + square;
-  p.work = t_kept + square;
-  p.iwork = (lapack_int *)(void *)(p.work + p.lwork);
-
+  double *a = work, *product = a + n * n, *values = product + n * n;
+  if (!is_finite_diagonal(gram_y, n) || !is_finite_diagonal(gram_t, n)) {
+    for (int64_t j = 0; j < n; j++) sigma[j] = NAN;
+    memset(w, 0, (size_t)(n * n) * sizeof *w);
+    return 0;
+  }
+  mbi_orthonormal(a, gram_y, n, cut);
+  // gram of a t, its eigenvectors z, w = z a
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, q, q, q, 1, a, q, gram_t, q, 0, product, q);
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, q, q, q, 1, product, q, a, q, 0, gram_t, q);
+  if (eigen(values, gram_t, q, values + n) != 0) return 1;
+  cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, q, q, q, 1, gram_t, q, a, q, 0, product, q);
   for (int64_t i = 0; i < n; i++) {
-    double yy = gram_y[i * n + i], tt = gram_t[i * n + i];
-    if (!isfinite(yy) || !isfinite(tt)) {
-      for (int64_t j = 0; j < n; j++) sigma[j] = NAN;
-      memset(w, 0, square * sizeof(double));
-      return 0;
-    }
-    p.d[i] = yy > 0 ? 1 / sqrt(yy) : 0;
-  }
-  for (int64_t i = 0; i < n; i++)
-    for (int64_t j = 0; j < n; j++) {
-      double scale = p.d[i] * p.d[j];
-      y_kept[i * n + j] = gram_y[i * n + j] = i == j && p.d[i] == 0 ? 1 : scale * gram_y[i * n + j]; // a zero row is set apart
-      t_kept[i * n + j] = gram_t[i * n + j] *= scale;
-    }
-  lapack_int found = q;
-  if (ritz_cholesky(&p, cut) != 0) {
-    memcpy(p.y, y_kept, square * sizeof(double));
-    memcpy(p.t, t_kept, square * sizeof(double));
-    found = ritz_eigen(&p, cut, y_kept, t_kept);
-    if (found < 0) return 1;
-  }
-  for (lapack_int i = 0; i < q; i++) {
-    double value = i < found ? p.values[found - 1 - i] : 0;
+    double value = values[n - 1 - i];
     sigma[i] = value > 0 ? sqrt(value) : 0;
-    for (lapack_int j = 0; j < q; j++) w[i * q + j] = value > 0 ? p.d[j] * p.t[(found - 1 - i) * q + j] : 0;
+    for (int64_t j = 0; j < n; j++) w[i * n + j] = value > 0 ? product[(n - 1 - i) * n + j] : 0;
   }
   return 0;
 }
@@ -149,8 +151,8 @@ int mbi_svd_f32(float *u, float *s, float *v, float *a, int64_t m, int64_t n, vo
   lapack_int *iwork = work;
   float *left = (float *)(void *)(iwork + 8 * k), *rest = left + (v ? n * k : 0);
   lapack_int lwork = (lapack_int)(((char *)work + bytes - (char *)rest) / (int64_t)sizeof(float));
-  lapack_int info = LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, v ? 'S' : 'N', (lapack_int)n, (lapack_int)m, a, (lapack_int)n, s, left, (lapack_int)n,
-                                        u, (lapack_int)k, rest, lwork, iwork);
+  lapack_int info = LAPACKE_sgesdd_work(LAPACK_COL_MAJOR, v ? 'S' : 'N', (lapack_int)n, (lapack_int)m, a, (lapack_int)n, s, left,
+                                        (lapack_int)n, u, (lapack_int)k, rest, lwork, iwork);
   for (int64_t i = 0; v && i < n; i++)
     for (int64_t j = 0; j < k; j++) v[i * k + j] = left[j * n + i];
   return info != 0;
@@ -161,8 +163,8 @@ int mbi_svd_f64(double *u, double *s, double *v, double *a, int64_t m, int64_t n
   lapack_int *iwork = work;
   double *left = (double *)(void *)(iwork + 8 * k), *rest = left + (v ? n * k : 0);
   lapack_int lwork = (lapack_int)(((char *)work + bytes - (char *)rest) / (int64_t)sizeof(double));
-  lapack_int info = LAPACKE_dgesdd_work(LAPACK_COL_MAJOR, v ? 'S' : 'N', (lapack_int)n, (lapack_int)m, a, (lapack_int)n, s, left, (lapack_int)n,
-                                        u, (lapack_int)k, rest, lwork, iwork);
+  lapack_int info = LAPACKE_dgesdd_work(LAPACK_COL_MAJOR, v ? 'S' : 'N', (lapack_int)n, (lapack_int)m, a, (lapack_int)n, s, left,
+                                        (lapack_int)n, u, (lapack_int)k, rest, lwork, iwork);
   for (int64_t i = 0; v && i < n; i++)
     for (int64_t j = 0; j < k; j++) v[i * k + j] = left[j * n + i];
   return info != 0;

@@ -25,7 +25,6 @@ enum { VECTOR_BYTES = 16, DOT_ROWS = 2, DOT_VECTORS = 5, ADD_ROWS = 6, ADD_VECTO
 #endif
 enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
 typedef real vec __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias)); // unaligned
-typedef real lane_block[LANES];
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -34,12 +33,25 @@ INLINE void store(real *p, vec v) { *(vec *)p = v; }
 
 // ----- dots: out[r][c] = g_r . x_c ------------------------------------------------------------------
 
+// Vectors of a half and a quarter of the lanes; the smallest vector has two lanes, and a quarter of one is a half.
+enum { HALF_BYTES = VECTOR_BYTES / 2, QUARTER_BYTES = LANES >= 4 ? VECTOR_BYTES / 4 : HALF_BYTES };
+typedef real half __attribute__((vector_size(HALF_BYTES)));
+typedef real quarter __attribute__((vector_size(QUARTER_BYTES)));
+
 INLINE real sum_lanes(vec v) {
-  lane_block lanes;
-  memcpy(lanes, &v, sizeof v);
-  for (int half = LANES / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; i++) lanes[i] += lanes[i + half];
-  return lanes[0];
+  half low, high;
+  memcpy(&low, &v, HALF_BYTES);
+  memcpy(&high, (char *)&v + HALF_BYTES, HALF_BYTES);
+  low += high;
+  quarter rest, more;
+  memcpy(&rest, &low, QUARTER_BYTES);
+  if (QUARTER_BYTES < HALF_BYTES) {
+    memcpy(&more, (char *)&low + QUARTER_BYTES, QUARTER_BYTES);
+    rest += more;
+  }
+  real sum = 0;
+  for (int i = 0; i < QUARTER_BYTES / (int)sizeof(real); i++) sum += rest[i];
+  return sum;
 }
 
 // out[r * ldo + c], r < R, c < C.
@@ -102,16 +114,25 @@ static void dots(real *y, const real *g, const real *x, int64_t rows, int64_t n,
 
 // ----- sums: t_i += sum over r of y[r][i] g_r ---------------------------------------------------------
 
+// A block of rows is summed by itself and then added: fewer roundings at full size than one long sum.
+// While rows are added, the rows that come after them in g are fetched: in a pass over G they are the next block,
+// which then arrives from memory behind the arithmetic. So are the next rows of t, which in an update are G.
 INLINE void add_tile(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g, int64_t ldg, int64_t rows, const int R, const int C) {
   vec acc[ADD_ROWS][ADD_VECTORS];
 #pragma GCC unroll 8
   for (int i = 0; i < R; i++)
 #pragma GCC unroll 8
-    for (int c = 0; c < C; c++) acc[i][c] = load(t + i * ldt + c * LANES);
+    for (int c = 0; c < C; c++) {
+      acc[i][c] = (vec){0};
+      __builtin_prefetch(t + (R + i) * ldt + c * LANES, 0, 2);
+    }
   for (int64_t r = 0; r < rows; r++) {
     vec row[ADD_VECTORS];
 #pragma GCC unroll 8
-    for (int c = 0; c < C; c++) row[c] = load(g + r * ldg + c * LANES);
+    for (int c = 0; c < C; c++) {
+      row[c] = load(g + r * ldg + c * LANES);
+      __builtin_prefetch(g + (rows + r) * ldg + c * LANES, 0, 2);
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < R; i++)
 #pragma GCC unroll 8
@@ -120,18 +141,19 @@ INLINE void add_tile(real *t, int64_t ldt, const real *y, int64_t ldy, const rea
 #pragma GCC unroll 8
   for (int i = 0; i < R; i++)
 #pragma GCC unroll 8
-    for (int c = 0; c < C; c++) store(t + i * ldt + c * LANES, acc[i][c]);
+    for (int c = 0; c < C; c++) store(t + i * ldt + c * LANES, load(t + i * ldt + c * LANES) + acc[i][c]);
 }
 
-INLINE void add_columns(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g, int64_t ldg, int64_t rows, int64_t n, const int R) {
+INLINE void add_columns(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g, int64_t ldg, int64_t rows, int64_t n,
+                        const int R) {
   int64_t j = 0;
   for (; j + ADD_VECTORS * LANES <= n; j += ADD_VECTORS * LANES) add_tile(t + j, ldt, y, ldy, g + j, ldg, rows, R, ADD_VECTORS);
   for (; j + LANES <= n; j += LANES) add_tile(t + j, ldt, y, ldy, g + j, ldg, rows, R, 1);
   for (; j < n; j++)
     for (int i = 0; i < R; i++) {
-      real sum = t[i * ldt + j];
+      real sum = 0;
       for (int64_t r = 0; r < rows; r++) sum += y[r * ldy + i] * g[r * ldg + j];
-      t[i * ldt + j] = sum;
+      t[i * ldt + j] += sum;
     }
 }
 
@@ -168,40 +190,43 @@ static int64_t slab_count(int64_t m, int64_t n) {
   return slabs < 1 ? 1 : slabs > MOST ? MOST : slabs;
 }
 
-// Rows [first, last) of y, and their share of t. `rows` holds BLOCK_ROWS * q numbers.
+// Rows [first, last) of y, or those given, and their share of t if it is not NULL. `rows` holds BLOCK_ROWS * q numbers.
 static void pass_slab(real *y, real *t, const real *x, const real *g, real scale, int64_t m, int64_t n, int64_t q, int64_t first,
                       int64_t last, real *rows) {
-  memset(t, 0, sizeof(real) * (size_t)(q * n));
+  if (t) memset(t, 0, sizeof(real) * (size_t)(q * n));
   for (int64_t r = first; r < last; r += BLOCK_ROWS) {
     int64_t height = last - r < BLOCK_ROWS ? last - r : BLOCK_ROWS;
-    dots(rows, g + r * n, x, height, n, q);
+    if (x) dots(rows, g + r * n, x, height, n, q);
     for (int64_t k = 0; k < height; k++)
-      for (int64_t i = 0; i < q; i++) y[i * m + r + k] = rows[k * q + i];
+      for (int64_t i = 0; i < q; i++)
+        if (x) y[i * m + r + k] = rows[k * q + i];
+        else rows[k * q + i] = y[i * m + r + k];
+    if (!t) continue;
     if (scale != 1)
       for (int64_t k = 0; k < height * q; k++) rows[k] *= scale;
     sums(t, n, rows, q, g + r * n, n, height, n, q);
   }
 }
 
-mb_status MBK(sketch_pass)(const mbi_sketch *s) {
+mb_status MBK(sketch_pass)(const mbi_sketch *s, int forms_y, int forms_t) {
   int64_t m = s->m, n = s->n, q = s->q, thin = q * n, slabs = slab_count(m, n);
-  size_t mine = (size_t)(thin + BLOCK_ROWS * q + 16);
+  int64_t mine = thin + BLOCK_ROWS * q + 16;
   void *memory, *shares = NULL;
-  MB_TRY(mbi_scratch(&memory, 0, mine * sizeof(real) * (size_t)omp_get_max_threads()));
-  if (slabs > 1) MB_TRY(mbi_scratch(&shares, 1, (size_t)((slabs - 1) * s->count * thin) * sizeof(real)));
+  MB_TRY(mbi_scratch(&memory, 0, (size_t)(mine * omp_get_max_threads()) * sizeof(real)));
+  if (slabs > 1 && forms_t) MB_TRY(mbi_scratch(&shares, 1, (size_t)((slabs - 1) * s->count * thin) * sizeof(real)));
 #pragma omp parallel for schedule(static)
   for (int64_t task = 0; task < s->count * slabs; task++) {
     int64_t i = task / slabs, slab = task % slabs;
-    real *rows = (real *)memory + mine * (size_t)omp_get_thread_num(), *scaled = rows + BLOCK_ROWS * q;
-    const real *x = (const real *)s->x + i * thin;
-    real *t = slab == 0 ? (real *)s->t + i * thin : (real *)shares + (i * (slabs - 1) + slab - 1) * thin;
-    if (s->scale[i] != 1) {
-      for (int64_t j = 0; j < thin; j++) scaled[j] = x[j] * (real)s->scale[i];
+    real *rows = (real *)memory + mine * omp_get_thread_num(), *scaled = rows + BLOCK_ROWS * q;
+    const real *x = forms_y ? (const real *)s->x + i * thin : NULL;
+    real *t = slab == 0 ? (real *)s->t + i * thin : (real *)shares + (i * (slabs - 1) + slab - 1) * thin, scale = (real)s->scale[i];
+    if (x && scale != 1) {
+      for (int64_t j = 0; j < thin; j++) scaled[j] = x[j] * scale;
       x = scaled;
     }
-    pass_slab((real *)s->y + i * q * m, t, x, s->g[i], (real)s->scale[i], m, n, q, m * slab / slabs, m * (slab + 1) / slabs, rows);
+    pass_slab((real *)s->y + i * q * m, forms_t ? t : NULL, x, s->g[i], scale, m, n, q, m * slab / slabs, m * (slab + 1) / slabs, rows);
   }
-  if (slabs == 1) return MB_OK;
+  if (slabs == 1 || !forms_t) return MB_OK;
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < s->count * q; row++) {
     real *t = (real *)s->t + row * n;
@@ -256,83 +281,122 @@ static void gram_of(double *gram, const real *x, int64_t q, int64_t n) {
     }
 }
 
-// out (c, n) = a (c, q) x (q, n). In float64: where the rows of x are nearly parallel, their small differences
-// are what counts.
-static void combine(real *out, const double *a, const real *x, int64_t c, int64_t q, int64_t n) {
-  enum { STRIP = 256 };
-  double sum[STRIP];
-  for (int64_t start = 0; start < n; start += STRIP) {
-    int64_t width = n - start < STRIP ? n - start : STRIP;
-    for (int64_t i = 0; i < c; i++) {
-      for (int64_t j = 0; j < width; j++) sum[j] = 0;
-      for (int64_t k = 0; k < q; k++) {
-        double factor = a[i * q + k];
-        const real *row = x + k * n + start;
-        for (int64_t j = 0; j < width; j++) sum[j] += factor * (double)row[j];
-      }
-      for (int64_t j = 0; j < width; j++) out[i * n + start + j] = (real)sum[j];
+enum { STRIP = 256, MIX_ROWS = 4, MIX_VECTORS = 2, MIX_WIDTH = MIX_VECTORS * WIDE };
+
+// Columns [start, start + STRIP) of out (c, n) = a (c, q) x (q, n), up to n. In float64: where the rows of x are
+// nearly parallel, their small differences are what counts. `strip` holds STRIP * q numbers.
+static void mix_strip(real *out, const double *a, const real *x, int64_t c, int64_t q, int64_t n, int64_t start, double *strip) {
+  int64_t width = n - start < STRIP ? n - start : STRIP;
+  for (int64_t k = 0; k < q; k++)
+    for (int64_t j = 0; j < STRIP; j++) strip[k * STRIP + j] = j < width ? (double)x[k * n + start + j] : 0;
+  for (int64_t i = 0; i < c; i += MIX_ROWS) {
+    const double *row[MIX_ROWS]; // beyond c the last row again, its result dropped
+    for (int r = 0; r < MIX_ROWS; r++) row[r] = a + (i + r < c ? i + r : c - 1) * q;
+    for (int64_t j = 0; j < width; j += MIX_WIDTH) {
+      wide acc[MIX_ROWS][MIX_VECTORS] = {{{0}}};
+      for (int64_t k = 0; k < q; k++)
+#pragma GCC unroll 2
+        for (int v = 0; v < MIX_VECTORS; v++) {
+          wide number = *(const wide *)(strip + k * STRIP + j + v * WIDE);
+#pragma GCC unroll 4
+          for (int r = 0; r < MIX_ROWS; r++) acc[r][v] += row[r][k] * number;
+        }
+      for (int r = 0; r < MIX_ROWS && i + r < c; r++)
+        for (int64_t lane = 0; lane < MIX_WIDTH && j + lane < width; lane++)
+          out[(i + r) * n + start + j + lane] = (real)acc[r][lane / WIDE][lane % WIDE];
     }
   }
 }
 
-mb_status MBK(sketch_ritz)(const mbi_sketch *s, double cut) {
-  int64_t q = s->q;
-  size_t mine = 2 * (size_t)(q * q) * sizeof(double) + mbi_ritz_bytes(q);
+static void mix(real *out, const double *a, const real *x, int64_t c, int64_t q, int64_t n, double *strip) {
+  for (int64_t start = 0; start < n; start += STRIP) mix_strip(out, a, x, c, q, n, start, strip);
+}
+
+mb_status MBK(sketch_basis)(void *out, const void *x, double *sizes, int64_t q, int64_t n, int64_t count) {
+  // Turning the rows into their singular directions leaves them orthogonal to 1e-16 times the ratio of their squared
+  // sizes. Where that is not good enough they are made so once more, from the Gram matrix of what by then have unit length.
+  static const double ratio = 3e-5, cut = 1e-12;
+  int64_t square = q * q, doubles = 2 * square + q * STRIP;
+  size_t mine = (size_t)doubles * sizeof(double) + mbi_small_bytes(q);
+  void *memory;
+  MB_TRY(mbi_scratch(&memory, 0, mine * (size_t)omp_get_max_threads()));
+  int failed = 0;
+#pragma omp parallel for schedule(static) reduction(max : failed)
+  for (int64_t i = 0; i < count; i++) {
+    double *gram = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num()), *a = gram + square, *strip = a + square;
+    real *basis = (real *)out + i * q * n;
+    gram_of(gram, (const real *)x + i * q * n, q, n);
+    if (mbi_align(a, sizes + 2 * i, gram, q, gram + doubles) != 0) failed = 1;
+    mix(basis, a, (const real *)x + i * q * n, q, q, n, strip);
+    if (!(sizes[2 * i] > 0) || sizes[2 * i + 1] > ratio * sizes[2 * i]) continue;
+    gram_of(gram, basis, q, n);
+    mbi_orthonormal(a, gram, q, cut);
+    mix(basis, a, basis, q, q, n, strip);
+  }
+  if (failed)
+    MB_FAIL(MB_ERR_NUMERIC, "sketch of %lld vectors of length %lld: the eigenproblem did not converge", (long long)q, (long long)n);
+  return MB_OK;
+}
+
+mb_status MBK(sketch_ritz)(const mbi_sketch *s) {
+  static const double cut = 1e-6;
+  int64_t q = s->q, square = q * q;
+  size_t mine = (size_t)(2 * square) * sizeof(double) + mbi_small_bytes(q);
   void *memory;
   MB_TRY(mbi_scratch(&memory, 0, mine * (size_t)omp_get_max_threads()));
   int failed = 0;
 #pragma omp parallel for schedule(static) reduction(max : failed)
   for (int64_t i = 0; i < s->count; i++) {
-    double *gram_y = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num()), *gram_t = gram_y + q * q;
+    double *gram_y = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num()), *gram_t = gram_y + square;
     gram_of(gram_y, (const real *)s->y + i * q * s->m, q, s->m);
     gram_of(gram_t, (const real *)s->t + i * q * s->n, q, s->n);
-    if (mbi_ritz(s->w + i * q * q, s->sigma + i * q, gram_y, gram_t, q, cut, gram_t + q * q) != 0) failed = 1;
+    if (mbi_ritz(s->w + i * square, s->sigma + i * q, gram_y, gram_t, q, cut, gram_t + square) != 0) failed = 1;
   }
-  if (failed) MB_FAIL(MB_ERR_NUMERIC, "sketch of matrices (%lld, %lld): the small eigenproblem did not converge", (long long)s->m, (long long)s->n);
-  return MB_OK;
-}
-
-mb_status MBK(sketch_turn)(const mbi_sketch *s) {
-  int64_t n = s->n, q = s->q;
-  void *memory;
-  MB_TRY(mbi_scratch(&memory, 0, (size_t)(s->count * q * q) * sizeof(double)));
-  double *factor = memory;
-  for (int64_t row = 0; row < s->count * q; row++)
-    for (int64_t j = 0; j < q; j++) factor[row * q + j] = s->sigma[row] > 0 ? s->w[row * q + j] / s->sigma[row] : 0;
-#pragma omp parallel for schedule(static)
-  for (int64_t row = 0; row < s->count * q; row++)
-    combine((real *)s->x + row * n, factor + row * q, (const real *)s->t + row / q * q * n, 1, q, n);
+  if (failed)
+    MB_FAIL(MB_ERR_NUMERIC, "sketch of matrices (%lld, %lld): the eigenproblem did not converge", (long long)s->m, (long long)s->n);
   return MB_OK;
 }
 
 // ----- update -----------------------------------------------------------------------------------------
 
+// The rows of w that change, as factors of y, and times gain / scale, as factors of t; returns how many.
+static int64_t gather(double *left, double *right, const mbi_sketch *s, int64_t i, const double *gain) {
+  int64_t q = s->q, changed = 0;
+  for (int64_t j = 0; j < q; j++) {
+    if (gain[i * q + j] == 0) continue;
+    for (int64_t k = 0; k < q; k++) {
+      left[changed * q + k] = s->w[(i * q + j) * q + k];
+      right[changed * q + k] = left[changed * q + k] * (gain[i * q + j] / s->scale[i]);
+    }
+    changed++;
+  }
+  return changed;
+}
+
 mb_status MBK(sketch_update)(const mbi_sketch *s, const double *gain) {
   enum { SLAB_ROWS = 64 };
-  int64_t m = s->m, n = s->n, q = s->q, most = 0, slabs = (m + SLAB_ROWS - 1) / SLAB_ROWS;
-  void *memory, *list;
-  MB_TRY(mbi_scratch(&list, 0, (size_t)(s->count * (q + 1)) * sizeof(int64_t)));
-  int64_t *changed = list, *which = changed + s->count; // per matrix: how many directions change, and which
+  int64_t m = s->m, n = s->n, q = s->q, square = q * q, mine = q * STRIP, most = 0;
+  void *memory, *thin;
+  MB_TRY(mbi_scratch(&memory, 0, (size_t)(2 * s->count * square + s->count + omp_get_max_threads() * mine) * sizeof(double)));
+  double *left = memory, *right = left + s->count * square, *room = right + s->count * square + s->count;
+  int64_t *changed = (int64_t *)(void *)(right + s->count * square);
   for (int64_t i = 0; i < s->count; i++) {
-    changed[i] = 0;
-    for (int64_t j = 0; j < q; j++)
-      if (gain[i * q + j] != 0) which[i * q + changed[i]++] = j;
+    changed[i] = gather(left + i * square, right + i * square, s, i, gain);
     most = changed[i] > most ? changed[i] : most;
   }
   if (most == 0) return MB_OK;
-  MB_TRY(mbi_scratch(&memory, 1, (size_t)(s->count * most * (m + n)) * sizeof(real) + (size_t)(omp_get_max_threads() * q) * sizeof(double)));
-  double *factors = memory;
-  real *u = (real *)(void *)(factors + omp_get_max_threads() * q), *p = u + s->count * most * m; // (count, most, m) and (count, most, n)
+  MB_TRY(mbi_scratch(&thin, 1, (size_t)(s->count * most * (m + n)) * sizeof(real)));
+  real *u = thin, *p = u + s->count * most * m; // (count, most, m) and (count, most, n)
+  int64_t strips_m = (m + STRIP - 1) / STRIP, strips = strips_m + (n + STRIP - 1) / STRIP, slabs = (m + SLAB_ROWS - 1) / SLAB_ROWS;
 #pragma omp parallel for schedule(static)
-  for (int64_t k = 0; k < s->count * most; k++) {
-    int64_t i = k / most;
-    if (k % most >= changed[i]) continue;
-    int64_t j = which[i * q + k % most];
-    const double *w = s->w + (i * q + j) * q;
-    double *factor = factors + omp_get_thread_num() * q;
-    for (int64_t c = 0; c < q; c++) factor[c] = w[c] * (gain[i * q + j] / s->scale[i]);
-    combine(u + k * m, w, (const real *)s->y + i * q * m, 1, q, m);
-    combine(p + k * n, factor, (const real *)s->t + i * q * n, 1, q, n);
+  for (int64_t task = 0; task < s->count * strips; task++) {
+    int64_t i = task / strips, strip = task % strips;
+    double *own = room + omp_get_thread_num() * mine;
+    if (changed[i] == 0) continue;
+    if (strip < strips_m)
+      mix_strip(u + i * most * m, left + i * square, (const real *)s->y + i * q * m, changed[i], q, m, strip * STRIP, own);
+    else
+      mix_strip(p + i * most * n, right + i * square, (const real *)s->t + i * q * n, changed[i], q, n, (strip - strips_m) * STRIP, own);
   }
 #pragma omp parallel for schedule(static)
   for (int64_t task = 0; task < s->count * slabs; task++) {
