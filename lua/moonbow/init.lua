@@ -124,7 +124,7 @@ local modules = {
   optim = "moonbow.optim", clip = "moonbow.clip", threshold = "moonbow.threshold",
   schedule = "moonbow.schedule", models = "moonbow.models", safetensors = "moonbow.io.safetensors",
   checkpoint = "moonbow.io.checkpoint", jsonl = "moonbow.io.jsonl", system = "bindings.system",
-  data = "moonbow.data", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum", fuse = "moonbow.fuse",
+  data = "moonbow.data", fuse = "moonbow.fuse",
   graph = "moonbow.graph",
 }
 
