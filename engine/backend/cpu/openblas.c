@@ -17,7 +17,7 @@ enum { PARALLEL_FROM = 64 * 64 * 32, TILE = 16 };
 
 void mbi_blas_threads(int threads) { openblas_set_num_threads(threads); }
 
-__attribute__((constructor)) static void hold_at_one_thread(void) { openblas_set_num_threads(1); }
+__attribute__((constructor)) static void hold_at_one_thread(void) { mbi_blas_threads(1); }
 
 const char *mbi_openblas_version(void) {
   static char text[64];
