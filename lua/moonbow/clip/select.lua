@@ -28,10 +28,11 @@ function M.parameters(who, model, where)
   return taken
 end
 
----Raises the error for a model with a non-finite gradient, naming the parameter.
+---Raises the error for gradients whose norm is not finite, naming the parameter that holds NaN or Inf.
 function M.fail_nonfinite(who, model)
-  options.fail("%s: the gradient of %s is not finite; nothing was changed", who,
-    tostring(model:find_nonfinite_gradient() or "an unknown parameter"))
+  local name = model:find_nonfinite_gradient()
+  if name then options.fail("%s: the gradient of %s is not finite; nothing was changed", who, name) end
+  options.fail("%s: the squares of the gradients are beyond float64's range; nothing was changed", who)
 end
 
 return M

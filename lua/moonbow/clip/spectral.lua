@@ -21,6 +21,7 @@ local options = require "moonbow.options"
 local policies = require "moonbow.threshold.policy"
 local select = require "moonbow.clip.select"
 local spectral = require "bindings.spectral"
+local types = require "bindings.types"
 
 local NAN = 0 / 0
 
@@ -37,7 +38,8 @@ M.method_spec = {
 ---Puts rule(sigma, tau) in the place of every computed value; returns per matrix whether any changed.
 ---@param plan moonbow.SpectralPlan probed
 ---@param tau table<integer, number?>
-function M.apply_rule(who, plan, rule, tau)
+---@param matrices { name: string }[] for errors
+function M.apply_rule(who, plan, rule, tau, matrices)
   local width = plan:width()
   local target, changed = spectral.doubles(plan.count * width), {}
   for i = 0, plan.count - 1 do
@@ -47,8 +49,9 @@ function M.apply_rule(who, plan, rule, tau)
       target[j] = NAN
       if limit and sigma == sigma then
         local wanted = rule(sigma, limit)
-        if type(wanted) ~= "number" or wanted ~= wanted then
-          options.fail("%s: rule(%g, %g) returned %s, a number was expected", who, sigma, limit, tostring(wanted))
+        if type(wanted) ~= "number" or not (wanted >= 0 and wanted < math.huge) then
+          options.fail("%s: rule(%g, %g) returned %s for '%s', a finite number >= 0 was expected", who, sigma, limit,
+            tostring(wanted), matrices[i + 1].name)
         end
         if wanted ~= sigma then
           target[j] = wanted
@@ -70,11 +73,11 @@ SpectralClip.__index = SpectralClip
 -- The plan over a model's gradients, which stay where they are from step to step.
 local function plan_of(self, model)
   if self.model ~= model then
+    local parameters, gradients = select.parameters(self.who, model, self.where), {}
+    for i, p in ipairs(parameters) do gradients[i] = p.grad end
+    local plan = spectral.plan(gradients, self.options)
     if self.plan then self.plan:release() end
-    self.parameters = select.parameters(self.who, model, self.where)
-    local gradients = {}
-    for i, p in ipairs(self.parameters) do gradients[i] = p.grad end
-    self.plan, self.model = spectral.plan(gradients, self.options), model
+    self.plan, self.model, self.parameters = plan, model, parameters
   end
   return self.plan
 end
@@ -124,7 +127,7 @@ function SpectralClip:__call(model)
   self.step = self.step + 1
   local changed, clipped, saturated
   if self.rule then
-    changed = M.apply_rule(self.who, plan, self.rule, tau)
+    changed = M.apply_rule(self.who, plan, self.rule, tau, self.parameters)
   else
     clipped, saturated = plan:clamp(tau)
   end
@@ -154,20 +157,33 @@ function SpectralClip:__tostring()
     tostring(self.threshold), o.method, o.rank, o.oversample, o.power_iters, self.scope)
 end
 
----The step and what the threshold remembers, by parameter name.
+-- A state of its own: what one clipper goes on to remember is no business of another.
+local function copy(value)
+  if types.is_tensor(value) then return value:clone() end
+  if type(value) ~= "table" then return value end
+  local result = {}
+  for key, inner in pairs(value) do result[key] = copy(inner) end
+  return result
+end
+
+---The step and what the threshold remembers, by parameter name, as of now.
 function SpectralClip:state_dict()
-  return { clip = "spectral", threshold = tostring(self.threshold), step = self.step, states = self.states }
+  return { clip = "spectral", threshold = tostring(self.threshold), step = self.step, states = copy(self.states) }
 end
 
 function SpectralClip:load_state_dict(state)
-  local mine = self:state_dict()
+  if type(state) ~= "table" then options.fail("%s: a state was expected, not %s", self.who, options.describe(state)) end
+  local mine = { clip = "spectral", threshold = tostring(self.threshold) }
   for _, key in ipairs { "clip", "threshold" } do
-    local found = type(state) == "table" and state[key] or nil
-    if found ~= mine[key] then
-      options.fail("%s: the state has %s '%s', this clipper '%s'", self.who, key, tostring(found), mine[key])
+    if state[key] ~= mine[key] then
+      options.fail("%s: the state has %s '%s', this clipper '%s'", self.who, key, tostring(state[key]), mine[key])
     end
   end
-  self.step, self.states = state.step, state.states
+  if not types.is_integer(state.step) or type(state.states) ~= "table" then
+    options.fail("%s: the state needs an integer step and a table states, not %s and %s", self.who,
+      options.describe(state.step), options.describe(state.states))
+  end
+  self.step, self.states = state.step, copy(state.states)
 end
 
 ---@param given { threshold: number|moonbow.Threshold|function, method?: string, rank?: integer, oversample?: integer,
