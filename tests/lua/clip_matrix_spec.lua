@@ -184,6 +184,8 @@ describe("mb.clip.matrix", function()
       local clipped, info = mb.clip.matrix(g, { threshold = 0.5, rank = rank, power_iters = 3 })
       assert.are.equal(saturated, info.saturated)
       assert.is_true(info.clipped)
+      local _, by_rule = mb.clip.matrix(g, { threshold = 0.5, rank = rank, power_iters = 3, rule = math.min })
+      assert.are.equal(saturated, by_rule.saturated)
       local _, rest = mb.clip.matrix(clipped, { threshold = 0.5, method = "exact" })
       assert.are.equal(rank >= 6, rest.sigma < 0.5 + 1e-6)
     end

@@ -165,12 +165,14 @@ describe("mb.clip.spectral", function()
     end
   end)
 
-  it("reports saturated matrices, one by one", function()
-    local model = with_gradients(Roles {})
-    local report = mb.clip.spectral { threshold = 1e-3, rank = 2, oversample = 5 }(model)
-    local saturated = {}
-    for _, row in ipairs(report) do saturated[row.name] = row.saturated end
-    assert.are.same({ filter = true, bias = false, w = true }, saturated)
+  it("reports saturated matrices, one by one, clamped or by a rule", function()
+    for _, rule in ipairs { false, math.min } do
+      local model = with_gradients(Roles {})
+      local report = mb.clip.spectral { threshold = 1e-3, rank = 2, oversample = 5, rule = rule or nil }(model)
+      local saturated = {}
+      for _, row in ipairs(report) do saturated[row.name] = row.saturated end
+      assert.are.same({ filter = true, bias = false, w = true }, saturated)
+    end
   end)
 
   it("refuses a gradient that is not finite: its name, and nothing changed", function()
@@ -257,6 +259,7 @@ describe("mb.clip.spectral", function()
     assert.is_true(clip(a)[1].clipped)
     says("mb.clip.spectral: a model was expected, not the number 3", clip, 3)
     says("mb.clip.spectral: a model was expected, not nil", clip)
+    says("mb.clip.spectral: a model was expected, not nil", mb.clip.spectral { threshold = 1 })
   end)
 
   it("goes on from its state as if it had not stopped", function()

@@ -29,7 +29,8 @@ return function(t, given)
   local tau = policies.checked(who, threshold, sample, threshold(sample))
   local info = { sigma = sigma, tau = tau, clipped = false, saturated = false }
   if o.rule then
-    info.clipped = spectral_clip.apply_rule(who, plan, o.rule, { tau }, { sample })[1]
+    local changed, saturated = spectral_clip.apply_rule(who, plan, o.rule, { tau }, { sample })
+    info.clipped, info.saturated = changed[1], saturated[1]
   else
     local clipped, saturated = plan:clamp { tau }
     info.clipped, info.saturated = clipped[1] > 0, saturated[1]

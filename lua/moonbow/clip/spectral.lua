@@ -35,19 +35,29 @@ M.method_spec = {
   power_iters = { type = "integer", default = 1, min = 0 },
 }
 
----Puts rule(sigma, tau) in the place of every computed value; returns per matrix whether any changed.
+-- min(m, n) of a tensor seen as a matrix.
+local function smaller_side(t)
+  local rows = t.shape[1] or 1
+  return math.min(rows, t.numel / rows)
+end
+
+---Puts rule(sigma, tau) in the place of every computed value.
 ---@param plan moonbow.SpectralPlan probed
 ---@param tau table<integer, number?>
 ---@param matrices { name: string }[] for errors
+---@return boolean[] changed per matrix, whether any value did
+---@return boolean[] saturated per matrix, whether values that were not computed may exceed tau
 function M.apply_rule(who, plan, rule, tau, matrices)
   local width = plan:width()
-  local target, changed = spectral.doubles(plan.count * width), {}
+  local target, changed, saturated = spectral.doubles(plan.count * width), {}, {}
   for i = 0, plan.count - 1 do
+    local limit, above = tau[i + 1], 0
     changed[i + 1] = false
     for j = i * width, (i + 1) * width - 1 do
-      local sigma, limit = plan.sigma[j], tau[i + 1]
+      local sigma = plan.sigma[j]
       target[j] = NAN
       if limit and sigma == sigma then
+        if sigma > limit then above = above + 1 end
         local wanted = rule(sigma, limit)
         if type(wanted) ~= "number" or not (wanted >= 0 and wanted < math.huge) then
           options.fail("%s: rule(%g, %g) returned %s for '%s', a finite number >= 0 was expected", who, sigma, limit,
@@ -59,9 +69,10 @@ function M.apply_rule(who, plan, rule, tau, matrices)
         end
       end
     end
+    saturated[i + 1] = above == width and width < smaller_side(plan:tensor(i + 1))
   end
   plan:apply(target)
-  return changed
+  return changed, saturated
 end
 
 ---@class moonbow.SpectralClip
@@ -72,7 +83,7 @@ SpectralClip.__index = SpectralClip
 
 -- The plan over a model's gradients, which stay where they are from step to step.
 local function plan_of(self, model)
-  if self.model ~= model then
+  if not self.plan or self.model ~= model then
     local parameters, gradients = select.parameters(self.who, model, self.where), {}
     for i, p in ipairs(parameters) do gradients[i] = p.grad end
     local plan = spectral.plan(gradients, self.options)
@@ -127,7 +138,7 @@ function SpectralClip:__call(model)
   self.step = self.step + 1
   local changed, clipped, saturated
   if self.rule then
-    changed = M.apply_rule(self.who, plan, self.rule, tau, self.parameters)
+    changed, saturated = M.apply_rule(self.who, plan, self.rule, tau, self.parameters)
   else
     clipped, saturated = plan:clamp(tau)
   end
@@ -135,7 +146,7 @@ function SpectralClip:__call(model)
   for i, p in ipairs(self.parameters) do
     report[i] = {
       name = p.name, sigma = largest[i], tau = tau[i], clipped = changed and changed[i] or (clipped ~= nil and clipped[i] > 0),
-      saturated = saturated ~= nil and saturated[i],
+      saturated = saturated[i],
     }
   end
   return report
