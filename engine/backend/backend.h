@@ -92,7 +92,6 @@ enum mbi_fuse_code { /* ORDER FUSE: the operations of mb_fuse_op, then those onl
 typedef struct mbi_fuse_step {
   uint8_t code;  // an mb_fuse_op or an mbi_fuse_code
   uint8_t form;  // bit i: in[i] is uniform. Never all of an operation's inputs; of MADD, MSUB, NMADD never in[0].
-  uint8_t n_inputs;
   uint16_t out;  // an array or a temp
   uint16_t in[4];
 } mbi_fuse_step;

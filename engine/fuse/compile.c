@@ -171,7 +171,6 @@ static void number_operands(compiler *c) {
     mbi_fuse_step *out = &program->steps[s];
     out->code = (uint8_t)step->code;
     out->form = 0;
-    out->n_inputs = (uint8_t)step->n_inputs;
     for (int i = 0; i < step->n_inputs; i++) {
       int v = step->input[i];
       // The copy that saves an array reads the array itself.
