@@ -53,7 +53,7 @@ static inline float mbk_expf_soft(float x) {
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
   p = p * r * r + r + 1.0f;
-  float y = p * mbk_float_of((int32_t)((uint32_t)mbk_bits_of(shifted) << 23) + 0x3F800000);
+  float y = p * mbk_float_of((int32_t)(((uint32_t)mbk_bits_of(shifted) << 23) + 0x3F800000u));
   return x < -87.0f ? 0.0f : y;
 }
 
