@@ -86,29 +86,23 @@ mb_status MBK(random_uniform)(void *out, int64_t count, double low, double high,
   return MB_OK;
 }
 
-// y = x scale where the element's word reaches the threshold.
-static inline void drop(real *restrict y, const real *restrict x, uint32_t words[restrict 4][BLOCKS], uint32_t threshold, real scale) {
-  for (int b = 0; b < BLOCKS; b++) {
-    y[4 * b] = words[0][b] >= threshold ? x[4 * b] * scale : 0;
-    y[4 * b + 1] = words[1][b] >= threshold ? x[4 * b + 1] * scale : 0;
-    y[4 * b + 2] = words[2][b] >= threshold ? x[4 * b + 2] * scale : 0;
-    y[4 * b + 3] = words[3][b] >= threshold ? x[4 * b + 3] * scale : 0;
-  }
+// y = x scale where the element's word reaches the threshold, else 0. One loop over words in order is vector
+// code throughout; a loop over blocks of four is not.
+static void drop(real *restrict y, const real *restrict x, const uint32_t *restrict word, int64_t n, uint32_t threshold, real scale) {
+  for (int64_t i = 0; i < n; i++) y[i] = word[i] >= threshold ? x[i] * scale : 0;
 }
 
 mb_status MBK(dropout)(void *y, const void *x, int64_t count, double p, uint64_t seed, uint64_t step, uint64_t stream) {
   uint32_t threshold = (uint32_t)(p * 4294967296.0); // p < 1
-  real scale = (real)(1.0 / (1.0 - p)), *out = y;
-  const real *in = x;
+  real scale = (real)(1.0 / (1.0 - p));
 #pragma omp parallel for schedule(static) if (count >= MBK_PARALLEL_FROM)
   for (int64_t start = 0; start < count; start += NUMBERS) {
-    uint32_t words[4][BLOCKS];
+    uint32_t words[4][BLOCKS], ordered[NUMBERS];
     philox_many(words, seed, step, stream, (uint64_t)(start / 4));
-    if (count - start >= NUMBERS) {
-      drop(out + start, in + start, words, threshold, scale);
-    } else {
-      for (int64_t i = 0; start + i < count; i++) out[start + i] = words[i & 3][i >> 2] >= threshold ? in[start + i] * scale : 0;
-    }
+    for (int b = 0; b < BLOCKS; b++)
+      for (int j = 0; j < 4; j++) ordered[4 * b + j] = words[j][b];
+    int64_t n = count - start < NUMBERS ? count - start : NUMBERS;
+    drop((real *)y + start, (const real *)x + start, ordered, n, threshold, scale);
   }
   return MB_OK;
 }
