@@ -228,6 +228,7 @@ typedef struct mb_cross_entropy_options {
   mb_reduction reduction;   // MB_MEAN divides by the number of targets not ignored
 } mb_cross_entropy_options;
 // logits (..., V), targets (...) of integers -> scalar. options NULL = no smoothing, none ignored, mean.
+// The mean over no target at all is NaN, as in PyTorch. Backward writes over the logits when nobody else holds them.
 MB_CALL mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *targets, const mb_cross_entropy_options *options);
 
 // ----- autograd ---------------------------------------------------------------------------------

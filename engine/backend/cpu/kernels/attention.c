@@ -121,7 +121,7 @@ static void soften(real *scores, int64_t keys, int64_t ahead, real *most, real *
     }
   for (int64_t key = 0; key < keys; key++)
     for (int64_t query = 0; query < BLOCK; query++) {
-      real weight = mbk_exp(scores[key * BLOCK + query] - most[query]);
+      real weight = mbk_exp_soft(scores[key * BLOCK + query] - most[query]);
       scores[key * BLOCK + query] = weight;
       sum[query] += weight;
     }
@@ -172,7 +172,7 @@ static void soften_again(real *restrict scores, real *restrict dscores, int64_t 
     for (int64_t query = 0; query < BLOCK && query < key - ahead; query++) scores[key * BLOCK + query] = -(real)INFINITY;
   for (int64_t key = 0; key < keys; key++)
     for (int64_t query = 0; query < BLOCK; query++) {
-      real weight = mbk_exp(scores[key * BLOCK + query] - lse[query]);
+      real weight = mbk_exp_soft(scores[key * BLOCK + query] - lse[query]);
       scores[key * BLOCK + query] = weight;
       dscores[key * BLOCK + query] = weight * (dscores[key * BLOCK + query] - delta[query]);
     }
