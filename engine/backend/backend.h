@@ -66,7 +66,7 @@ typedef struct mbi_gram {
   void *const *g;
   const double *scale;
   double *sigma;  // (count, k) square roots of the eigenvalues, descending
-  double *factor; // (count, k + 3, k) what gram_vectors needs, of the device's own making
+  double *factor; // (count, k + 4, k) what gram_vectors needs, of the device's own making
 } mbi_gram;
 
 enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */

@@ -313,7 +313,7 @@ typedef enum mb_spectral_method { MB_SPECTRAL_EXACT = 0, MB_SPECTRAL_RANDOMIZED 
 typedef struct mb_spectral_options {
   mb_spectral_method method;
   int64_t rank;         // r: singular values computed by MB_SPECTRAL_RANDOMIZED
-  int64_t oversample;   // p: sketch of min(r + p, m, n) columns
+  int64_t oversample;   // p: sketch of r + p columns; where that is half of min(m, n) or more, the exact values are cheaper
   int64_t power_iters;  // rounds of subspace iteration
 } mb_spectral_options;
 // A plan over `count` matrices (handles are retained); equal shapes are computed together.

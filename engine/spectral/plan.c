@@ -41,7 +41,8 @@ static mbi_spectral_group kind_of(const mb_spectral_options *o, const mb_tensor 
   g.m = m, g.n = n, g.k = g.kept = least;
   if (o->method != MB_SPECTRAL_RANDOMIZED) return g;
   if (o->rank < least) g.kept = o->rank;
-  if (o->oversample < least - g.kept) {
+  // Not rank + oversample: the sum may overflow.
+  if (o->oversample < (least + 1) / 2 - g.kept) {
     g.kind = MBI_SPECTRAL_SKETCH;
     g.k = g.kept + o->oversample;
   }

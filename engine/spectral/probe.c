@@ -108,7 +108,7 @@ static mb_status scale_all(mb_spectral *p, mbi_spectral_group *g, int *finite) {
 
 static mb_status probe_exact(mb_spectral *p, mbi_spectral_group *g, int *finite) {
   MB_TRY(make(&g->values, g, MB_F64, 1, g->k));
-  MB_TRY(make(&g->factor, g, MB_F64, g->k + 3, g->k));
+  MB_TRY(make(&g->factor, g, MB_F64, g->k + 4, g->k));
   MB_TRY(scale_all(p, g, finite));
   if (!*finite) return MB_OK;
   mbi_gram gram = mbi_spectral_gram_of(g);

@@ -7,8 +7,8 @@
 // Three kinds of group:
 //   VECTOR  n x 1 or 1 x n of any n: the singular value is the 2-norm
 //   EXACT   all k = min(m, n) singular values, from the eigenvalues of the smaller Gram matrix
-//   SKETCH  the r largest, from q = r + p random directions; a sketch as wide as the matrix is
-//           the matrix, and is computed as EXACT
+//   SKETCH  the r largest, from q = r + p random directions. From q = k / 2 on a sketch costs more than all
+//           values do: the r largest are then those of EXACT
 #ifndef MBI_SPECTRAL_H
 #define MBI_SPECTRAL_H
 #include "core/tensor.h"

@@ -103,37 +103,61 @@ enum { TRD_BLOCK = 64 };
 
 size_t mbi_eigenvalues_bytes(int64_t k) { return (size_t)(k * (TRD_BLOCK + 1)) * sizeof(double); }
 
-// factor: k rows of reflectors, then the diagonal, the off-diagonal and the reflectors' factors.
-int mbi_eigenvalues(double *values, double *factor, int64_t k, void *work) {
+// factor: k rows of reflectors, then the diagonal, the off-diagonal, the reflectors' factors and the eigenvalues.
+int mbi_eigenvalues(double *factor, int64_t k, void *work) {
   lapack_int n = (lapack_int)k;
-  double *diagonal = factor + k * k, *off = diagonal + k, *tau = off + k, *copy = work;
+  double *diagonal = factor + k * k, *off = diagonal + k, *tau = off + k, *values = tau + k, *copy = work;
   if (LAPACKE_dsytrd_work(LAPACK_COL_MAJOR, 'L', n, factor, n, diagonal, off, tau, copy + k, n * TRD_BLOCK) != 0) return 1;
   memcpy(values, diagonal, (size_t)k * sizeof(double));
   memcpy(copy, off, (size_t)k * sizeof(double));
   return LAPACKE_dsterf_work(n, values, copy) != 0;
 }
 
-size_t mbi_eigenvectors_bytes(int64_t k, int64_t c) {
-  return (size_t)(k * k + 22 * k + TRD_BLOCK * (k + c)) * sizeof(double) + (size_t)(12 * k) * sizeof(lapack_int);
+size_t mbi_eigenvectors_bytes(int64_t k) {
+  return (size_t)(2 * k * k + (7 + TRD_BLOCK) * k + 1) * sizeof(double) + (size_t)(4 + 6 * k) * sizeof(lapack_int);
+}
+
+typedef struct tridiagonal {
+  lapack_int n, lwork;
+  const double *diagonal, *off, *values;
+  double *d, *e, *all, *work; // copies (n) that LAPACK overwrites; room (n, n); lwork
+  lapack_int *iwork;          // 6 n + 4
+} tridiagonal;
+
+static void refresh(tridiagonal *t) {
+  memcpy(t->d, t->diagonal, (size_t)t->n * sizeof(double));
+  memcpy(t->e, t->off, (size_t)t->n * sizeof(double));
+}
+
+// The c last eigenvectors by inverse iteration: cheap while c is small.
+static int few_vectors(double *z, tridiagonal *t, lapack_int c) {
+  lapack_int *block = t->iwork, *split = block + t->n, *failed = split + t->n, *iwork = failed + t->n;
+  for (lapack_int i = 0; i < c; i++) block[i] = 1;
+  split[0] = t->n;
+  refresh(t);
+  return LAPACKE_dstein_work(LAPACK_COL_MAJOR, t->n, t->d, t->e, c, t->values + t->n - c, block, split, z, t->n, t->work, iwork, failed) != 0;
+}
+
+// All of them by divide and conquer, of which the last are kept.
+static int many_vectors(double *z, tridiagonal *t, lapack_int c) {
+  lapack_int n = t->n;
+  refresh(t);
+  if (LAPACKE_dstedc_work(LAPACK_COL_MAJOR, 'I', n, t->d, t->e, t->all, n, t->work, 1 + 4 * n + n * n, t->iwork, 3 + 5 * n) != 0) return 1;
+  memcpy(z, t->all + (int64_t)(n - c) * n, (size_t)c * (size_t)n * sizeof(double));
+  return 0;
 }
 
 int mbi_eigenvectors(double *z, const double *factor, int64_t k, int64_t c, void *work) {
-  lapack_int n = (lapack_int)k, wanted = (lapack_int)c, found = 0, lwork = (lapack_int)(18 * k + TRD_BLOCK * (k + c));
+  lapack_int n = (lapack_int)k, wanted = (lapack_int)c;
   const double *diagonal = factor + k * k, *off = diagonal + k, *tau = off + k;
-  double *d = work, *e = d + k, *values = e + k, *all = values + k, *rest = all + k * k;
-  lapack_int *support = (lapack_int *)(void *)(rest + lwork), *iwork = support + 2 * k;
-  memcpy(d, diagonal, (size_t)k * sizeof(double));
-  memcpy(e, off, (size_t)k * sizeof(double));
-  lapack_logical check = 1;
-  lapack_int info = LAPACKE_dstemr_work(LAPACK_COL_MAJOR, 'V', 'I', n, d, e, 0, 0, n - wanted + 1, n, &found, values, z, n, wanted, support,
-                                        &check, rest, lwork, iwork, 10 * n);
-  if (info != 0 || found != wanted) { // the QR iteration always converges, at a price
-    memcpy(d, diagonal, (size_t)k * sizeof(double));
-    memcpy(e, off, (size_t)k * sizeof(double));
-    if (LAPACKE_dsteqr_work(LAPACK_COL_MAJOR, 'I', n, d, e, all, n, rest) != 0) return 1;
-    memcpy(z, all + (k - c) * k, (size_t)(c * k) * sizeof(double));
-  }
-  return LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', 'N', n, wanted, factor, n, tau, z, n, rest, lwork) != 0;
+  tridiagonal t = {.n = n, .lwork = n * n + (5 + TRD_BLOCK) * n + 1, .diagonal = diagonal, .off = off, .values = tau + k, .d = work};
+  t.e = t.d + k;
+  t.all = t.e + k;
+  t.work = t.all + k * k;
+  t.iwork = (lapack_int *)(void *)(t.work + t.lwork);
+  if (4 * c > k || few_vectors(z, &t, wanted) != 0)
+    if (many_vectors(z, &t, wanted) != 0) return 1;
+  return LAPACKE_dormtr_work(LAPACK_COL_MAJOR, 'L', 'L', 'N', n, wanted, factor, n, tau, z, n, t.work, t.lwork) != 0;
 }
 
 // ----- singular value decompositions ----------------------------------------------------------------------------

@@ -22,12 +22,12 @@ size_t mbi_small_bytes(int64_t q); // work of these
 // s (k, k) += a^T a with a (rows, k), or a a^T with a (k, rows) when transposed; the upper triangle.
 void mbi_syrk(double *s, const double *a, int64_t k, int64_t rows, int transposed);
 
-// Eigenvalues (k), ascending, of the symmetric matrix in the first k * k numbers of factor (k + 3, k), its upper
-// triangle; factor becomes its tridiagonal form, from which mbi_eigenvectors gives the c last, one a row of z (c, k).
-int mbi_eigenvalues(double *values, double *factor, int64_t k, void *work);
+// Of the symmetric matrix whose upper triangle is in the first k rows of factor (k + 4, k): its tridiagonal form, and
+// in the last row its eigenvalues, ascending. From these mbi_eigenvectors gives the c last vectors, one a row of z (c, k).
+int mbi_eigenvalues(double *factor, int64_t k, void *work);
 size_t mbi_eigenvalues_bytes(int64_t k);
 int mbi_eigenvectors(double *z, const double *factor, int64_t k, int64_t c, void *work);
-size_t mbi_eigenvectors_bytes(int64_t k, int64_t c);
+size_t mbi_eigenvectors_bytes(int64_t k);
 
 // a (m, n) = u diag(s) v^T with u (m, k) and v (n, k); a is overwritten; u = v = NULL for s alone.
 int mbi_svd_f32(float *u, float *s, float *v, float *a, int64_t m, int64_t n, void *work, size_t bytes);

@@ -34,15 +34,10 @@ mb_status MBK(gram_factor)(const mbi_gram *s) {
 #pragma omp parallel for schedule(static) reduction(max : failed)
   for (int64_t i = 0; i < s->count; i++) {
     void *work = (char *)memory + mine * (size_t)omp_get_thread_num();
-    double *factor = s->factor + i * (k + 3) * k, *sigma = s->sigma + i * k;
+    double *factor = s->factor + i * (k + 4) * k, *values = factor + (k + 3) * k;
     gram_of(factor, s->g[i], s->scale[i], s->m, s->n, work);
-    if (mbi_eigenvalues(sigma, factor, k, work) != 0) failed = 1;
-    for (int64_t j = 0; j < k - 1 - j; j++) {
-      double last = sigma[k - 1 - j];
-      sigma[k - 1 - j] = sigma[j];
-      sigma[j] = last;
-    }
-    for (int64_t j = 0; j < k; j++) sigma[j] = sigma[j] > 0 ? sqrt(sigma[j]) : 0;
+    if (mbi_eigenvalues(factor, k, work) != 0) failed = 1;
+    for (int64_t j = 0; j < k; j++) s->sigma[i * k + j] = values[k - 1 - j] > 0 ? sqrt(values[k - 1 - j]) : 0;
   }
   if (failed) MB_FAIL(MB_ERR_NUMERIC, "singular values of matrices (%lld, %lld) did not converge", (long long)s->m, (long long)s->n);
   return MB_OK;
@@ -52,7 +47,7 @@ mb_status MBK(gram_vectors)(const mbi_gram *s, const int64_t *c, void *const *ve
   int64_t k = s->k, most = 0;
   for (int64_t i = 0; i < s->count; i++) most = c[i] > most ? c[i] : most;
   if (most == 0) return MB_OK;
-  size_t mine = mbi_eigenvectors_bytes(k, most) + (size_t)(most * k) * sizeof(double);
+  size_t mine = mbi_eigenvectors_bytes(k) + (size_t)(most * k) * sizeof(double);
   void *memory;
   MB_TRY(mbi_scratch(&memory, 0, mine * (size_t)omp_get_max_threads()));
   int failed = 0;
@@ -60,7 +55,7 @@ mb_status MBK(gram_vectors)(const mbi_gram *s, const int64_t *c, void *const *ve
   for (int64_t i = 0; i < s->count; i++) {
     if (c[i] == 0) continue;
     double *z = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num());
-    if (mbi_eigenvectors(z, s->factor + i * (k + 3) * k, k, c[i], z + most * k) != 0) failed = 1;
+    if (mbi_eigenvectors(z, s->factor + i * (k + 4) * k, k, c[i], z + most * k) != 0) failed = 1;
     for (int64_t row = 0; row < c[i]; row++)
       for (int64_t j = 0; j < k; j++) ((real *)vectors[i])[row * k + j] = (real)z[(c[i] - 1 - row) * k + j];
   }
