@@ -50,7 +50,8 @@ static void values_agree(void) {
   for (int s = 0; s < 5; s++)
     for (int dim = 0; dim < 3; dim++) {
       agrees(MB_F64, shapes[s], dim, 1e-14);
-      agrees(MB_F32, shapes[s], dim, 5e-6);
+      // A build without vector code adds up a chunk of 2048 one by one: a unit's rounding times sqrt(2048).
+      agrees(MB_F32, shapes[s], dim, shapes[s][dim] > 1000 ? 6e-6 : 1.5e-6);
     }
 }
 
