@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/poison.h"
+
 // A shape has at most 2^62 bytes (mbi_shape_make), which is class 219.
 enum { CLASS_COUNT = 220, REPORT_LINES = 8, REPORT_CAPACITY = 2048 };
 
@@ -48,6 +50,7 @@ static void empty_cache(mb_device device) {
       // Classes are monotonic: the capacity is found again from the index.
       size_t quarter = i < 8 ? (size_t)i + 1 : (size_t)((i - 8) % 4 + 5), shift = i < 8 ? 0 : (size_t)((i - 8) / 4 + 1);
       size_t capacity = (quarter << shift) * 64;
+      if (device == MB_CPU) mbi_unpoison(block->data, capacity);
       mbi_device_of(device)->release(block->data, capacity);
       stats.bytes_cached -= (int64_t)capacity;
       free(block);
@@ -72,6 +75,7 @@ static mb_status take_block(void **data, int *is_zero, mb_device device, size_t 
     *data = block->data;
     *is_zero = 0;
     free(block);
+    if (device == MB_CPU) mbi_unpoison(*data, *capacity);
     return MB_OK;
   }
   if (memory->allocate(data, is_zero, *capacity) == MB_OK) return MB_OK;
@@ -98,6 +102,7 @@ mb_status mbi_storage_new(mbi_storage **out, mb_device device, mb_dtype dtype, c
     free(storage);
     return status == MB_ERR_NOMEM ? out_of_memory(bytes, shape, dtype, "the system has no more") : status;
   }
+  if (device == MB_CPU) mbi_poison((char *)storage->data + bytes, storage->capacity - bytes);
   storage->refs = 1;
   storage->bytes = bytes;
   storage->device = device;
@@ -127,10 +132,12 @@ void mbi_storage_release(mbi_storage *storage) {
   int class = class_of(storage->bytes, &capacity);
   free_block *block = malloc(sizeof *block);
   if (block) {
+    if (storage->device == MB_CPU) mbi_poison(storage->data, capacity);
     *block = (free_block){storage->data, cache[storage->device][class]};
     cache[storage->device][class] = block;
     stats.bytes_cached += (int64_t)capacity;
   } else {
+    if (storage->device == MB_CPU) mbi_unpoison(storage->data, capacity);
     mbi_device_of(storage->device)->release(storage->data, capacity);
   }
   free(storage);
@@ -151,7 +158,10 @@ static struct {
 } scratch[MBI_SCRATCH_SLOTS];
 
 static void free_scratch(int slot) {
-  if (scratch[slot].data) mbi_cpu_device()->release(scratch[slot].data, scratch[slot].bytes);
+  if (scratch[slot].data) {
+    mbi_unpoison(scratch[slot].data, scratch[slot].bytes);
+    mbi_cpu_device()->release(scratch[slot].data, scratch[slot].bytes);
+  }
   scratch[slot].data = NULL;
   scratch[slot].bytes = 0;
 }
@@ -165,6 +175,8 @@ mb_status mbi_scratch(void **out, int slot, size_t bytes) {
       MB_FAIL(MB_ERR_NOMEM, "out of memory: %zu bytes asked for scratch space", bytes);
     scratch[slot].bytes = bytes;
   }
+  mbi_unpoison(scratch[slot].data, bytes);
+  mbi_poison((char *)scratch[slot].data + bytes, scratch[slot].bytes - bytes);
   *out = scratch[slot].data;
   return MB_OK;
 }
