@@ -191,6 +191,10 @@ void mb_memory_trim(void) {
   empty_cache(MB_CUDA);
   for (int i = 0; i < MBI_SCRATCH_SLOTS; i++) free_scratch(i);
 }
+
+// A host may unload the library: what is cached goes back to the system then.
+__attribute__((destructor)) static void at_unload(void) { mb_memory_trim(); }
+
 void mb_debug_fail_allocation(int64_t n) { fail_at = n > 0 ? stats.allocations + n : 0; }
 
 static int larger_first(const void *a, const void *b) {
