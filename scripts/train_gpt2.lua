@@ -48,10 +48,10 @@ local options = {
   { "out", nil, "folder of the run [runs/PRESET-TIME]", kind = "string", value = "DIR" },
   { "resume", nil, "continue the run in this folder", kind = "string", value = "DIR" },
   { "init_from", nil, "start from these weights, Hugging Face's GPT-2 names", kind = "string", value = "FILE" },
-  { "seed", 1337, "of initialisation, batches, dropout and sketches", kind = "integer", min = 0 },
+  { "seed", 1337, "of initialisation, batches, dropout and sketches", kind = "integer", min = 0, max = 2 ^ 53 },
   { "device", "auto", "where to compute", choices = { "auto", "cpu", "cuda" } },
   { "dtype", "f32", "of computation", choices = { "f32", "bf16" } },
-  { "threads", nil, "threads of the CPU backend [all cores]", kind = "integer", min = 1 },
+  { "threads", nil, "threads of the CPU backend [all cores]", kind = "integer", min = 1, max = 4096 },
   { "on_nonfinite", "stop", "NaN or Inf in a gradient: stop, or skip up to 10 such steps", choices = { "stop", "skip" } },
   { "plain", false, "no live line, plain lines instead" },
   { "quiet", false, "print errors only" },
@@ -76,7 +76,7 @@ cli.main("train_gpt2", function()
     vocab_size = settings.vocab_size or data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer,
     n_head = settings.n_head, n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed,
   }
-  if settings.init_from then model:load_hf(settings.init_from) end
+  if settings.init_from and not settings.resume then model:load_hf(settings.init_from) end
   local clip = run.clip(settings)
   local optimizer = run.optimizer(settings, model)
   local job = run.start { settings = settings, model = model, data = data, clip = clip, optimizer = optimizer }
@@ -95,9 +95,9 @@ cli.main("train_gpt2", function()
       optimizer:step()
       job:log(loss, report)
     end
+    if job:is_due("save") then job:save() end
     if job:is_due("eval") then job:evaluate() end
     if job:is_due("sample") then job:sample() end
-    if job:is_due("save") then job:save() end
     if job:interrupted() then return 130 end
   end
   return job:finish()

@@ -8,7 +8,10 @@
 
 local M = {}
 
-local text = require "moonbow.options"
+-- The library is loaded when it is first needed, within M.main: that it is not built is an error like others.
+local function nearest(name, names)
+  return require("moonbow.options").nearest(name, names)
+end
 
 ---@class moonbow.cli.Option
 ---@field [1] string name, without the dashes
@@ -39,6 +42,7 @@ local function convert(option, given)
   if kind == "number" or kind == "integer" then
     local number = tonumber(given)
     if not number or number ~= number then M.fail(2, "--%s: '%s' is not a number", name, given) end
+    if math.abs(number) == math.huge then M.fail(2, "--%s: %s is not finite", name, given) end
     if kind == "integer" and number % 1 ~= 0 then M.fail(2, "--%s: %s is not a whole number", name, given) end
     if option.min and number < option.min then M.fail(2, "--%s: %s is below %g", name, given, option.min) end
     if option.max and number > option.max then M.fail(2, "--%s: %s is above %g", name, given, option.max) end
@@ -48,7 +52,7 @@ local function convert(option, given)
     for _, choice in ipairs(option.choices) do
       if given == choice then return given end
     end
-    local near = text.nearest(given, option.choices)
+    local near = nearest(given, option.choices)
     M.fail(2, "--%s: '%s' is not one of %s%s", name, given, table.concat(option.choices, ", "),
       near and ("; did you mean " .. near .. "?") or "")
   end
@@ -98,7 +102,7 @@ function M.parse(rows, argv)
     else
       local option = known[name]
       if not option then
-        local near = text.nearest(name, names)
+        local near = nearest(name, names)
         M.fail(2, "unknown option --%s%s (--help lists all)", name, near and ("; did you mean --" .. near .. "?") or "")
       end
       if kind_of(option) == "flag" then
@@ -109,6 +113,9 @@ function M.parse(rows, argv)
           i = i + 1
           value = argv[i]
           if value == nil then M.fail(2, "--%s: a value is missing", name) end
+          if value:sub(1, 2) == "--" then
+            M.fail(2, "--%s: a value is missing before %s (--%s=%s if that is the value)", name, value, name, value)
+          end
         end
         given[name] = convert(option, value)
       end
@@ -131,11 +138,18 @@ function M.settings(rows, ...)
   return result
 end
 
+local tidy = function() end
+
+---Sets what M.main does before it prints an error, such as ending a line that is being rewritten.
+---@param action fun()
+function M.before_error(action) tidy = action end
+
 local function one_line(problem)
   return (tostring(problem):gsub("%s*\n%s*", "; "))
 end
 
 ---Runs a script's body and ends the process with its exit code: what the body returns, or an error's code.
+---Complaints of the library carry no line of the script: who runs it looks at the command line.
 ---@param name string shown before an error
 ---@param body fun(): integer?
 function M.main(name, body)
@@ -145,7 +159,11 @@ function M.main(name, body)
     if os.getenv("MOONBOW_TRACEBACK") == "1" then lines[2] = debug.traceback("", 2) end
     return { code = code, text = table.concat(lines, "\n") }
   end
-  local ok, result = xpcall(body, explain)
+  local ok, result = xpcall(function()
+    require("bindings.status").add_library(debug.getinfo(body, "S").source)
+    return body()
+  end, explain)
+  if not ok then tidy() end
   io.stdout:flush()
   if not ok then io.stderr:write(result.text, "\n") end
   os.exit(ok and (result or 0) or result.code, true)

@@ -84,6 +84,55 @@ describe("train_gpt2.lua", function()
     assert.is_truthy(complaint:find("in a row"), complaint)
   end)
 
+  it("keeps the state before a step that is not finite, without taking older checkpoints away", function()
+    local out = runner.folder() .. "/run"
+    local code, _, complaint = train(("--steps 30 --optimizer sgd --lr 1e30 --schedule const --clip none --keep 1 --out '%s'")
+      :format(out))
+    assert.are.equal(3, code, complaint)
+    local kept = complaint:match "the last checkpoint is (%S+)"
+    assert.are.equal(out .. ("/step_%08d"):format(#losses(out)), kept)
+    assert.are_not.equal("", runner.read(kept .. "/manifest.json"))
+  end)
+
+  it("keeps runs apart: a folder with a run is refused, and so is a resume into another folder", function()
+    local out = runner.folder() .. "/run"
+    assert.are.equal(0, (train(("--steps 2 --out '%s'"):format(out))))
+    local log = runner.read(out .. "/log.jsonl")
+    local code, _, complaint = train(("--steps 2 --out '%s'"):format(out))
+    assert.are.equal(1, code)
+    assert.is_truthy(complaint:find("holds an earlier run", 1, true), complaint)
+    assert.are.equal(log, runner.read(out .. "/log.jsonl"))
+    code, _, complaint = runner.script("train_gpt2", ("--resume '%s' --out '%s2' --steps 4"):format(out, out))
+    assert.are.equal(2, code)
+    assert.is_truthy(complaint:find("--out", 1, true), complaint)
+    code, _, complaint = runner.script("train_gpt2", ("--resume '%s' --preset gpt2-124m"):format(out))
+    assert.are.equal(1, code)
+    assert.is_truthy(complaint:find("preset = default", 1, true), complaint)
+  end)
+
+  it("goes back to an older checkpoint, from any folder, with a text named from another", function()
+    local folder = runner.folder()
+    os.execute(("cp '%s' '%s/text'"):format(text, folder))
+    local command = ("cd '%s' && luajit '%s/scripts/train_gpt2.lua' "):format(folder, runner.root)
+    assert.are.equal(0, (runner.shell(command .. small .. "--data text --steps 6 --save_every 3 --out run")))
+    local before = losses(folder .. "/run")
+    local code, said, complaint = runner.script("train_gpt2", ("--plain --resume '%s/run/step_00000003'"):format(folder))
+    assert.are.equal(0, code, complaint)
+    assert.is_truthy(said:find("after step 3", 1, true), said)
+    assert.are.same(before, losses(folder .. "/run"))
+    assert.are.equal("", runner.read(folder .. "/run/step_00000003/log.jsonl"))
+  end)
+
+  it("samples bytes that are no text, and no control character reaches the screen", function()
+    local out = runner.folder() .. "/run"
+    local code, said, complaint = train(("--tokenizer bytes --steps 2 --sample_tokens 120 --out '%s'"):format(out))
+    assert.are.equal(0, code, complaint)
+    assert.is_nil(said:find "[%z\1-\8\11-\31\127]")
+    local sample
+    for _, record in ipairs(runner.records(out .. "/log.jsonl")) do sample = record.sample or sample end
+    assert.is_truthy(#sample > 100)
+  end)
+
   describe("answers wrong input:", function()
     local nowhere
     setup(function() nowhere = runner.folder() end)
@@ -118,6 +167,11 @@ describe("train_gpt2.lua", function()
     refuses("weights that are not there", "--init_from NOWHERE/w.safetensors --data TEXT --out NOWHERE/f", 1, "w.safetensors")
     refuses("an unknown optimizer", "--optimizer adamx --data TEXT --out NOWHERE/g", 2, "adamx")
     refuses("a bad threshold", "--threshold emu:3 --data TEXT --out NOWHERE/h", 2, "emu:3")
+    refuses("a threshold rule with too much in it", "--threshold ema:0.9:3 --data TEXT --out NOWHERE/h", 2, "ema:0.9:3")
+    refuses("a threshold out of bounds", "--threshold ema:2 --data TEXT --out NOWHERE/h", 2, "--threshold ema:2", "beta")
+    refuses("a warm-up longer than the run", "--warmup 9 --steps 3 --data TEXT --out NOWHERE/h", 2, "--warmup 9", "--steps 3")
+    refuses("a method that is not there yet", "--method polar --data TEXT --out NOWHERE/h", 1, "--method polar")
+    refuses("an option in place of a value", "--out --plain", 2, "--out")
     refuses("bf16 without a device for it", "--dtype bf16 --device cpu --data TEXT --out NOWHERE/i", 1, "bf16")
   end)
 
@@ -127,6 +181,14 @@ describe("train_gpt2.lua", function()
     local code, _, complaint = runner.script("train_gpt2", ("--resume '%s' --n_embd 32 --steps 4"):format(out))
     assert.are.equal(1, code)
     assert.is_truthy(complaint:find("n_embd = 16", 1, true), complaint)
+  end)
+
+  it("says in one line that the library is not there", function()
+    local code, said, complaint = runner.shell(
+      ("MOONBOW_LIB=/nowhere/lib.so luajit '%s'/scripts/train_gpt2.lua"):format(runner.root))
+    assert.are.equal(1, code, said)
+    assert.are.equal(1, select(2, complaint:gsub("\n", "")), complaint)
+    assert.is_truthy(complaint:find("/nowhere/lib.so", 1, true), complaint)
   end)
 
   it("prints its options with --help", function()

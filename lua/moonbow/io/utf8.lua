@@ -51,6 +51,19 @@ function M.invalid_at(s)
   end
 end
 
+--- The string with every byte that begins no valid sequence replaced by U+FFFD.
+---@param s string
+---@return string
+function M.mend(s)
+  local i, n, pieces = 0, #s, {}
+  while i < n do
+    local _, next_i = M.next_code(M.of_string, s, i, n)
+    pieces[#pieces + 1] = next_i and s:sub(i + 1, next_i) or M.char(0xFFFD)
+    i = next_i or i + 1
+  end
+  return table.concat(pieces)
+end
+
 --- The UTF-8 form of a code point.
 ---@param code integer
 ---@return string

@@ -2,7 +2,20 @@
 --
 -- format.lua: numbers as people read them, and tables of text.
 
+local utf8 = require "moonbow.io.utf8"
+
 local M = {}
+
+local REPLACEMENT = utf8.char(0xFFFD)
+
+---Text of any origin as a terminal may show it: U+FFFD for what is not UTF-8 and for control characters, which could
+---move the cursor or worse. Line breaks and tabs stay.
+---@param s string
+---@return string
+function M.printable(s)
+  s = utf8.mend(s):gsub("\r\n", "\n")
+  return (s:gsub("[%z\1-\8\11-\31\127]", REPLACEMENT):gsub("\194[\128-\159]", REPLACEMENT))
+end
 
 ---1234567 -> "1.23M"
 ---@param n number

@@ -3,10 +3,12 @@
 -- job.lua: the books of a training run: when to evaluate, sample and save, the live line, the JSONL log,
 -- checkpoints, interruption, and what to say at the end. It makes no step itself.
 
+local mb = require "moonbow"
 local cli = require "moonbow.cli"
 local format = require "moonbow.report.format"
 local live = require "moonbow.report.live"
 local routing = require "moonbow.report.routing"
+local utf8 = require "moonbow.io.utf8"
 
 local M = {}
 local Job = {}
@@ -24,9 +26,18 @@ local function routes_of(model, clip, optimizer)
   return routes
 end
 
+-- A folder holds one run: a second one would mix the logs and take away the first one's checkpoints.
+local function refuse_used(out)
+  for _, name in ipairs(mb.system.list(out)) do
+    if name == "log.jsonl" or name:match "^step_%d+" then
+      cli.fail(1, "--out %s: the folder holds an earlier run (%s); continue it with --resume %s or choose another folder",
+        out, name, out)
+    end
+  end
+end
+
 ---@param parts { settings: table, model: table, data: table, clip: table, optimizer: table }
 function M.new(parts)
-  local mb = require "moonbow"
   local self = setmetatable(parts, Job)
   local s = parts.settings
   self.first_step = 1
@@ -39,10 +50,12 @@ function M.new(parts)
   local run = require "moonbow.report.run"
   mb.system.make_folder(s.out)
   self.lock = mb.system.lock(s.out .. "/lock")
+  if not s.resume then refuse_used(s.out) end
+  cli.before_error(function() self.live:finish() end)
   if s.resume then
     local found = mb.checkpoint.load(s.resume, self.objects)
     for _, note in ipairs(found.notes) do say("resume  " .. note) end
-    self.first_step = found.step + 1
+    self.first_step, self.saved_step, self.last_saved = found.step + 1, found.step, found.path
   end
   for _, line in ipairs(run.headline(s, parts.model, parts.data, s.out)) do say(line) end
   if s.resume then say(("resume  after step %d"):format(self.first_step - 1)) end
@@ -50,8 +63,8 @@ function M.new(parts)
   say(routing.text(routes_of(parts.model, parts.clip, parts.optimizer)))
   say("")
   self.log_path = s.out .. "/log.jsonl"
-  self.logger = mb.jsonl.open(self.log_path, { resume_after = self.first_step - 1 })
-  if not s.resume then self.logger:write { step = 0, config = s, build = mb.build_info(), version = mb.version } end
+  self.logger = mb.jsonl.open(self.log_path, { resume_after = s.resume and self.first_step - 1 or nil })
+  self.logger:write { step = self.first_step - 1, config = s, build = mb.build_info(), version = mb.version }
   mb.system.interrupt_install()
   self.started = mb.system.time()
   return self
@@ -59,17 +72,23 @@ end
 
 ---Marks the start of a step: random numbers are keyed by it.
 function Job:begin(step)
-  local mb = require "moonbow"
   mb.set_step(step)
   self.step = step
+  self.data_before = self.data:state_dict()
   self.step_started = mb.system.time()
 end
 
+-- Ends the run as the step before left it, so that all but this step can be had again. No older checkpoint goes for it:
+-- the trouble may have begun earlier.
 local function stop_nonfinite(self, what)
   self.logger:write { step = self.step, nonfinite = what }
-  self.live:finish()
-  cli.fail(3, "step %d: %s; nothing was updated, the last checkpoint is %s", self.step, what,
-    self.last_saved or "none: no checkpoint had been written")
+  local last = self.step - 1
+  if last > 0 and self.saved_step ~= last then
+    self.data:load_state_dict(self.data_before)
+    self:save(last, self.settings.keep + 1)
+  end
+  cli.fail(3, "step %d: %s; nothing was updated, %s", self.step, what,
+    self.last_saved and "the last checkpoint is " .. self.last_saved or "there is no checkpoint as no step was made")
 end
 
 ---True if loss and gradients are finite. Else stops the run before the update (exit code 3), naming the first bad
@@ -110,7 +129,6 @@ end
 
 ---Writes the step to the log and the screen.
 function Job:log(loss, report)
-  local mb = require "moonbow"
   local now = mb.system.time()
   local seconds = now - self.step_started
   self.seconds = self.seconds and 0.9 * self.seconds + 0.1 * seconds or seconds
@@ -147,7 +165,6 @@ end
 
 ---Mean validation loss over eval_iters batches, always the same ones.
 function Job:evaluate()
-  local mb = require "moonbow"
   local sum = 0
   self.model:eval(function()
     mb.no_grad(function()
@@ -167,25 +184,28 @@ function Job:sample()
     max_tokens = self.settings.sample_tokens, temperature = 0.8, seed = self.settings.seed + self.step,
   })
   local text = self.data:decode(tokens)
-  self.logger:write { step = self.step, sample = text }
+  self.logger:write { step = self.step, sample = utf8.mend(text) }
   self.live:say("----- sample " .. ("-"):rep(50))
-  self.live:say((text:gsub("^\n", "")))
+  self.live:say((format.printable(text):gsub("^\n", "")))
   self.live:say(("-"):rep(63))
 end
 
-function Job:save()
-  local mb = require "moonbow"
+---Writes a checkpoint unless the newest one is of this step.
+---@param step? integer steps done; default: the present one
+---@param keep? integer checkpoints that stay; default: as the settings say
+function Job:save(step, keep)
+  step = step or self.step
+  if self.saved_step == step then return end
   local o = self.objects
   self.last_saved = mb.checkpoint.save(self.settings.out, {
-    model = o.model, optimizer = o.optimizer, clip = o.clip, data = o.data, step = self.step,
-    config = self.settings, keep = self.settings.keep,
+    model = o.model, optimizer = o.optimizer, clip = o.clip, data = o.data, step = step,
+    config = self.settings, keep = keep or self.settings.keep,
   })
-  self.saved_step = self.step
+  self.saved_step = step
 end
 
 ---True after Ctrl-C or SIGTERM, once the state has been saved.
 function Job:interrupted()
-  local mb = require "moonbow"
   if mb.system.interrupted() == 0 then return false end
   self:save()
   self.live:finish()
@@ -196,23 +216,22 @@ end
 
 function Job:close()
   self.logger:close()
-  require("moonbow").system.unlock(self.lock)
+  mb.system.unlock(self.lock)
 end
 
----The last evaluation, sample and checkpoint, and the summary.
+---The last checkpoint, evaluation and sample, and the summary.
 ---@return integer exit code
 function Job:finish()
-  local mb = require "moonbow"
   if self.step == nil then
     self.live:say(("nothing to do: the run already has %d steps"):format(self.first_step - 1))
     self:close()
     return 0
   end
   local seconds = mb.system.time() - self.started
-  self:evaluate()
   self.live:finish()
+  self:save()
+  self:evaluate()
   self:sample()
-  if self.saved_step ~= self.step then self:save() end
   local done = self.step - self.first_step + 1
   local say = function(...) self.live:say((...):format(select(2, ...))) end
   say("steps       %d in %s, %s tokens/s", done, format.duration(seconds), format.count(done * self.tokens_per_step / seconds))

@@ -8,11 +8,33 @@ local format = require "moonbow.report.format"
 
 local M = {}
 
--- What a resumed run may change; all else is part of what the checkpoint means.
+-- What a resumed run may change; all else is part of what the checkpoint means. `data` may lie elsewhere: that the text
+-- is the same is seen from its hash.
 local free_on_resume = {
   steps = true, eval_every = true, eval_iters = true, sample_every = true, sample_tokens = true, save_every = true, keep = true,
-  out = true, resume = true, threads = true, plain = true, quiet = true, on_nonfinite = true, preset = true, device = true,
+  resume = true, data = true, threads = true, plain = true, quiet = true, on_nonfinite = true, device = true,
 }
+
+-- Settings of the run to continue, overlaid with those given.
+local function resumed(options, given)
+  local mb = require "moonbow"
+  if given.out then cli.fail(2, "--out %s: a resumed run goes on in its own folder, %s", given.out, given.resume) end
+  local found = mb.checkpoint.peek(given.resume)
+  for name, value in pairs(given) do
+    local before = found.config[name]
+    if not free_on_resume[name] and value ~= before then
+      cli.fail(1, "--resume %s: the checkpoint has %s = %s, the command line says %s", given.resume, name,
+        before == nil and "none" or tostring(before), tostring(value))
+    end
+  end
+  local settings = cli.settings(options, found.config, given)
+  settings.plain, settings.quiet = given.plain or false, given.quiet or false
+  settings.out = given.resume
+  if found.path == given.resume then -- one checkpoint of a run: go back to it
+    settings.out = mb.system.absolute(given.resume):match "^(.*)/[^/]*$"
+  end
+  return settings
+end
 
 ---Settings of a run: defaults, then the preset or the run to resume, then what the command line says.
 ---@param options moonbow.cli.Option[]
@@ -28,25 +50,22 @@ function M.settings(options, presets, argv)
   local mb = require "moonbow"
   local settings
   if given.resume then
-    local found = mb.checkpoint.peek(given.resume)
-    settings = cli.settings(options, found.config, given)
-    for name, value in pairs(given) do
-      local before = found.config[name]
-      if not free_on_resume[name] and value ~= before then
-        cli.fail(1, "--resume %s: the checkpoint has %s = %s, the command line says %s", given.resume, name,
-          before == nil and "none" or tostring(before), tostring(value))
-      end
-    end
-    settings.resume, settings.out = given.resume, given.resume
+    settings = resumed(options, given)
   else
     settings = cli.settings(options, presets[given.preset or "default"], given)
     settings.out = settings.out or ("runs/%s-%s"):format(settings.preset, os.date("%Y%m%d-%H%M%S"))
   end
+  if settings.data then settings.data = mb.system.absolute(settings.data) end -- a resume may come from another folder
   settings.min_lr = settings.min_lr or settings.lr / 10
   if settings.n_embd % settings.n_head ~= 0 then
     cli.fail(1, "--n_embd %d is not divisible by --n_head %d", settings.n_embd, settings.n_head)
   end
-  if settings.warmup >= settings.steps and settings.schedule ~= "const" then settings.warmup = math.floor(settings.steps / 10) end
+  if settings.schedule ~= "const" and settings.warmup >= settings.steps then
+    if given.warmup and given.warmup > settings.steps then
+      cli.fail(2, "--warmup %d is more than --steps %d", given.warmup, settings.steps)
+    end
+    settings.warmup = given.warmup or math.floor(settings.steps / 10)
+  end
   return settings
 end
 
@@ -91,15 +110,21 @@ local function threshold_of(rule)
     if text == "" then return default end
     return tonumber(text) or cli.fail(2, "--threshold: '%s' in '%s' is not a number", text, rule)
   end
-  if kind == "ema" then return mb.threshold.ema { beta = value(first, 0.9) } end
-  if kind == "quantile" then return mb.threshold.quantile { q = value(first, 0.85), window = value(second, 100) } end
-  cli.fail(2, "--threshold: '%s' is not a number, ema:BETA or quantile:Q:WINDOW", rule)
+  local make = kind == "ema" and second == "" and mb.threshold.ema or kind == "quantile" and mb.threshold.quantile
+  if not make then cli.fail(2, "--threshold: '%s' is not a number, ema:BETA or quantile:Q:WINDOW", rule) end
+  local options = kind == "ema" and { beta = value(first, 0.9) } or { q = value(first, 0.85), window = value(second, 100) }
+  local ok, result = pcall(make, options)
+  if not ok then cli.fail(2, "--threshold %s: %s", rule, result) end
+  return result
 end
 
 function M.clip(settings)
   local mb = require "moonbow"
   if settings.clip == "norm" then return mb.clip.norm { max_norm = settings.max_norm } end
   if settings.clip == "none" then return mb.clip.norm { max_norm = math.huge } end
+  if settings.method == "polar" or settings.method == "soft" then
+    cli.fail(1, "--method %s: this version clips with randomized or exact", settings.method)
+  end
   return mb.clip.spectral {
     threshold = threshold_of(settings.threshold), method = settings.method, rank = settings.rank,
     oversample = settings.oversample, power_iters = settings.power_iters,
