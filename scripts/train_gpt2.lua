@@ -73,7 +73,7 @@ cli.main("train_gpt2", function()
 
   local data = run.data(settings)
   local model = mb.models.gpt2 {
-    vocab_size = settings.vocab_size or data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer,
+    vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer,
     n_head = settings.n_head, n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed,
   }
   if settings.init_from and not settings.resume then model:load_hf(settings.init_from) end

@@ -181,6 +181,11 @@ describe("train_gpt2.lua", function()
     local code, _, complaint = runner.script("train_gpt2", ("--resume '%s' --n_embd 32 --steps 4"):format(out))
     assert.are.equal(1, code)
     assert.is_truthy(complaint:find("n_embd = 16", 1, true), complaint)
+    local other = runner.folder() .. "/other"
+    os.execute(("{ cat '%s'; echo 0123; } >'%s'"):format(text, other))
+    code, _, complaint = runner.script("train_gpt2", ("--resume '%s' --data '%s' --steps 4"):format(out, other))
+    assert.are.equal(1, code)
+    assert.is_truthy(complaint:find("the text is not the one of the checkpoint", 1, true), complaint)
   end)
 
   it("says in one line that the library is not there", function()

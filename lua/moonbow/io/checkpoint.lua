@@ -23,7 +23,8 @@ local writing = require "moonbow.io.writing"
 local M = {}
 
 local FORMAT, VERSION = "moonbow checkpoint", 1
-local PARTS = { "model", "optimizer", "clip", "data" }
+-- In the order of loading. Another text may give a model of another size: its own complaint says more.
+local PARTS = { "data", "model", "optimizer", "clip" }
 local object = { type = "table" }
 
 -- ----- folders and manifests --------------------------------------------------------------------------
