@@ -135,10 +135,10 @@ local function load_part(t, key)
     rawset(t, key, part)
     return part
   end
-  local names = options.keys(modules)
-  for name in pairs(t) do names[#names + 1] = name end
-  table.sort(names)
-  options.fail("moonbow has no '%s'%s", tostring(key), options.suggest(key, names))
+  local there = {}
+  for name in pairs(modules) do there[name] = true end
+  for name in pairs(t) do there[name] = true end -- those already loaded are in both
+  options.fail("moonbow has no '%s'%s", tostring(key), options.suggest(key, options.keys(there)))
 end
 
 return setmetatable(M, { __index = load_part })

@@ -122,7 +122,7 @@ local function matches(value, wanted)
 end
 
 local articles = { number = "a number", integer = "an integer", string = "a string",
-                   boolean = "true or false",
+                   boolean = "true or false", any = "a value",
                    table = "a table", ["function"] = "a function", tensor = "a tensor" }
 
 local function type_text(wanted)

@@ -126,6 +126,11 @@ describe("the library", function()
     assert.matches("HERE mb.threads: an integer", error_of(function() mb.threads "two" end))
     assert.matches("HERE mb_threads_set: ", error_of(function() mb.threads(0) end))
     assert.matches("HERE moonbow has no 'tensr', did you mean 'tensor'", error_of(function() return mb.tensr + 1 end))
+    assert.matches("HERE mb.models has no 'gpt9', did you mean 'gpt2'", error_of(function() return mb.models.gpt9 end))
+    local checkpoint = mb.checkpoint -- a part that is loaded is listed once, as are the others
+    assert.is_table(checkpoint)
+    local listed = error_of(function() return mb.zzzzzzzzzz end)
+    assert.are.equal(1, select(2, listed:gsub("%f[%w]checkpoint%f[%W]", "")), listed)
     assert.is_true(mb.time() <= mb.time())
   end)
 
