@@ -11,6 +11,7 @@
 
 #include <omp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct product_key {
@@ -72,6 +73,14 @@ static void empty_product(product *p) {
     if (p->memory[i]) dnnl_memory_destroy(p->memory[i]);
   if (p->primitive) dnnl_primitive_destroy(p->primitive);
   memset(p, 0, sizeof *p);
+}
+
+// At exit, or when the library is unloaded; asked for after oneDNN has started, so that it still works then.
+static void at_unload(void) {
+  for (int i = 0; i < SETS * WAYS; i++) empty_product(&cache[i / WAYS][i % WAYS]);
+  if (stream) dnnl_stream_destroy(stream);
+  if (engine) dnnl_engine_destroy(engine);
+  stream = NULL, engine = NULL;
 }
 
 // ----- what differs between versions 2 and 3 -----------------------------------------------------------
@@ -155,6 +164,7 @@ static mb_status make_product(product *p) {
   if (!stream) {
     if (!engine) DNNL_TRY(dnnl_engine_create(&engine, dnnl_cpu, 0), "open the CPU", &p->key);
     DNNL_TRY(dnnl_stream_create(&stream, engine, dnnl_stream_default_flags), "open a stream", &p->key);
+    atexit(at_unload);
   }
   layout layouts[ARGUMENTS];
   make_layouts(layouts, &p->key);
