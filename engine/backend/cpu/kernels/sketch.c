@@ -11,6 +11,10 @@
 // depend neither on the number of threads nor on which matrices share a call.
 //
 // Loops work on tiles of R rows by C vectors, held in registers; R and C are constants at each call.
+//
+// Measured on two Zen 4 cores with AVX-512, the 48 matrices of GPT-2 124M (340 MB), q = 13: a pass takes 47 ms of one
+// core, 40 of them multiply-adds at its peak; two passes and the update 69 ms on both, where copying the same bytes
+// takes 38.
 #include <string.h>
 
 #include "backend/cpu/cpu.h"
