@@ -21,13 +21,11 @@ static inline int32_t mbk_bits_of(float x) {
   return bits;
 }
 
-// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. Adding 1.5 2^23 rounds, and leaves n in the
-// low bits. 2^n is applied in two halves, so that results reach from denormals to the largest float.
-static inline float mbk_expf(float x) {
-  x = x > 89.0f ? 89.0f : x;
-  x = x < -104.0f ? -104.0f : x;
-  float shifted = x * 1.44269504088896341f + 12582912.0f, n = shifted - 12582912.0f;
-  float r = x - n * 0.693359375f;
+// exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln 2 / 2. Adding 1.5 2^23 rounds, and leaves n in the low
+// bits of `shifted`. Returns exp(r).
+static inline float mbk_exp_reduced(float x, float *shifted) {
+  *shifted = x * 1.44269504088896341f + 12582912.0f;
+  float n = *shifted - 12582912.0f, r = x - n * 0.693359375f;
   r -= n * -2.12194440e-4f;
   float p = 1.9875691500e-4f;
   p = p * r + 1.3981999507e-3f;
@@ -35,7 +33,14 @@ static inline float mbk_expf(float x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  return p * r * r + r + 1.0f;
+}
+
+// 2^n is applied in two halves, so that results reach from denormals to the largest float.
+static inline float mbk_expf(float x) {
+  x = x > 89.0f ? 89.0f : x;
+  x = x < -104.0f ? -104.0f : x;
+  float shifted, p = mbk_exp_reduced(x, &shifted);
   int32_t k = mbk_bits_of(shifted) - 0x4B400000, half = k >> 1;
   return p * mbk_float_of((int32_t)((uint32_t)(half + 127) << 23)) * mbk_float_of((int32_t)((uint32_t)(k - half + 127) << 23));
 }
@@ -43,16 +48,7 @@ static inline float mbk_expf(float x) {
 // The same for x <= 88 only, as softmax needs it: results below 1.7e-38 are 0, and 2^n is applied at once. A
 // third faster.
 static inline float mbk_expf_soft(float x) {
-  float shifted = x * 1.44269504088896341f + 12582912.0f, n = shifted - 12582912.0f;
-  float r = x - n * 0.693359375f;
-  r -= n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  float shifted, p = mbk_exp_reduced(x, &shifted);
   float y = p * mbk_float_of((int32_t)(((uint32_t)mbk_bits_of(shifted) << 23) + 0x3F800000u));
   return x < -87.0f ? 0.0f : y;
 }
