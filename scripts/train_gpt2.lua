@@ -61,6 +61,7 @@ local presets = {
   default = {},
   -- nanoGPT's setting for a CPU: validation loss 1.88 after 2000 steps.
   ["shakespeare-char"] = { data = here .. "/../data/shakespeare/input.txt", steps = 2000, min_lr = 1e-4, clip = "norm" },
+  -- GPT-2's smallest size. With bytes as tokens the embedding has 256 rows: 86M parameters, not 124M.
   ["gpt2-124m"] = { tokenizer = "bytes", n_layer = 12, n_head = 12, n_embd = 768, block_size = 1024, batch_size = 4,
     grad_accum = 8, steps = 5000, lr = 6e-4, min_lr = 6e-5, beta2 = 0.95, warmup = 200, eval_every = 100, save_every = 200 },
 }
