@@ -5,9 +5,9 @@
 --   local clipped, info = mb.clip.matrix(g, { threshold = 1.0, method = "exact" })
 --   info = { sigma, tau, clipped, saturated }
 
+local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
 local policies = require "moonbow.threshold.policy"
-local spectral_clip = require "moonbow.clip.spectral"
 local spectral = require "bindings.spectral"
 local types = require "bindings.types"
 
@@ -19,22 +19,15 @@ return function(t, given)
   local who = "mb.clip.matrix"
   if not types.is_tensor(t) then options.fail("%s: a tensor was expected, not %s", who, types.describe(t)) end
   local spec = { threshold = { type = "any", required = true }, rule = { type = "function" } }
-  for name, row in pairs(spectral_clip.method_spec) do spec[name] = row end
+  for name, row in pairs(method.spec) do spec[name] = row end
   local o = options.check(who, given, spec)
   local threshold = policies.of(who, o.threshold)
   local result = t:detach():clone()
-  local plan = spectral.plan({ result }, o)
+  local plan = spectral.plan({ result }, method.of(o))
   local sigma = plan:probe()[0]
   local sample = { name = "", shape = t.shape, step = 0, sigma = sigma, state = {} }
   local tau = policies.checked(who, threshold, sample, threshold(sample))
-  local info = { sigma = sigma, tau = tau, clipped = false, saturated = false }
-  if o.rule then
-    local changed, saturated = spectral_clip.apply_rule(who, plan, o.rule, { tau }, { sample })
-    info.clipped, info.saturated = changed[1], saturated[1]
-  else
-    local clipped, saturated = plan:clamp { tau }
-    info.clipped, info.saturated = clipped[1] > 0, saturated[1]
-  end
+  local changed, saturated = method.change(who, plan, { tau }, o.rule, { sample })
   plan:release()
-  return result, info
+  return result, { sigma = sigma, tau = tau, clipped = changed[1], saturated = saturated[1] }
 end

@@ -17,63 +17,14 @@
 -- may exceed tau than `rank` could find, so that the result is not fully clipped.
 
 local binding = require "bindings.model"
+local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
 local policies = require "moonbow.threshold.policy"
 local select = require "moonbow.clip.select"
 local spectral = require "bindings.spectral"
 local types = require "bindings.types"
 
-local NAN = 0 / 0
-
 local M = {}
-
----Options of the method, shared with mb.clip.matrix.
-M.method_spec = {
-  method = { choices = { "exact", "randomized" }, default = "randomized" },
-  rank = { type = "integer", default = 8, min = 1 },
-  oversample = { type = "integer", default = 5, min = 0 },
-  power_iters = { type = "integer", default = 1, min = 0 },
-}
-
--- min(m, n) of a tensor seen as a matrix.
-local function smaller_side(t)
-  local rows = t.shape[1] or 1
-  return math.min(rows, t.numel / rows)
-end
-
----Puts rule(sigma, tau) in the place of every computed value.
----@param plan moonbow.SpectralPlan probed
----@param tau table<integer, number?>
----@param matrices { name: string }[] for errors
----@return boolean[] changed per matrix, whether any value did
----@return boolean[] saturated per matrix, whether values that were not computed may exceed tau
-function M.apply_rule(who, plan, rule, tau, matrices)
-  local width = plan:width()
-  local target, changed, saturated = spectral.doubles(plan.count * width), {}, {}
-  for i = 0, plan.count - 1 do
-    local limit, above = tau[i + 1], 0
-    changed[i + 1] = false
-    for j = i * width, (i + 1) * width - 1 do
-      local sigma = plan.sigma[j]
-      target[j] = NAN
-      if limit and sigma == sigma then
-        if sigma > limit then above = above + 1 end
-        local wanted = rule(sigma, limit)
-        if type(wanted) ~= "number" or not (wanted >= 0 and wanted < math.huge) then
-          options.fail("%s: rule(%g, %g) returned %s for '%s', a finite number >= 0 was expected", who, sigma, limit,
-            tostring(wanted), matrices[i + 1].name)
-        end
-        if wanted ~= sigma then
-          target[j] = wanted
-          changed[i + 1] = true
-        end
-      end
-    end
-    saturated[i + 1] = above == width and width < smaller_side(plan:tensor(i + 1))
-  end
-  plan:apply(target)
-  return changed, saturated
-end
 
 ---@class moonbow.SpectralClip
 ---@field step integer calls so far
@@ -81,14 +32,23 @@ end
 local SpectralClip = {}
 SpectralClip.__index = SpectralClip
 
--- The plan over a model's gradients, which stay where they are from step to step.
-local function plan_of(self, model)
+-- What is clipped of each parameter that `where` takes: { name, shape, tensor }[].
+local function matrices_of(self, model, tensor_of)
+  local list = {}
+  for i, p in ipairs(select.parameters(self.who, model, self.where)) do
+    list[i] = { name = p.name, shape = p.shape, tensor = tensor_of(p) }
+  end
+  return list
+end
+
+-- The plan over a model's tensors, which stay where they are from step to step.
+local function plan_of(self, model, tensor_of)
   if not self.plan or self.model ~= model then
-    local parameters, gradients = select.parameters(self.who, model, self.where), {}
-    for i, p in ipairs(parameters) do gradients[i] = p.grad end
-    local plan = spectral.plan(gradients, self.options)
+    local matrices, tensors = matrices_of(self, model, tensor_of), {}
+    for i, matrix in ipairs(matrices) do tensors[i] = matrix.tensor end
+    local plan = spectral.plan(tensors, self.method)
     if self.plan then self.plan:release() end
-    self.plan, self.model, self.parameters = plan, model, parameters
+    self.plan, self.model, self.matrices = plan, model, matrices
   end
   return self.plan
 end
@@ -124,30 +84,24 @@ local function decide(self, largest)
     local one = ask(self, "*", {}, sigma)
     for i = 1, #largest do tau[i] = one end
   else
-    for i, p in ipairs(self.parameters) do tau[i] = ask(self, p.name, p.shape, largest[i]) end
+    for i, matrix in ipairs(self.matrices) do tau[i] = ask(self, matrix.name, matrix.shape, largest[i]) end
   end
   return tau
 end
 
+local function gradient_of(p) return p.grad end
+
 function SpectralClip:__call(model)
-  local plan = plan_of(self, model)
+  local plan = plan_of(self, model, gradient_of)
   local sigma, width = probe(self, model, plan), plan:width()
   local largest = {}
   for i = 1, plan.count do largest[i] = sigma[(i - 1) * width] end
   local tau = decide(self, largest)
   self.step = self.step + 1
-  local changed, clipped, saturated
-  if self.rule then
-    changed, saturated = M.apply_rule(self.who, plan, self.rule, tau, self.parameters)
-  else
-    clipped, saturated = plan:clamp(tau)
-  end
+  local changed, saturated = method.change(self.who, plan, tau, self.rule, self.matrices)
   local report = {}
-  for i, p in ipairs(self.parameters) do
-    report[i] = {
-      name = p.name, sigma = largest[i], tau = tau[i], clipped = changed and changed[i] or (clipped ~= nil and clipped[i] > 0),
-      saturated = saturated[i],
-    }
+  for i, matrix in ipairs(self.matrices) do
+    report[i] = { name = matrix.name, sigma = largest[i], tau = tau[i], clipped = changed[i], saturated = saturated[i] }
   end
   return report
 end
@@ -157,15 +111,13 @@ end
 ---@return string?
 function SpectralClip:describe(p)
   if not self.where(p) then return nil end
-  local o = self.options
-  local method = o.method == "exact" and "exact" or ("r=%d p=%d it=%d"):format(o.rank, o.oversample, o.power_iters)
-  return ("spectral %s%s, %s"):format(tostring(self.threshold), self.rule and " rule" or "", #p.shape > 1 and method or "norm")
+  return ("spectral %s%s, %s"):format(tostring(self.threshold), self.rule and " rule" or "",
+    #p.shape > 1 and method.describe(self.method) or "norm")
 end
 
 function SpectralClip:__tostring()
-  local o = self.options
-  return ("mb.clip.spectral { threshold = %s, method = %q, rank = %d, oversample = %d, power_iters = %d, scope = %q }"):format(
-    tostring(self.threshold), o.method, o.rank, o.oversample, o.power_iters, self.scope)
+  return ("mb.clip.spectral { threshold = %s, %s, scope = %q }"):format(tostring(self.threshold),
+    method.text(self.method), self.scope)
 end
 
 -- A state of its own: what one clipper goes on to remember is no business of another.
@@ -208,11 +160,11 @@ function M.new(given)
     where = { type = "function", default = select.default },
     scope = { choices = { "matrix", "global" }, default = "matrix" },
   }
-  for name, row in pairs(M.method_spec) do spec[name] = row end
+  for name, row in pairs(method.spec) do spec[name] = row end
   local o = options.check(who, given, spec)
   return setmetatable({
     who = who, threshold = policies.of(who, o.threshold), rule = o.rule, where = o.where, scope = o.scope, step = 0, states = {},
-    options = { method = o.method, rank = o.rank, oversample = o.oversample, power_iters = o.power_iters },
+    method = method.of(o),
   }, SpectralClip)
 end
 
