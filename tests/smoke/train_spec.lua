@@ -40,7 +40,7 @@ describe("train_gpt2.lua", function()
   end)
 
   for _, clip in ipairs { "spectral --threshold ema:0.9 --dropout 0.1", "norm --max_norm 0.5",
-    "spectral --method exact --threshold quantile:0.5:7" } do
+    "spectral --method exact --threshold quantile:0.5:7", "norm --threshold zscore:2:0.9:5" } do
     it("resumes bit for bit with --clip " .. clip, function()
       local whole, parts = runner.folder() .. "/whole", runner.folder() .. "/parts"
       local common = "--clip " .. clip .. " --schedule const "
@@ -168,6 +168,8 @@ describe("train_gpt2.lua", function()
     refuses("an unknown optimizer", "--optimizer adamx --data TEXT --out NOWHERE/g", 2, "adamx")
     refuses("a bad threshold", "--threshold emu:3 --data TEXT --out NOWHERE/h", 2, "emu:3")
     refuses("a threshold rule with too much in it", "--threshold ema:0.9:3 --data TEXT --out NOWHERE/h", 2, "ema:0.9:3")
+    refuses("two ways to clip by norm", "--clip norm --max_norm 2 --threshold autoclip:10 --data TEXT --out NOWHERE/h", 2,
+      "--max_norm 2 and --threshold autoclip:10 both say")
     refuses("a threshold out of bounds", "--threshold ema:2 --data TEXT --out NOWHERE/h", 2, "--threshold ema:2", "beta")
     refuses("a warm-up longer than the run", "--warmup 9 --steps 3 --data TEXT --out NOWHERE/h", 2, "--warmup 9", "--steps 3")
     refuses("a method that is not there yet", "--method polar --data TEXT --out NOWHERE/h", 1, "--method polar")

@@ -26,7 +26,7 @@ return function(t, given)
   local plan = spectral.plan({ result }, method.of(o))
   local sigma = plan:probe()[0]
   local sample = { name = "", shape = t.shape, step = 0, sigma = sigma, state = {} }
-  local tau = policies.checked(who, threshold, sample, threshold(sample))
+  local tau = policies.ask(who, threshold, sample)
   local changed, saturated = method.change(who, plan, { tau }, o.rule, { sample })
   plan:release()
   return result, { sigma = sigma, tau = tau, clipped = changed[1], saturated = saturated[1] }

@@ -4,12 +4,15 @@
 --
 --   mb.clip.norm { max_norm = 1.0 }                        g <- g min(1, max_norm / (|g| + 1e-6)), all gradients as one
 --   mb.clip.norm { max_norm = 1.0, scope = "matrix" }      each parameter by its own norm
+--   mb.clip.norm { threshold = mb.threshold.zscore() }     the norm is put to a policy: ZClip, AutoClip, your own
 --
--- 1e-6 is PyTorch's constant. max_norm = math.huge only measures. report.norm is the norm of all gradients
--- before clipping; report.clipped says whether anything was scaled; report[i] = { name, norm, clipped } with
--- scope "matrix".
+-- 1e-6 is PyTorch's constant. max_norm = math.huge only measures. A policy is asked with sigma = |g| and the name
+-- "*", or each parameter's; g <- g tau / (|g| + 1e-6) where |g| > tau, and nothing happens otherwise. report.norm is
+-- the norm of all gradients before clipping, report.tau what it was held against, report.clipped says whether
+-- anything was scaled; report[i] = { name, norm, tau, clipped } with scope "matrix".
 
 local binding = require "bindings.model"
+local memory = require "moonbow.clip.memory"
 local options = require "moonbow.options"
 local select = require "moonbow.clip.select"
 local spectral = require "bindings.spectral"
@@ -17,38 +20,52 @@ local spectral = require "bindings.spectral"
 local EPSILON = 1e-6
 
 ---@class moonbow.NormClip
+---@field max_norm number?
+---@field memory moonbow.ClipMemory? of a threshold
 local NormClip = {}
 NormClip.__index = NormClip
 
 local function is_finite(x) return x == x and x ~= math.huge end
+
+-- tau and the factor of a gradient of this norm; the factor is nil where it stays as it is.
+local function decide(self, name, shape, norm)
+  if self.max_norm then
+    local scale = self.max_norm / (norm + EPSILON)
+    return self.max_norm, scale < 1 and scale or nil
+  end
+  local tau = self.memory:ask(name, shape, norm)
+  return tau, tau and norm > tau and tau / (norm + EPSILON) or nil
+end
 
 -- All gradients, embeddings and head too, as one vector.
 local function clip_globally(self, model)
   local flat = binding.gradients(model.handle)
   local norm = math.sqrt(spectral.sum_squares { flat }[1])
   if not is_finite(norm) then select.fail_nonfinite(self.who, model) end
-  local scale = self.max_norm / (norm + EPSILON)
-  local clipped = scale < 1
-  if clipped then flat:affine_(scale, 0) end
-  return { norm = norm, clipped = clipped }
+  local tau, scale = decide(self, "*", flat.shape, norm)
+  if scale then flat:affine_(scale, 0) end
+  return { norm = norm, tau = tau, clipped = scale ~= nil }
 end
 
 local function clip_each(self, model)
   local list, gradients, total = model:parameters(), {}, 0
   binding.settle_gradients(model.handle)
   for i, p in ipairs(list) do gradients[i] = p.grad end
-  local squares = spectral.sum_squares(gradients)
+  local squares, scales = spectral.sum_squares(gradients), {}
+  for i in ipairs(list) do
+    if not is_finite(squares[i]) then select.fail_nonfinite(self.who, model) end
+  end
   local report = { clipped = false }
   for i, p in ipairs(list) do
-    if not is_finite(squares[i]) then select.fail_nonfinite(self.who, model) end
     local norm = math.sqrt(squares[i])
-    local scale = self.max_norm / (norm + EPSILON)
-    report[i] = { name = p.name, norm = norm, clipped = scale < 1 }
-    report.clipped = report.clipped or scale < 1
+    local tau, scale = decide(self, p.name, p.shape, norm)
+    scales[i] = scale
+    report[i] = { name = p.name, norm = norm, tau = tau, clipped = scale ~= nil }
+    report.clipped = report.clipped or scale ~= nil
     total = total + squares[i]
   end
-  for i, row in ipairs(report) do
-    if row.clipped then gradients[i]:affine_(self.max_norm / (row.norm + EPSILON), 0) end
+  for i, gradient in ipairs(gradients) do
+    if scales[i] then gradient:affine_(scales[i], 0) end
   end
   report.norm = math.sqrt(total)
   return report
@@ -56,34 +73,53 @@ end
 
 function NormClip:__call(model)
   select.parameters(self.who, model, function() return true end)
-  return self.scope == "global" and clip_globally(self, model) or clip_each(self, model)
+  local report = (self.scope == "global" and clip_globally or clip_each)(self, model)
+  if self.memory then self.memory.step = self.memory.step + 1 end
+  return report
 end
 
 ---What is done to a parameter, for the routing table.
 function NormClip:describe()
   if self.max_norm == math.huge then return nil end
-  return ("norm(%g)"):format(self.max_norm) .. (self.scope == "matrix" and " each" or "")
+  local text = self.max_norm and ("norm(%g)"):format(self.max_norm) or "norm " .. tostring(self.memory.policy)
+  return text .. (self.scope == "matrix" and " each" or "")
 end
 
 function NormClip:__tostring()
-  return ("mb.clip.norm { max_norm = %g, scope = %q }"):format(self.max_norm, self.scope)
+  local text = self.max_norm and ("max_norm = %g"):format(self.max_norm) or "threshold = " .. tostring(self.memory.policy)
+  return ("mb.clip.norm { %s, scope = %q }"):format(text, self.scope)
 end
 
----Norm clipping remembers nothing.
-function NormClip:state_dict() return { clip = "norm" } end -- luacheck: ignore 212/self
+---What the threshold remembers; with max_norm nothing.
+function NormClip:state_dict()
+  return self.memory and self.memory:state_dict() or { clip = "norm" }
+end
+
 function NormClip:load_state_dict(state)
+  if self.memory then return self.memory:load_state_dict(state) end
   if type(state) ~= "table" or state.clip ~= "norm" then
     options.fail("%s: the state is of clipper '%s'", self.who, tostring(type(state) == "table" and state.clip or state))
   end
+  if state.threshold then
+    options.fail("%s: the state has threshold '%s', this clipper max_norm = %g", self.who, tostring(state.threshold),
+      self.max_norm)
+  end
 end
 
----@param given { max_norm: number, scope?: "global"|"matrix" }
+---@param given { max_norm?: number, threshold?: moonbow.Threshold|number|function, scope?: "global"|"matrix" }
 ---@return moonbow.NormClip
 return function(given)
   local who = "mb.clip.norm"
   local o = options.check(who, given, {
-    max_norm = { type = "number", required = true, above = 0 },
+    max_norm = { type = "number", above = 0 },
+    threshold = { type = "any" },
     scope = { choices = { "global", "matrix" }, default = "global" },
   })
-  return setmetatable({ who = who, max_norm = o.max_norm, scope = o.scope }, NormClip)
+  if (o.max_norm == nil) == (o.threshold == nil) then
+    options.fail("%s: one of the options 'max_norm' and 'threshold' is needed, %s", who,
+      o.max_norm and "not both" or "both are missing")
+  end
+  local self = { who = who, max_norm = o.max_norm, scope = o.scope }
+  if o.threshold ~= nil then self.memory = memory.new(who, "norm", o.threshold) end
+  return setmetatable(self, NormClip)
 end

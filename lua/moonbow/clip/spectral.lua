@@ -17,18 +17,16 @@
 -- may exceed tau than `rank` could find, so that the result is not fully clipped.
 
 local binding = require "bindings.model"
+local memory = require "moonbow.clip.memory"
 local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
-local policies = require "moonbow.threshold.policy"
 local select = require "moonbow.clip.select"
 local spectral = require "bindings.spectral"
-local types = require "bindings.types"
 
 local M = {}
 
 ---@class moonbow.SpectralClip
----@field step integer calls so far
----@field states table<string, table> what the threshold remembers, by parameter name
+---@field memory moonbow.ClipMemory the threshold, and what it remembers
 local SpectralClip = {}
 SpectralClip.__index = SpectralClip
 
@@ -61,30 +59,16 @@ local function probe(self, model, plan)
   options.raise(tostring(problem))
 end
 
-local function state_of(self, name)
-  local state = self.states[name]
-  if not state then
-    state = {}
-    self.states[name] = state
-  end
-  return state
-end
-
-local function ask(self, name, shape, sigma)
-  local sample = { name = name, shape = shape, step = self.step, sigma = sigma, state = state_of(self, name) }
-  return policies.checked(self.who, self.threshold, sample, self.threshold(sample))
-end
-
 -- tau for every matrix from the largest values.
 local function decide(self, largest)
   local tau = {}
   if self.scope == "global" then
     local sigma = 0
     for _, value in ipairs(largest) do sigma = math.max(sigma, value) end
-    local one = ask(self, "*", {}, sigma)
+    local one = self.memory:ask("*", {}, sigma)
     for i = 1, #largest do tau[i] = one end
   else
-    for i, matrix in ipairs(self.matrices) do tau[i] = ask(self, matrix.name, matrix.shape, largest[i]) end
+    for i, matrix in ipairs(self.matrices) do tau[i] = self.memory:ask(matrix.name, matrix.shape, largest[i]) end
   end
   return tau
 end
@@ -97,7 +81,7 @@ function SpectralClip:__call(model)
   local largest = {}
   for i = 1, plan.count do largest[i] = sigma[(i - 1) * width] end
   local tau = decide(self, largest)
-  self.step = self.step + 1
+  self.memory.step = self.memory.step + 1
   local changed, saturated = method.change(self.who, plan, tau, self.rule, self.matrices)
   local report = {}
   for i, matrix in ipairs(self.matrices) do
@@ -111,43 +95,18 @@ end
 ---@return string?
 function SpectralClip:describe(p)
   if not self.where(p) then return nil end
-  return ("spectral %s%s, %s"):format(tostring(self.threshold), self.rule and " rule" or "",
+  return ("spectral %s%s, %s"):format(tostring(self.memory.policy), self.rule and " rule" or "",
     #p.shape > 1 and method.describe(self.method) or "norm")
 end
 
 function SpectralClip:__tostring()
-  return ("mb.clip.spectral { threshold = %s, %s, scope = %q }"):format(tostring(self.threshold),
+  return ("mb.clip.spectral { threshold = %s, %s, scope = %q }"):format(tostring(self.memory.policy),
     method.text(self.method), self.scope)
 end
 
--- A state of its own: what one clipper goes on to remember is no business of another.
-local function copy(value)
-  if types.is_tensor(value) then return value:clone() end
-  if type(value) ~= "table" then return value end
-  local result = {}
-  for key, inner in pairs(value) do result[key] = copy(inner) end
-  return result
-end
-
 ---The step and what the threshold remembers, by parameter name, as of now.
-function SpectralClip:state_dict()
-  return { clip = "spectral", threshold = tostring(self.threshold), step = self.step, states = copy(self.states) }
-end
-
-function SpectralClip:load_state_dict(state)
-  if type(state) ~= "table" then options.fail("%s: a state was expected, not %s", self.who, options.describe(state)) end
-  local mine = { clip = "spectral", threshold = tostring(self.threshold) }
-  for _, key in ipairs { "clip", "threshold" } do
-    if state[key] ~= mine[key] then
-      options.fail("%s: the state has %s '%s', this clipper '%s'", self.who, key, tostring(state[key]), mine[key])
-    end
-  end
-  if not types.is_integer(state.step) or type(state.states) ~= "table" then
-    options.fail("%s: the state needs an integer step and a table states, not %s and %s", self.who,
-      options.describe(state.step), options.describe(state.states))
-  end
-  self.step, self.states = state.step, copy(state.states)
-end
+function SpectralClip:state_dict() return self.memory:state_dict() end
+function SpectralClip:load_state_dict(state) self.memory:load_state_dict(state) end
 
 ---@param given { threshold: number|moonbow.Threshold|function, method?: string, rank?: integer, oversample?: integer,
 ---  power_iters?: integer, rule?: function, where?: function, scope?: "matrix"|"global" }
@@ -163,7 +122,7 @@ function M.new(given)
   for name, row in pairs(method.spec) do spec[name] = row end
   local o = options.check(who, given, spec)
   return setmetatable({
-    who = who, threshold = policies.of(who, o.threshold), rule = o.rule, where = o.where, scope = o.scope, step = 0, states = {},
+    who = who, memory = memory.new(who, "spectral", o.threshold), rule = o.rule, where = o.where, scope = o.scope,
     method = method.of(o),
   }, SpectralClip)
 end

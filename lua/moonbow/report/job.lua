@@ -149,7 +149,7 @@ function Job:log(loss, report)
     self.saturated = self.saturated + s.saturated
     record.clip = { clipped = s.clipped, matrices = s.matrices, saturated = s.saturated, sigma_tau_clipped = s.rows }
   elseif self.settings.clip == "norm" then
-    record.clipped = report.clipped
+    record.clipped, record.tau = report.clipped, report.tau
     self.clipped, self.matrices = self.clipped + (record.clipped and 1 or 0), self.matrices + 1
   end
   self.loss = loss

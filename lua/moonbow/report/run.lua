@@ -36,6 +36,20 @@ local function resumed(options, given)
   return settings
 end
 
+-- What --clip means when nothing more is said: EMA thresholds of spectra, a norm of 1.
+local function settle_clip(settings)
+  if settings.clip == "spectral" then
+    settings.threshold = settings.threshold or "ema:0.9"
+  elseif settings.clip == "norm" and settings.threshold then
+    if settings.max_norm then
+      cli.fail(2, "--max_norm %g and --threshold %s both say how to clip by norm; give one", settings.max_norm,
+        settings.threshold)
+    end
+  elseif settings.clip == "norm" then
+    settings.max_norm = settings.max_norm or 1
+  end
+end
+
 ---Settings of a run: defaults, then the preset or the run to resume, then what the command line says.
 ---@param options moonbow.cli.Option[]
 ---@param presets table<string, table<string, any>>
@@ -57,6 +71,7 @@ function M.settings(options, presets, argv)
   end
   if settings.data then settings.data = mb.system.absolute(settings.data) end -- a resume may come from another folder
   settings.min_lr = settings.min_lr or settings.lr / 10
+  settle_clip(settings)
   if settings.n_embd % settings.n_head ~= 0 then
     cli.fail(1, "--n_embd %d is not divisible by --n_head %d", settings.n_embd, settings.n_head)
   end
@@ -97,7 +112,12 @@ function M.data(settings)
   }
 end
 
--- "0.5" | "ema:0.9" | "quantile:0.85:100"
+-- The policies that --threshold names, and the options that follow, in order: "quantile:0.85:100".
+local rules = {
+  ema = { "beta" }, quantile = { "q", "window" }, zscore = { "z", "alpha", "warmup" }, autoclip = { "p", "window" },
+}
+
+-- "0.5" | "ema:0.9" | "quantile:0.85:100" | "zscore:2.5:0.97:25" | "autoclip:10"
 local function threshold_of(rule)
   local mb = require "moonbow"
   local number = tonumber(rule)
@@ -105,22 +125,29 @@ local function threshold_of(rule)
     if number <= 0 or number ~= number then cli.fail(2, "--threshold: %s is not above 0", rule) end
     return number
   end
-  local kind, first, second = rule:match("^(%a+):?([^:]*):?([^:]*)$")
-  local function value(text, default)
-    if text == "" then return default end
-    return tonumber(text) or cli.fail(2, "--threshold: '%s' in '%s' is not a number", text, rule)
+  local kind, rest = rule:match "^(%a+)(.*)$"
+  local names, given, i = rules[kind], {}, 0
+  if not names or rest ~= "" and rest:sub(1, 1) ~= ":" then
+    cli.fail(2, "--threshold: '%s' is not a number, ema:BETA, quantile:Q:WINDOW, zscore:Z:ALPHA or autoclip:P:WINDOW", rule)
   end
-  local make = kind == "ema" and second == "" and mb.threshold.ema or kind == "quantile" and mb.threshold.quantile
-  if not make then cli.fail(2, "--threshold: '%s' is not a number, ema:BETA or quantile:Q:WINDOW", rule) end
-  local options = kind == "ema" and { beta = value(first, 0.9) } or { q = value(first, 0.85), window = value(second, 100) }
-  local ok, result = pcall(make, options)
+  for text in rest:gmatch ":([^:]*)" do
+    i = i + 1
+    if not names[i] then cli.fail(2, "--threshold: '%s' has more than %s", rule, table.concat(names, ", ")) end
+    if text ~= "" then
+      given[names[i]] = tonumber(text) or cli.fail(2, "--threshold: '%s' in '%s' is not a number", text, rule)
+    end
+  end
+  local ok, result = pcall(mb.threshold[kind], given)
   if not ok then cli.fail(2, "--threshold %s: %s", rule, result) end
   return result
 end
 
 function M.clip(settings)
   local mb = require "moonbow"
-  if settings.clip == "norm" then return mb.clip.norm { max_norm = settings.max_norm } end
+  if settings.clip == "norm" then
+    if settings.threshold then return mb.clip.norm { threshold = threshold_of(settings.threshold) } end
+    return mb.clip.norm { max_norm = settings.max_norm }
+  end
   if settings.clip == "none" then return mb.clip.norm { max_norm = math.huge } end
   if settings.method == "polar" or settings.method == "soft" then
     cli.fail(1, "--method %s: this version clips with randomized or exact", settings.method)

@@ -13,9 +13,11 @@
 local options = require "moonbow.options"
 
 return setmetatable({
+  autoclip = require "moonbow.threshold.autoclip",
   const = require "moonbow.threshold.const",
   ema = require "moonbow.threshold.ema",
   quantile = require "moonbow.threshold.quantile",
+  zscore = require "moonbow.threshold.zscore",
 }, { __index = function(t, key)
   options.fail("mb.threshold has no '%s'%s", tostring(key), options.suggest(key, options.keys(t)))
 end })

@@ -59,12 +59,24 @@ function M.of(who, threshold)
     options.describe(threshold))
 end
 
----What a policy returned, checked: nil, or a number that is not negative.
+-- One line that says what went wrong, whose rule and where; never the rule's own traceback.
+local function fail_raised(who, what, name, problem)
+  options.fail("%s: %s failed for '%s': %s", who, what, tostring(name), (tostring(problem):gsub("%s*\n%s*", "; ")))
+end
+
+---What a policy says to a sample, checked: nil, or a number that is not negative.
+---@param who string
+---@param policy moonbow.Threshold
+---@param sample moonbow.Sample
 ---@return number?
-function M.checked(who, policy, sample, tau)
+function M.ask(who, policy, sample)
+  local ok, tau = pcall(policy, sample)
+  if not ok then fail_raised(who, "threshold " .. policy.text, sample.name, tau) end
   if tau == nil or (type(tau) == "number" and tau >= 0) then return tau end
   options.fail("%s: threshold %s returned %s for '%s', a number >= 0 or nil was expected", who, policy.text,
     tostring(tau), tostring(sample.name))
 end
+
+M.fail_raised = fail_raised
 
 return M

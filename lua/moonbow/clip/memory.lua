@@ -1,0 +1,71 @@
+-- SPDX-License-Identifier: MIT
+--
+-- memory.lua: a clipper's threshold and what it remembers: the number of calls so far, and a state by name, of a
+-- matrix, of a group of them, or "*" for all gradients. Clippers ask it, and save and load it in checkpoints.
+
+local options = require "moonbow.options"
+local policies = require "moonbow.threshold.policy"
+local types = require "bindings.types"
+
+---@class moonbow.ClipMemory
+---@field policy moonbow.Threshold
+---@field step integer calls so far
+---@field states table<string, table> what the threshold remembers, by name
+local Memory = {}
+Memory.__index = Memory
+
+local M = {}
+
+---@param who string
+---@param clip string name of the clipper in its state
+---@param threshold number|moonbow.Threshold|function
+---@return moonbow.ClipMemory
+function M.new(who, clip, threshold)
+  return setmetatable({ who = who, clip = clip, policy = policies.of(who, threshold), step = 0, states = {} }, Memory)
+end
+
+---tau of one sample, checked; nil for "leave alone".
+---@param name string
+---@param shape integer[]
+---@param sigma number
+---@return number?
+function Memory:ask(name, shape, sigma)
+  local state = self.states[name]
+  if not state then
+    state = {}
+    self.states[name] = state
+  end
+  local sample = { name = name, shape = shape, step = self.step, sigma = sigma, state = state }
+  return policies.ask(self.who, self.policy, sample)
+end
+
+-- A state of its own: what one clipper goes on to remember is no business of another.
+local function copy(value)
+  if types.is_tensor(value) then return value:clone() end
+  if type(value) ~= "table" then return value end
+  local result = {}
+  for key, inner in pairs(value) do result[key] = copy(inner) end
+  return result
+end
+
+---The step and what the threshold remembers, by name, as of now.
+function Memory:state_dict()
+  return { clip = self.clip, threshold = tostring(self.policy), step = self.step, states = copy(self.states) }
+end
+
+function Memory:load_state_dict(state)
+  if type(state) ~= "table" then options.fail("%s: a state was expected, not %s", self.who, options.describe(state)) end
+  local mine = { clip = self.clip, threshold = tostring(self.policy) }
+  for _, key in ipairs { "clip", "threshold" } do
+    if state[key] ~= mine[key] then
+      options.fail("%s: the state has %s '%s', this clipper '%s'", self.who, key, tostring(state[key]), mine[key])
+    end
+  end
+  if not types.is_integer(state.step) or type(state.states) ~= "table" then
+    options.fail("%s: the state needs an integer step and a table states, not %s and %s", self.who,
+      options.describe(state.step), options.describe(state.states))
+  end
+  self.step, self.states = state.step, copy(state.states)
+end
+
+return M
