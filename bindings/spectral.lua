@@ -15,6 +15,7 @@
 --   plan.count, plan:tensor(i)               number of matrices; one of them
 --   sum_squares(tensors) -> number[]         squared Frobenius norms, in float64
 --   svdvals(a) -> s                          svd(a) -> u, s, v with a = u diag(s) v^T, thin
+--   msign(a, method, steps) -> u v^T         method "ns5"|"polar_express"|"exact"; steps or nil
 --   doubles(n) -> double[n]                  a buffer for targets
 
 local ffi = require "ffi"
@@ -113,6 +114,17 @@ end
 function M.svdvals(a)
   if not types.is_tensor(a) then fail("svdvals: a tensor was expected, not %s", types.describe(a)) end
   return produce("mb_svdvals", a)
+end
+
+local msign_methods = { ns5 = C.MB_MSIGN_NS5, polar_express = C.MB_MSIGN_POLAR_EXPRESS, exact = C.MB_MSIGN_EXACT }
+
+--- The polar factor u v^T of a = u diag(s) v^T, of a matrix or of each of (L, m, n).
+---@param a moonbow.Tensor
+---@param method "ns5"|"polar_express"|"exact"
+---@param steps? integer
+function M.msign(a, method, steps)
+  if not types.is_tensor(a) then fail("msign: a tensor was expected, not %s", types.describe(a)) end
+  return produce("mb_msign", a, msign_methods[method] or fail("msign: unknown method %s", types.describe(method)), steps or 0)
 end
 
 local three = ffi.new "mb_tensor *[3]"

@@ -336,6 +336,15 @@ MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t
 MB_CALL mb_status mb_svdvals(mb_tensor **out, mb_tensor *a);                           // (m, n) or (L, m, n) -> (..., min(m, n))
 MB_CALL mb_status mb_svd(mb_tensor **u, mb_tensor **s, mb_tensor **v, mb_tensor *a);   // a = U diag(s) V^T, thin
 
+typedef enum mb_msign_method { MB_MSIGN_NS5 = 0, MB_MSIGN_POLAR_EXPRESS, MB_MSIGN_EXACT } mb_msign_method;
+// U V^T of a = U diag(s) V^T, of one matrix (m, n) or a batch (L, m, n): `steps` of an iteration, 0 for 5.
+//   NS5            a / (|a|_F + 1e-7), then Muon's polynomial: singular values end between 0.7 and 1.2
+//   POLAR_EXPRESS  a / |a|_F, then the polynomials of arXiv 2505.16932 for values from 1e-3: 5 steps take those to
+//                  0.88 to 1.12, 8 to 1
+//   EXACT          by decomposition; directions of singular values below rounding, max(m, n) epsilon s_1, are dropped
+// Both iterations take what is zero to zero, and tiny values nearly so.
+MB_CALL mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps);
+
 // ----- fused programs ---------------------------------------------------------------------------
 // An expression graph over flat buffers of equal length and run-time scalars, evaluated in one pass.
 // Values are numbered in the order they are added. Built by mb.fuse from a traced Lua function.

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: MIT
+//
+// msign.c: the polar factor of matrices, msign(G) = U V^T where G = U diag(sigma) V^T; the step of Muon.
+//
+// A quintic iteration applies p(x) = x (a + b x^2 + c x^4) to every singular value:
+//   A = X X^T (or X^T X, whichever is smaller);  B = a I + b A + c A A;  X <- B X (or X B)
+// A and B are symmetric, so that their products cost little more than half (gemm_symmetric), and a step of a (m, n)
+// with s = min(m, n), l = max(m, n) takes about 3 s^2 l + s^3 multiplications.
+//   NS5            the same p every step, which is steep at 0 and does not settle: values end between 0.7 and 1.2
+//                  (Jordan et al. 2024, "Muon")
+//   POLAR_EXPRESS  the best p of every step, by Remez' algorithm, in which the largest error alternates (Amsel et
+//                  al., arXiv 2505.16932, algorithm 1): from 1e-3 on, 8 steps give 1 to 1e-15
+//   EXACT          U V^T of a decomposition
+#include "spectral/iterate.h"
+
+#include <float.h>
+#include <math.h>
+
+// ----- coefficients -------------------------------------------------------------------------------------
+
+// a x + b x^3 + c x^5
+static double value_at(mbi_quintic p, double x) { return x * (p.a + x * x * (p.b + x * x * p.c)); }
+
+// p(x_i) = 1 - sign_i e at four points, e unknown: elimination with pivoting. Returns e.
+static double alternating(mbi_quintic *p, const double x[4]) {
+  double row[4][5];
+  for (int i = 0; i < 4; i++) {
+    double square = x[i] * x[i];
+    row[i][0] = x[i], row[i][1] = x[i] * square, row[i][2] = x[i] * square * square;
+    row[i][3] = i % 2 ? -1 : 1, row[i][4] = 1;
+  }
+  for (int column = 0; column < 4; column++) {
+    int best = column;
+    for (int i = column + 1; i < 4; i++)
+      if (fabs(row[i][column]) > fabs(row[best][column])) best = i;
+    for (int j = 0; j < 5; j++) {
+      double other = row[best][j];
+      row[best][j] = row[column][j];
+      row[column][j] = other;
+    }
+    for (int i = 0; i < 4; i++) {
+      if (i == column) continue;
+      double ratio = row[i][column] / row[column][column];
+      for (int j = column; j < 5; j++) row[i][j] -= ratio * row[column][j];
+    }
+  }
+  *p = (mbi_quintic){row[0][4] / row[0][0], row[1][4] / row[1][1], row[2][4] / row[2][2]};
+  return row[3][4] / row[3][3];
+}
+
+// The odd quintic nearest to 1 on [low, high].
+static mbi_quintic nearest(double low, double high) {
+  if (low > (1 - 5e-6) * high) // its limit, the Newton-Schulz polynomial of order five
+    return (mbi_quintic){15 / (8 * high), -10 / (8 * pow(high, 3)), 3 / (8 * pow(high, 5))};
+  mbi_quintic p = {0};
+  double x[4] = {low, (3 * low + high) / 4, (low + 3 * high) / 4, high}, error = INFINITY;
+  for (int round = 0; round < 50; round++) {
+    double last = error;
+    error = alternating(&p, x);
+    if (fabs(error - last) <= 1e-15) break;
+    // The inner points go to the extremes of p: 5 c x^4 + 3 b x^2 + a = 0.
+    double root = sqrt(9 * p.b * p.b - 20 * p.a * p.c);
+    x[1] = sqrt((-3 * p.b - root) / (10 * p.c));
+    x[2] = sqrt((-3 * p.b + root) / (10 * p.c));
+  }
+  return p;
+}
+
+int mbi_polar_express(mbi_quintic *steps, int most, double least, double tolerance) {
+  // Below this part of the largest, values are not worth a polynomial of their own: one that aims at them is so steep
+  // that it loses digits elsewhere. The authors' constant.
+  static const double CUSHION = 0.02407327424182761;
+  double low = least, high = 1;
+  int n = 0;
+  for (; n < most && 1 - low > tolerance; n++) {
+    double from = low > CUSHION * high ? low : CUSHION * high;
+    mbi_quintic p = nearest(from, high);
+    double centre = 2 / (value_at(p, low) + value_at(p, high)); // the image of [low, high] is centred on 1
+    steps[n] = (mbi_quintic){centre * p.a, centre * p.b, centre * p.c};
+    low = value_at(steps[n], low);
+    high = 2 - low;
+  }
+  return n;
+}
+
+// ----- iteration ------------------------------------------------------------------------------------------
+
+mb_status mbi_iteration_new(mbi_iteration *it, mb_device device, mb_dtype dtype, int64_t count, int64_t m, int64_t n) {
+  int64_t s = m < n ? m : n, large = count * m * n, small = count * s * s;
+  *it = (mbi_iteration){.device = device, .dtype = dtype, .count = count, .m = m, .n = n};
+  mbi_shape shape = {.ndim = 1, .size = {2 * (large + small)}};
+  MB_TRY(mbi_tensor_new(&it->memory, device, dtype, &shape));
+  size_t element = mbi_dtype_size(dtype);
+  it->x = mbi_data(it->memory);
+  it->y = (char *)it->x + (size_t)large * element;
+  it->a = (char *)it->y + (size_t)large * element;
+  it->b = (char *)it->a + (size_t)small * element;
+  return MB_OK;
+}
+
+void mbi_iteration_release(mbi_iteration *it) {
+  mb_tensor_release(it->memory);
+  *it = (mbi_iteration){0};
+}
+
+mb_status mbi_add_to_diagonal(const mbi_iteration *it, void *c, int64_t s, double value) {
+  mbi_view diagonal = {.data = c, .ndim = 2, .size = {it->count, s}, .stride = {s * s, s + 1}};
+  return mbi_device_of(it->device)->kernels[it->dtype]->unary(MBI_AFFINE, &diagonal, &diagonal, 1, value);
+}
+
+static mb_status step(mbi_iteration *it, mbi_quintic p) {
+  const mbi_device *memory = mbi_device_of(it->device);
+  const mbi_kernels *k = memory->kernels[it->dtype];
+  int tall = it->m > it->n;
+  int64_t m = it->m, n = it->n, s = tall ? n : m, l = tall ? m : n;
+  mbi_gemm gram = {.transpose_a = tall, .transpose_b = !tall, .m = s, .n = s, .k = l, .alpha = 1, .a = it->x, .b = it->x, .c = it->a,
+                   .lda = n, .ldb = n, .ldc = s, .batch = it->count, .stride_a = m * n, .stride_b = m * n, .stride_c = s * s};
+  mbi_gemm square = {.m = s, .n = s, .k = s, .alpha = p.c, .beta = p.b, .a = it->a, .b = it->a, .c = it->b, .lda = s, .ldb = s,
+                     .ldc = s, .batch = it->count, .stride_a = s * s, .stride_b = s * s, .stride_c = s * s};
+  mbi_gemm apply = {.m = m, .n = n, .k = s, .alpha = 1, .a = tall ? it->x : it->b, .b = tall ? it->b : it->x, .c = it->y,
+                    .lda = s, .ldb = n, .ldc = n, .batch = it->count, .stride_a = tall ? m * n : s * s,
+                    .stride_b = tall ? s * s : m * n, .stride_c = m * n};
+  MB_TRY(k->gemm_symmetric(&gram));
+  MB_TRY(memory->convert(it->b, it->dtype, it->a, it->dtype, it->count * s * s));
+  MB_TRY(k->gemm_symmetric(&square));
+  MB_TRY(mbi_add_to_diagonal(it, it->b, s, p.a));
+  MB_TRY(k->gemm(&apply));
+  void *x = it->x;
+  it->x = it->y;
+  it->y = x;
+  return MB_OK;
+}
+
+mb_status mbi_msign(mbi_iteration *it, const mbi_quintic *steps, int n_steps) {
+  for (int i = 0; i < n_steps; i++) MB_TRY(step(it, steps[i]));
+  return MB_OK;
+}
+
+// ----- exact ----------------------------------------------------------------------------------------------
+
+// Columns of u (count, m, s) whose singular value is rounding noise beside the largest become zero: their directions
+// are LAPACK's choice, not the matrix's.
+static mb_status drop_noise(mbi_iteration *it, void *u, void *values) {
+  const mbi_kernels *k = mbi_device_of(it->device)->kernels[it->dtype];
+  int64_t m = it->m, n = it->n, s = m < n ? m : n;
+  double noise = (double)(m < n ? n : m) * (it->dtype == MB_F32 ? (double)FLT_EPSILON : DBL_EPSILON);
+  mbi_view sigma = {.data = values, .ndim = 2, .size = {it->count, s}, .stride = {s, 1}}, largest = sigma, limit = sigma, mask = sigma;
+  largest.stride[1] = 0;
+  limit.data = it->a, mask.data = it->b;
+  MB_TRY(k->unary(MBI_AFFINE, &limit, &largest, noise, 0));
+  MB_TRY(k->binary(MBI_LESS, &mask, &limit, &sigma));
+  mbi_view columns = {.data = u, .ndim = 3, .size = {it->count, m, s}, .stride = {m * s, s, 1}}, kept = columns;
+  kept.data = it->b, kept.stride[0] = s, kept.stride[1] = 0;
+  return k->binary(MBI_MUL, &columns, &columns, &kept);
+}
+
+// x = U V^T of y, which is overwritten.
+static mb_status exact(mbi_iteration *it) {
+  const mbi_kernels *k = mbi_device_of(it->device)->kernels[it->dtype];
+  int64_t m = it->m, n = it->n, s = m < n ? m : n;
+  mb_tensor *factors;
+  mbi_shape shape = {.ndim = 1, .size = {it->count * s * (m + n + 1)}};
+  MB_TRY(mbi_tensor_new(&factors, it->device, it->dtype, &shape));
+  char *u = mbi_data(factors);
+  char *v = u + (size_t)(it->count * m * s) * mbi_dtype_size(it->dtype), *values = v + (size_t)(it->count * n * s) * mbi_dtype_size(it->dtype);
+  mbi_gemm product = {.transpose_b = 1, .m = m, .n = n, .k = s, .alpha = 1, .a = u, .b = v, .c = it->x, .lda = s, .ldb = s, .ldc = n,
+                      .batch = it->count, .stride_a = m * s, .stride_b = n * s, .stride_c = m * n};
+  mb_status status = k->svd(u, values, v, it->y, m, n, it->count);
+  if (status == MB_OK) status = drop_noise(it, u, values);
+  if (status == MB_OK) status = k->gemm(&product);
+  mb_tensor_release(factors);
+  return status;
+}
+
+// ----- public -----------------------------------------------------------------------------------------------
+
+// From y, the matrices as they are, to x.
+static mb_status compute(mbi_iteration *it, mb_msign_method method, int n_steps) {
+  const mbi_kernels *k = mbi_device_of(it->device)->kernels[it->dtype];
+  mbi_quintic steps[MBI_MOST_STEPS];
+  if (method == MB_MSIGN_EXACT) return exact(it);
+  if (method == MB_MSIGN_NS5) {
+    for (int i = 0; i < n_steps; i++) steps[i] = (mbi_quintic){3.4445, -4.7750, 2.0315};
+    MB_TRY(k->normalize(it->x, NULL, 0, it->y, it->count, it->m * it->n, 1, 1e-7));
+    return mbi_msign(it, steps, n_steps);
+  }
+  // Rounding must not carry a value beyond what a step's polynomial was made for: 1 % of room, as the authors leave. The
+  // last polynomial needs none.
+  static const double ROOM = 1.01;
+  int made = mbi_polar_express(steps, n_steps, 1e-3, 1e-15);
+  for (int i = made; i < n_steps; i++) steps[i] = (mbi_quintic){15.0 / 8, -10.0 / 8, 3.0 / 8};
+  for (int i = 0; i < n_steps && i < 7; i++)
+    steps[i] = (mbi_quintic){steps[i].a / ROOM, steps[i].b / pow(ROOM, 3), steps[i].c / pow(ROOM, 5)};
+  MB_TRY(k->normalize(it->x, NULL, 0, it->y, it->count, it->m * it->n, 1 / ROOM, 0));
+  return mbi_msign(it, steps, n_steps);
+}
+
+static mb_status check(mb_tensor *a, mb_msign_method method, int64_t steps) {
+  char text[MBI_SHAPE_TEXT];
+  MB_TRY(mbi_check_float(a, "mb_msign", "a"));
+  if (a->shape.ndim != 2 && a->shape.ndim != 3)
+    MB_FAIL(MB_ERR_SHAPE, "mb_msign: a (m, n) or (L, m, n) was expected, the tensor has shape %s",
+            mbi_shape_text(text, a->shape.ndim, a->shape.size));
+  if (method != MB_MSIGN_NS5 && method != MB_MSIGN_POLAR_EXPRESS && method != MB_MSIGN_EXACT)
+    MB_FAIL(MB_ERR_ARG, "mb_msign: unknown method %d", (int)method);
+  if (steps < 0 || steps > MBI_MOST_STEPS)
+    MB_FAIL(MB_ERR_ARG, "mb_msign: steps is %lld, 1 to %d, or 0 for 5, were expected", (long long)steps, MBI_MOST_STEPS);
+  return MB_OK;
+}
+
+mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps) {
+  *out = NULL;
+  MB_TRY(check(a, method, steps));
+  const mb_device device = a->storage->device;
+  const int64_t *size = a->shape.size + a->shape.ndim - 2;
+  mbi_iteration it;
+  mb_tensor *result = NULL;
+  int64_t bad = -1;
+  MB_TRY(mbi_iteration_new(&it, device, a->dtype, a->shape.ndim == 3 ? a->shape.size[0] : 1, size[0], size[1]));
+  mb_status status = mbi_tensor_like(&result, a);
+  if (status == MB_OK) {
+    mbi_view from = mbi_view_of(a), to = mbi_view_of(result);
+    to.data = it.y;
+    status = mbi_memory_of(a)->copy_view(&to, &from, mbi_dtype_size(a->dtype));
+  }
+  if (status == MB_OK) status = mbi_kernels_of(a)->find_nonfinite(&bad, it.y, mbi_numel(a));
+  if (status == MB_OK && bad >= 0)
+    status = mbi_fail(MB_ERR_NONFINITE, "mb_msign: a holds NaN or Inf, first at element %lld", (long long)bad);
+  if (status == MB_OK) status = compute(&it, method, steps == 0 ? 5 : (int)steps);
+  if (status == MB_OK) status = mbi_memory_of(a)->convert(mbi_data(result), a->dtype, it.x, a->dtype, mbi_numel(a));
+  mbi_iteration_release(&it);
+  if (status != MB_OK) mb_tensor_release(result);
+  else *out = result;
+  return status;
+}
