@@ -35,6 +35,8 @@ local options = {
   { "clip", "spectral", "what is clipped", choices = { "none", "norm", "spectral" } },
   { "threshold", nil, "a number, ema:BETA, quantile:Q:WINDOW, zscore:Z:ALPHA or autoclip:P:WINDOW [spectral: ema:0.9]",
     kind = "string", value = "RULE" },
+  { "scope", "matrix", "what shares a threshold in spectral clipping", choices = { "matrix", "block", "global" } },
+  { "view", "fused", "what is a matrix: c_attn whole, or in parts", choices = { "fused", "qkv", "heads" } },
   { "max_norm", nil, "of norm clipping, instead of a threshold [1]", kind = "number", min = 0 },
   { "method", "randomized", "of spectral clipping", choices = { "exact", "randomized", "polar", "soft" } },
   { "rank", 8, "singular values the randomized method finds", kind = "integer", min = 1 },

@@ -40,7 +40,7 @@ describe("train_gpt2.lua", function()
   end)
 
   for _, clip in ipairs { "spectral --threshold ema:0.9 --dropout 0.1", "norm --max_norm 0.5",
-    "spectral --method exact --threshold quantile:0.5:7", "norm --threshold zscore:2:0.9:5" } do
+    "spectral --method exact --threshold quantile:0.5:7 --scope block --view heads", "norm --threshold zscore:2:0.9:5" } do
     it("resumes bit for bit with --clip " .. clip, function()
       local whole, parts = runner.folder() .. "/whole", runner.folder() .. "/parts"
       local common = "--clip " .. clip .. " --schedule const "

@@ -9,6 +9,7 @@ local types = require "bindings.types"
 
 ---@class moonbow.ClipMemory
 ---@field policy moonbow.Threshold
+---@field identity table<string, string> what a state must agree with: clip, and what decides on the names in it
 ---@field step integer calls so far
 ---@field states table<string, table> what the threshold remembers, by name
 local Memory = {}
@@ -17,11 +18,13 @@ Memory.__index = Memory
 local M = {}
 
 ---@param who string
----@param clip string name of the clipper in its state
+---@param identity table<string, string> clip, the clipper's name, and more for which states differ
 ---@param threshold number|moonbow.Threshold|function
 ---@return moonbow.ClipMemory
-function M.new(who, clip, threshold)
-  return setmetatable({ who = who, clip = clip, policy = policies.of(who, threshold), step = 0, states = {} }, Memory)
+function M.new(who, identity, threshold)
+  local policy = policies.of(who, threshold)
+  identity.threshold = tostring(policy)
+  return setmetatable({ who = who, identity = identity, policy = policy, step = 0, states = {} }, Memory)
 end
 
 ---tau of one sample, checked; nil for "leave alone".
@@ -50,15 +53,16 @@ end
 
 ---The step and what the threshold remembers, by name, as of now.
 function Memory:state_dict()
-  return { clip = self.clip, threshold = tostring(self.policy), step = self.step, states = copy(self.states) }
+  local state = { step = self.step, states = copy(self.states) }
+  for key, value in pairs(self.identity) do state[key] = value end
+  return state
 end
 
 function Memory:load_state_dict(state)
   if type(state) ~= "table" then options.fail("%s: a state was expected, not %s", self.who, options.describe(state)) end
-  local mine = { clip = self.clip, threshold = tostring(self.policy) }
-  for _, key in ipairs { "clip", "threshold" } do
-    if state[key] ~= mine[key] then
-      options.fail("%s: the state has %s '%s', this clipper '%s'", self.who, key, tostring(state[key]), mine[key])
+  for _, key in ipairs(options.keys(self.identity)) do -- `clip` is the first of them
+    if state[key] ~= self.identity[key] then
+      options.fail("%s: the state has %s '%s', this clipper '%s'", self.who, key, tostring(state[key]), self.identity[key])
     end
   end
   if not types.is_integer(state.step) or type(state.states) ~= "table" then

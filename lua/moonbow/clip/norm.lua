@@ -120,6 +120,6 @@ return function(given)
       o.max_norm and "not both" or "both are missing")
   end
   local self = { who = who, max_norm = o.max_norm, scope = o.scope }
-  if o.threshold ~= nil then self.memory = memory.new(who, "norm", o.threshold) end
+  if o.threshold ~= nil then self.memory = memory.new(who, { clip = "norm", scope = o.scope }, o.threshold) end
   return setmetatable(self, NormClip)
 end

@@ -7,7 +7,8 @@
 --     method = "randomized", rank = 8, oversample = 5, power_iters = 1,     -- or "exact"
 --     rule  = function(sigma, tau) return ... end,   -- instead of min(sigma, tau), on the computed values
 --     where = function(p) return true end,           -- default: all but embeddings and head
---     scope = "matrix",                              -- or "global": one tau, decided on the largest sigma
+--     scope = "matrix",                              -- "block", "global" or function(p): who shares a tau; scope.lua
+--     view = "fused",                                -- "qkv", "heads" or function(p): what is a matrix; view.lua
 --   }
 --   local report = clip(model)                       -- report[i] = { name, sigma, tau, clipped, saturated }
 --
@@ -20,8 +21,10 @@ local binding = require "bindings.model"
 local memory = require "moonbow.clip.memory"
 local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
+local scopes = require "moonbow.clip.scope"
 local select = require "moonbow.clip.select"
 local spectral = require "bindings.spectral"
+local views = require "moonbow.clip.view"
 
 local M = {}
 
@@ -30,11 +33,13 @@ local M = {}
 local SpectralClip = {}
 SpectralClip.__index = SpectralClip
 
--- What is clipped of each parameter that `where` takes: { name, shape, tensor }[].
+-- What is clipped of the parameters that `where` takes, block by block.
+---@return moonbow.ClipMatrix[]
 local function matrices_of(self, model, tensor_of)
-  local list = {}
-  for i, p in ipairs(select.parameters(self.who, model, self.where)) do
-    list[i] = { name = p.name, shape = p.shape, tensor = tensor_of(p) }
+  local parameters, list = select.parameters(self.who, model, self.where), {}
+  views.check(self.who, self.view, model, parameters)
+  for _, p in ipairs(parameters) do
+    for _, matrix in ipairs(views.split(self.who, self.view, p, tensor_of(p))) do list[#list + 1] = matrix end
   end
   return list
 end
@@ -44,9 +49,9 @@ local function plan_of(self, model, tensor_of)
   if not self.plan or self.model ~= model then
     local matrices, tensors = matrices_of(self, model, tensor_of), {}
     for i, matrix in ipairs(matrices) do tensors[i] = matrix.tensor end
-    local plan = spectral.plan(tensors, self.method)
+    local groups, plan = scopes.groups(self.who, self.scope, matrices), spectral.plan(tensors, self.method)
     if self.plan then self.plan:release() end
-    self.plan, self.model, self.matrices = plan, model, matrices
+    self.plan, self.model, self.matrices, self.groups = plan, model, matrices, groups
   end
   return self.plan
 end
@@ -62,13 +67,11 @@ end
 -- tau for every matrix from the largest values.
 local function decide(self, largest)
   local tau = {}
-  if self.scope == "global" then
-    local sigma = 0
-    for _, value in ipairs(largest) do sigma = math.max(sigma, value) end
-    local one = self.memory:ask("*", {}, sigma)
-    for i = 1, #largest do tau[i] = one end
-  else
-    for i, matrix in ipairs(self.matrices) do tau[i] = self.memory:ask(matrix.name, matrix.shape, largest[i]) end
+  for _, group in ipairs(self.groups) do
+    local members, sigma = group.members, 0
+    for k = 1, #members do sigma = math.max(sigma, largest[members[k]]) end
+    local one = self.memory:ask(group.name, group.shape, sigma)
+    for k = 1, #members do tau[members[k]] = one end
   end
   return tau
 end
@@ -95,13 +98,18 @@ end
 ---@return string?
 function SpectralClip:describe(p)
   if not self.where(p) then return nil end
-  return ("spectral %s%s, %s"):format(tostring(self.memory.policy), self.rule and " rule" or "",
-    #p.shape > 1 and method.describe(self.method) or "norm")
+  return ("spectral %s%s%s, %s%s"):format(tostring(self.memory.policy), scopes.describe(self.scope),
+    self.rule and " rule" or "", #p.shape > 1 and method.describe(self.method) or "norm",
+    views.describe(self.who, self.view, p))
 end
 
+-- A choice that may be a function, for a state and for print.
+local function name_of(choice) return type(choice) == "string" and choice or "function" end
+
 function SpectralClip:__tostring()
-  return ("mb.clip.spectral { threshold = %s, %s, scope = %q }"):format(tostring(self.memory.policy),
-    method.text(self.method), self.scope)
+  local view = self.view ~= "fused" and (", view = %q"):format(name_of(self.view)) or ""
+  return ("mb.clip.spectral { threshold = %s, %s, scope = %q%s }"):format(tostring(self.memory.policy),
+    method.text(self.method), name_of(self.scope), view)
 end
 
 ---The step and what the threshold remembers, by parameter name, as of now.
@@ -109,7 +117,8 @@ function SpectralClip:state_dict() return self.memory:state_dict() end
 function SpectralClip:load_state_dict(state) self.memory:load_state_dict(state) end
 
 ---@param given { threshold: number|moonbow.Threshold|function, method?: string, rank?: integer, oversample?: integer,
----  power_iters?: integer, rule?: function, where?: function, scope?: "matrix"|"global" }
+---  power_iters?: integer, rule?: function, where?: function, scope?: string|function,
+---  view?: string|function }
 ---@return moonbow.SpectralClip
 function M.new(given)
   local who = "mb.clip.spectral"
@@ -117,13 +126,15 @@ function M.new(given)
     threshold = { type = "any", required = true },
     rule = { type = "function" },
     where = { type = "function", default = select.default },
-    scope = { choices = { "matrix", "global" }, default = "matrix" },
+    scope = scopes.row,
+    view = views.row,
   }
   for name, row in pairs(method.spec) do spec[name] = row end
   local o = options.check(who, given, spec)
+  local identity = { clip = "spectral", scope = name_of(o.scope), view = name_of(o.view) }
   return setmetatable({
-    who = who, memory = memory.new(who, "spectral", o.threshold), rule = o.rule, where = o.where, scope = o.scope,
-    method = method.of(o),
+    who = who, rule = o.rule, where = o.where, scope = o.scope, view = o.view, method = method.of(o),
+    memory = memory.new(who, identity, o.threshold),
   }, SpectralClip)
 end
 

@@ -10,12 +10,15 @@
 --     loss = function(self, batch, o) ... end,            -- optional; o: label_smoothing, ignore_index,
 --                                                         -- reduction. Default: cross entropy of the
 --                                                         -- logits and batch.targets
+--     parts = { w = { qkv = 3 } },                        -- optional: what a parameter's rows are made of, see below
 --     buffers = { ["bn.mean"] = tensor },                 -- optional: state without gradient
 --     methods = { generate = function(self, ...) end },   -- optional
 --   }
 --
 -- A parameter is a table { name, role, index (from 1), shape, value, grad }; `value` is the tensor itself,
--- `grad` is looked up whenever it is read. The list and its entries are the same in every call.
+-- `grad` is looked up whenever it is read. The list and its entries are the same in every call. A parameter whose rows
+-- are equal blocks of a meaning of their own has `parts`, their number by name: { qkv = 3, heads = 3 * n_head };
+-- clip/view.lua takes them apart.
 
 local binding = require "bindings.model"
 local spectral = require "bindings.spectral"
@@ -34,6 +37,7 @@ local M = {}
 ---@field shape integer[]
 ---@field value moonbow.Tensor
 ---@field grad moonbow.Tensor
+---@field parts? table<string, integer> numbers of equal blocks of rows, by name
 
 ---@class moonbow.Model
 ---@field name string
@@ -46,10 +50,10 @@ local Model = {}
 
 -- ----- parameters -----------------------------------------------------------------------------------------
 
-local function new_parameter(handle, i)
-  local value = binding.parameter(handle, i)
-  return setmetatable({ name = binding.name(handle, i), role = binding.role(handle, i), index = i,
-                        shape = value.shape, value = value }, {
+local function new_parameter(handle, i, parts)
+  local value, name = binding.parameter(handle, i), binding.name(handle, i)
+  return setmetatable({ name = name, role = binding.role(handle, i), index = i, shape = value.shape, value = value,
+                        parts = parts[name] }, {
     __index = function(_, key)
       if key == "grad" then return binding.gradient(handle, i) end
     end,
@@ -285,7 +289,7 @@ end
 function M.new(o)
   local list, by_name = {}, {}
   for i = 1, binding.count(o.handle) do
-    local p = new_parameter(o.handle, i)
+    local p = new_parameter(o.handle, i, o.parts or {})
     list[i], by_name[p.name] = p, p
   end
   local first = list[1].value

@@ -8,6 +8,7 @@
 --     parameters = function(add, o)                   -- o: dtype, device, seed and the options
 --       add("w", { 10, o.width }, { role = "matrix", init = "normal", std = 0.02 })
 --       add("b", { 10 }, { role = "vector" })         -- init defaults to zeros
+--       add("qkv", { 30, 10 }, { role = "matrix", parts = { qkv = 3 } })   -- 3 equal blocks of rows: clip/view.lua
 --     end,
 --     forward = function(p, batch, model)             -- p.w, p["h.0.w"]: tensors; returns the logits
 --       return mb.linear(batch.inputs, p.w, p.b)
@@ -42,10 +43,22 @@ local parameter_spec = {
   init = { choices = { "zeros", "ones", "normal", "uniform" }, default = "zeros" },
   std = { type = "number", min = 0 },
   width = { type = "number", min = 0 },
+  parts = { type = "table" },
 }
 
--- Adds one parameter as the script describes it.
-local function adder(who, h)
+-- Numbers of equal blocks of rows by name.
+local function checked_parts(here, parts, rows)
+  for name, count in pairs(parts) do
+    options.value(here, ("part '%s'"):format(tostring(name)), count, { type = "integer", min = 1 })
+    if rows % count ~= 0 then
+      options.fail("%s: part '%s' is %d blocks, which do not divide %d rows", here, tostring(name), count, rows)
+    end
+  end
+  return parts
+end
+
+-- Adds one parameter as the script describes it, and what it is made of to `parts`.
+local function adder(who, h, parts)
   return function(name, shape, given)
     local here = ("%s: add '%s'"):format(who, tostring(name))
     options.value(here, "the name", name, { type = "string" })
@@ -58,6 +71,7 @@ local function adder(who, h)
       scale = o.width or options.fail("%s: init 'uniform' needs option 'width', numbers in [-width, width)", here)
     end
     binding.add(h, name, shape, o.role, o.init, scale)
+    if o.parts then parts[name] = checked_parts(here, o.parts, shape[1] or 1) end
   end
 end
 
@@ -101,8 +115,8 @@ return function(given)
     local o = options.check(who, chosen, spec)
     o.device = o.device or create.device()
     o.seed = o.seed or (rng.rng_get())
-    local h = binding.new(definition.name)
-    definition.parameters(adder(who, h), o)
+    local h, parts = binding.new(definition.name), {}
+    definition.parameters(adder(who, h, parts), o)
     binding.build(h, o.dtype, o.device, o.seed)
 
     local model, values
@@ -119,7 +133,7 @@ return function(given)
                                loss_options.reduction)
     end
     model = base.new {
-      handle = h, name = definition.name, config = o,
+      handle = h, name = definition.name, config = o, parts = parts,
       logits = function(self, batch)
         return handle.scope(function() return forward(tensors_of(self, batch)) end)
       end,

@@ -111,6 +111,16 @@ end
 
 -- ----- construction -------------------------------------------------------------------------------------
 
+-- c_attn holds queries, keys and values in this order, each head by head.
+local function parts_of(config)
+  local parts, made_of = {}, { qkv = 3, heads = 3 * config.n_head }
+  for layer = 0, config.n_layer - 1 do
+    parts[("h.%d.attn.c_attn.weight"):format(layer)] = made_of
+    parts[("h.%d.attn.c_attn.bias"):format(layer)] = made_of
+  end
+  return parts
+end
+
 --- GPT-2: tanh GELU, layernorm, tied head, GPT-2's initial values.
 ---@param given { vocab_size: integer, block_size: integer, n_layer: integer, n_head: integer, n_embd: integer,
 ---               dropout?: number, seed?: integer, dtype?: "f32"|"f64", device?: string }
@@ -122,6 +132,6 @@ return function(given)
   for _, name in ipairs(config_names) do config[name] = o[name] end
   return base.new {
     handle = networks.gpt2_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get())),
-    name = "gpt2", config = config, logits = logits, loss = loss, methods = methods,
+    name = "gpt2", config = config, logits = logits, loss = loss, methods = methods, parts = parts_of(config),
   }
 end
