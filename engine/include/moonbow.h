@@ -333,8 +333,28 @@ MB_CALL mb_status mb_spectral_clamp(mb_spectral *plan, const double *tau, int32_
 MB_CALL mb_status mb_spectral_apply(mb_spectral *plan, const double *target);
 // Squared Frobenius norms of `count` tensors, in float64: norms of gradients, one call for a whole model.
 MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count);
-MB_CALL mb_status mb_svdvals(mb_tensor **out, mb_tensor *a);                           // (m, n) or (L, m, n) -> (..., min(m, n))
-MB_CALL mb_status mb_svd(mb_tensor **u, mb_tensor **s, mb_tensor **v, mb_tensor *a);   // a = U diag(s) V^T, thin
+
+// ----- factorisations ---------------------------------------------------------------------------
+// Of one matrix (m, n) or of each of (L, m, n), any strides; k = min(m, n). Results have a's dtype and no
+// history: these are not differentiable. NaN or Inf in `a` is MB_ERR_NONFINITE, before any work.
+
+MB_CALL mb_status mb_svdvals(mb_tensor **out, mb_tensor *a);                           // (..., k), descending
+MB_CALL mb_status mb_svd(mb_tensor **u, mb_tensor **s, mb_tensor **v, mb_tensor *a);   // a = U diag(s) V^T: u (..., m, k), v (..., n, k)
+// The min(rank, k) largest of them, from a sketch of rank + oversample random directions and power_iters rounds
+// of subspace iteration (Halko, Martinsson, Tropp 2011); where such a sketch would cost more than all values do, from
+// those. Columns of u and v are orthonormal whatever the rank of `a`. Takes one random stream.
+MB_CALL mb_status mb_svd_lowrank(mb_tensor **u, mb_tensor **s, mb_tensor **v, mb_tensor *a, int64_t rank, int64_t oversample,
+                                 int64_t power_iters);
+// a = Q R: q (..., m, k) with orthonormal columns, r (..., k, n) upper triangular with a diagonal >= 0, which makes
+// both unique where a's first k columns are independent.
+MB_CALL mb_status mb_qr(mb_tensor **q, mb_tensor **r, mb_tensor *a);
+// a = V diag(values) V^T for symmetric `a`: values (..., n) ascending, vectors (..., n, n) in columns. Only the lower
+// triangle is read, as in NumPy and PyTorch: the upper one counts as its mirror image.
+MB_CALL mb_status mb_eigh(mb_tensor **values, mb_tensor **vectors, mb_tensor *a);
+MB_CALL mb_status mb_eigvalsh(mb_tensor **values, mb_tensor *a);
+// a = L L^T with a lower triangular L, for symmetric positive definite `a`, of which only the lower triangle is read.
+// Otherwise MB_ERR_NUMERIC, which names the matrix and the leading minor that is not positive.
+MB_CALL mb_status mb_cholesky(mb_tensor **l, mb_tensor *a);
 
 typedef enum mb_msign_method { MB_MSIGN_NS5 = 0, MB_MSIGN_POLAR_EXPRESS, MB_MSIGN_EXACT } mb_msign_method;
 // U V^T of a = U diag(s) V^T, of one matrix (m, n) or a batch (L, m, n): `steps` of an iteration, 0 for 5.

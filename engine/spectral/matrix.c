@@ -18,10 +18,14 @@ mb_status mbi_matrices_of(mbi_matrices *s, mb_tensor *a, const char *who) {
   if (ndim != 2 && ndim != 3)
     MB_FAIL(MB_ERR_SHAPE, "%s: a (m, n) or (L, m, n) was expected, the tensor has shape %s", who,
             mbi_shape_text(text, ndim, a->shape.size));
+  enum { MOST = 1 << 24, MOST_SMALLER = 1 << 14 }; // LAPACK counts its work, of k^2 numbers, in int32
   s->count = ndim == 3 ? a->shape.size[0] : 1;
   s->m = a->shape.size[ndim - 2];
   s->n = a->shape.size[ndim - 1];
   s->k = s->m < s->n ? s->m : s->n;
+  if (s->m > MOST || s->n > MOST || s->k > MOST_SMALLER)
+    MB_FAIL(MB_ERR_SHAPE, "%s: a has shape %s, sides of at most %d and min(m, n) of at most %d are supported", who,
+            mbi_shape_text(text, ndim, a->shape.size), MOST, MOST_SMALLER);
   return MB_OK;
 }
 

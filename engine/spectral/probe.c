@@ -160,7 +160,7 @@ static mbi_sketch single(const mbi_spectral_group *g, int64_t i) {
   return s;
 }
 
-static mb_status probe_sketch(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite) {
+mb_status mbi_spectral_subspace(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite) {
   int64_t rounds = p->options.power_iters;
   double *sizes = g->gain; // room for (count, 2), free until a clamp
   MB_TRY(make(&g->x, g, g->dtype, g->k, g->n));
@@ -185,8 +185,15 @@ static mb_status probe_sketch(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key
     mbi_sketch one = single(g, i);
     if (sizes[2 * i + 1] < STEEP * sizes[2 * i]) MB_TRY(round_again(g, &one));
   }
-  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&all, rounds > 0, 1));
-  MB_TRY(mbi_spectral_kernels(g)->sketch_ritz(&all));
+  return MB_OK;
+}
+
+static mb_status probe_sketch(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite) {
+  MB_TRY(mbi_spectral_subspace(p, g, key, finite));
+  if (!*finite) return MB_OK;
+  mbi_sketch s = mbi_spectral_sketch_of(g);
+  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&s, p->options.power_iters > 0, 1));
+  MB_TRY(mbi_spectral_kernels(g)->sketch_ritz(&s));
   return fetch_sigma(g);
 }
 
@@ -206,7 +213,7 @@ static mb_status refuse_nonfinite(mb_spectral *p) {
   MB_FAIL(MB_ERR_NUMERIC, "mb_spectral_probe: a finite matrix gave singular values that are not finite");
 }
 
-static mb_status refresh(mb_spectral *p) {
+mb_status mbi_spectral_refresh(mb_spectral *p) {
   for (int64_t i = 0; i < p->count; i++) MB_TRY(mbi_check(p->matrices[i], "mb_spectral_probe", "a matrix of the plan"));
   for (int64_t at = 0; at < p->group_count; at++)
     for (int64_t i = 0; i < p->groups[at].count; i++) {
@@ -217,7 +224,7 @@ static mb_status refresh(mb_spectral *p) {
 }
 
 static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
-  MB_TRY(refresh(p));
+  MB_TRY(mbi_spectral_refresh(p));
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
     int finite = 1;

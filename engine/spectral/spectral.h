@@ -11,6 +11,7 @@
 //           values do: the r largest are then those of EXACT
 #ifndef MBI_SPECTRAL_H
 #define MBI_SPECTRAL_H
+#include "core/rng.h"
 #include "core/tensor.h"
 
 typedef enum mbi_spectral_kind { MBI_SPECTRAL_VECTOR, MBI_SPECTRAL_EXACT, MBI_SPECTRAL_SKETCH } mbi_spectral_kind;
@@ -48,6 +49,12 @@ struct mb_spectral {
 mb_status mbi_spectral_norm(double *norm, int *finite, mb_tensor *t);
 // The power of two that brings a matrix of this norm near 1, within what the dtype can hold.
 double mbi_spectral_scale(double norm, mb_dtype dtype);
+
+// Brings the addresses of the matrices up to date and forgets their scales: the beginning of every probe.
+mb_status mbi_spectral_refresh(mb_spectral *p);
+// The rounds of a sketch. After them the rows of x are a basis of what the matrices map to the span wanted, or without
+// rounds those of y an orthonormal basis of that span itself. *finite = 0 (and nothing done) if a matrix is not finite.
+mb_status mbi_spectral_subspace(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite);
 
 mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g);
 mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g);

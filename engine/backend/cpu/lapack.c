@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// lapack.c: small symmetric eigenproblems and singular value decompositions through LAPACK. Its matrices are
-// column-major: a row-major matrix given to it is its transpose, and an eigenvector column comes back as a row.
+// lapack.c: small symmetric eigenproblems, singular value decompositions and factorisations through LAPACK. Its matrices
+// are column-major: a row-major matrix given to it is its transpose, and an eigenvector column comes back as a row.
 #include "backend/cpu/lapack.h"
 
 #include <cblas.h>
@@ -192,4 +192,45 @@ int mbi_svd_f64(double *u, double *s, double *v, double *a, int64_t m, int64_t n
   for (int64_t i = 0; v && i < n; i++)
     for (int64_t j = 0; j < k; j++) v[i * k + j] = left[j * n + i];
   return info != 0;
+}
+
+// ----- factorisations of either dtype ----------------------------------------------------------------------------
+
+enum { QR_BLOCK = 64 };
+
+size_t mbi_qr_bytes(int64_t m, int64_t n, size_t element) {
+  return (size_t)((m < n ? m : n) + n * QR_BLOCK) * element;
+}
+
+// LAPACK sees A^T (n, m) = L Q^T, an LQ factorisation: its factor L is R row by row, its Q is Q row by row.
+int mbi_qr(void *q, void *a, int64_t m, int64_t n, void *work, size_t element) {
+  lapack_int rows = (lapack_int)n, columns = (lapack_int)m, k = rows < columns ? rows : columns, lwork = rows * QR_BLOCK;
+  void *tau = work, *rest = (char *)work + (size_t)k * element;
+  int wide = element == sizeof(double);
+  lapack_int info = wide ? LAPACKE_dgelqf_work(LAPACK_COL_MAJOR, rows, columns, a, rows, tau, rest, lwork)
+                         : LAPACKE_sgelqf_work(LAPACK_COL_MAJOR, rows, columns, a, rows, tau, rest, lwork);
+  for (int64_t i = 0; i < m; i++) memcpy((char *)q + (size_t)(i * k) * element, (char *)a + (size_t)(i * n) * element, (size_t)k * element);
+  if (info == 0)
+    info = wide ? LAPACKE_dorglq_work(LAPACK_COL_MAJOR, k, columns, k, q, k, tau, rest, lwork)
+                : LAPACKE_sorglq_work(LAPACK_COL_MAJOR, k, columns, k, q, k, tau, rest, lwork);
+  return info != 0;
+}
+
+size_t mbi_eigh_bytes(int64_t n, size_t element) {
+  size_t side = (size_t)n;
+  return (1 + 6 * side + 2 * side * side) * element + (4 + 5 * side) * sizeof(lapack_int);
+}
+
+int mbi_eigh(void *values, void *a, int64_t n, int vectors, void *work, size_t element) {
+  lapack_int side = (lapack_int)n, lwork = 1 + 6 * side + 2 * side * side, liwork = 3 + 5 * side;
+  lapack_int *iwork = (lapack_int *)(void *)((char *)work + (size_t)lwork * element);
+  char job = vectors ? 'V' : 'N';
+  return element == sizeof(double) ? LAPACKE_dsyevd_work(LAPACK_COL_MAJOR, job, 'U', side, a, side, values, work, lwork, iwork, liwork) != 0
+                                   : LAPACKE_ssyevd_work(LAPACK_COL_MAJOR, job, 'U', side, a, side, values, work, lwork, iwork, liwork) != 0;
+}
+
+int64_t mbi_cholesky(void *a, int64_t n, size_t element) {
+  lapack_int side = (lapack_int)n;
+  return element == sizeof(double) ? LAPACKE_dpotrf_work(LAPACK_COL_MAJOR, 'U', side, a, side)
+                                   : LAPACKE_spotrf_work(LAPACK_COL_MAJOR, 'U', side, a, side);
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// lapack.h: the small dense problems of the CPU backend, in float64 and one at a time: callers share them out
-// among threads, and OpenBLAS runs on the calling thread (blas_threads.h). Functions return 0, or not 0 when LAPACK did not converge.
+// lapack.h: the dense problems of the CPU backend, one at a time: callers share them out among threads, and OpenBLAS
+// runs on the calling thread (blas_threads.h). Functions return 0, or not 0 when LAPACK did not converge. Those that
+// take `element`, its size, know float32 and float64; work is theirs, of the bytes that the function beside says.
 #ifndef MBK_CPU_LAPACK_H
 #define MBK_CPU_LAPACK_H
 #include <stddef.h>
@@ -33,4 +34,13 @@ size_t mbi_eigenvectors_bytes(int64_t k);
 int mbi_svd_f32(float *u, float *s, float *v, float *a, int64_t m, int64_t n, void *work, size_t bytes);
 int mbi_svd_f64(double *u, double *s, double *v, double *a, int64_t m, int64_t n, void *work, size_t bytes);
 size_t mbi_svd_bytes(int64_t m, int64_t n, int vectors, size_t element);
+
+// a (m, n) = q r with q (m, k) orthonormal columns; the upper triangle of the first k rows of a becomes r.
+int mbi_qr(void *q, void *a, int64_t m, int64_t n, void *work, size_t element);
+size_t mbi_qr_bytes(int64_t m, int64_t n, size_t element);
+// values (n), ascending, of the symmetric matrix whose lower triangle is in a, which becomes its vectors, one a row.
+int mbi_eigh(void *values, void *a, int64_t n, int vectors, void *work, size_t element);
+size_t mbi_eigh_bytes(int64_t n, size_t element);
+// a's lower triangle becomes its Cholesky factor. Returns the order of the first leading minor that is not positive, or 0.
+int64_t mbi_cholesky(void *a, int64_t n, size_t element);
 #endif
