@@ -4,6 +4,7 @@
 -- mb.clip.matrix, and what happens between a plan's probe and the report.
 
 local options = require "moonbow.options"
+local policies = require "moonbow.threshold.policy"
 local spectral = require "bindings.spectral"
 
 local NAN = 0 / 0
@@ -45,36 +46,51 @@ function M.text(m)
   return ("method = %q, rank = %d, oversample = %d, power_iters = %d"):format(m.method, m.rank, m.oversample, m.power_iters)
 end
 
--- min(m, n) of a tensor seen as a matrix.
-local function smaller_side(t)
-  local rows = t.shape[1] or 1
-  return math.min(rows, t.numel / rows)
+-- Buffers of a plan for rules: target, (count * width); smaller_side[i], min(m, n) of matrix i.
+local buffers_of = setmetatable({}, { __mode = "k" })
+
+local function buffers(plan)
+  local b = buffers_of[plan]
+  if b then return b end
+  b = { target = spectral.doubles(plan.count * plan:width()), smaller_side = {} }
+  for i = 1, plan.count do
+    local t = plan:tensor(i)
+    local rows = t.shape[1] or 1
+    b.smaller_side[i] = math.min(rows, t.numel / rows)
+  end
+  buffers_of[plan] = b
+  return b
+end
+
+-- What a rule makes of a value, checked.
+local function ask_rule(who, rule, sigma, tau, name)
+  local ok, wanted = pcall(rule, sigma, tau)
+  if not ok then policies.fail_raised(who, ("rule(%g, %g)"):format(sigma, tau), name, wanted) end
+  if type(wanted) == "number" and wanted >= 0 and wanted < math.huge then return wanted end
+  options.fail("%s: rule(%g, %g) returned %s for '%s', a finite number >= 0 was expected", who, sigma, tau,
+    tostring(wanted), name)
 end
 
 -- Puts rule(sigma, tau) in the place of every computed value.
 local function apply_rule(who, plan, rule, tau, matrices)
-  local width = plan:width()
-  local target, changed, saturated = spectral.doubles(plan.count * width), {}, {}
+  local width, b, changed, saturated = plan:width(), buffers(plan), {}, {}
+  local target = b.target
   for i = 0, plan.count - 1 do
-    local limit, above = tau[i + 1], 0
-    changed[i + 1] = false
+    local limit, name, above, different = tau[i + 1], matrices[i + 1].name, 0, false
     for j = i * width, (i + 1) * width - 1 do
       local sigma = plan.sigma[j]
       target[j] = NAN
       if limit and sigma == sigma then
         if sigma > limit then above = above + 1 end
-        local wanted = rule(sigma, limit)
-        if type(wanted) ~= "number" or not (wanted >= 0 and wanted < math.huge) then
-          options.fail("%s: rule(%g, %g) returned %s for '%s', a finite number >= 0 was expected", who, sigma, limit,
-            tostring(wanted), matrices[i + 1].name)
-        end
+        local wanted = ask_rule(who, rule, sigma, limit, name)
         if wanted ~= sigma then
           target[j] = wanted
-          changed[i + 1] = true
+          different = true
         end
       end
     end
-    saturated[i + 1] = above == width and width < smaller_side(plan:tensor(i + 1))
+    changed[i + 1] = different
+    saturated[i + 1] = above == width and width < b.smaller_side[i + 1]
   end
   plan:apply(target)
   return changed, saturated

@@ -84,8 +84,8 @@ function SpectralClip:__call(model)
   local largest = {}
   for i = 1, plan.count do largest[i] = sigma[(i - 1) * width] end
   local tau = decide(self, largest)
-  self.memory.step = self.memory.step + 1
   local changed, saturated = method.change(self.who, plan, tau, self.rule, self.matrices)
+  self.memory.step = self.memory.step + 1
   local report = {}
   for i, matrix in ipairs(self.matrices) do
     report[i] = { name = matrix.name, sigma = largest[i], tau = tau[i], clipped = changed[i], saturated = saturated[i] }
