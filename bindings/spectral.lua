@@ -14,8 +14,6 @@
 --   plan:release()                           gives the factors' memory back now
 --   plan.count, plan:tensor(i)               number of matrices; one of them
 --   sum_squares(tensors) -> number[]         squared Frobenius norms, in float64
---   svdvals(a) -> s                          svd(a) -> u, s, v with a = u diag(s) v^T, thin
---   msign(a, method, steps) -> u v^T         method "ns5"|"polar_express"|"exact"; steps or nil
 --   doubles(n) -> double[n]                  a buffer for targets
 
 local ffi = require "ffi"
@@ -26,7 +24,7 @@ local status = require "bindings.status"
 local types = require "bindings.types"
 
 local C = load.C
-local act, produce, fail = handle.act, handle.produce, status.fail
+local act, fail = handle.act, status.fail
 
 local M = {}
 
@@ -108,37 +106,6 @@ function M.sum_squares(tensors)
   local result = {}
   for i = 1, #tensors do result[i] = sums[i - 1] end
   return result
-end
-
---- Singular values of a matrix (m, n), or of each of (L, m, n).
-function M.svdvals(a)
-  if not types.is_tensor(a) then fail("svdvals: a tensor was expected, not %s", types.describe(a)) end
-  return produce("mb_svdvals", a)
-end
-
-local msign_methods = { ns5 = C.MB_MSIGN_NS5, polar_express = C.MB_MSIGN_POLAR_EXPRESS, exact = C.MB_MSIGN_EXACT }
-
---- The polar factor u v^T of a = u diag(s) v^T, of a matrix or of each of (L, m, n).
----@param a moonbow.Tensor
----@param method "ns5"|"polar_express"|"exact"
----@param steps? integer
-function M.msign(a, method, steps)
-  if not types.is_tensor(a) then fail("msign: a tensor was expected, not %s", types.describe(a)) end
-  return produce("mb_msign", a, msign_methods[method] or fail("msign: unknown method %s", types.describe(method)), steps or 0)
-end
-
-local three = ffi.new "mb_tensor *[3]"
-
---- a = u diag(s) v^T, thin.
----@return moonbow.Tensor u
----@return moonbow.Tensor s
----@return moonbow.Tensor v
-function M.svd(a)
-  if not types.is_tensor(a) then fail("svd: a tensor was expected, not %s", types.describe(a)) end
-  act("mb_svd", three, three + 1, three + 2, a)
-  -- All three are owned before any of them can start a collection.
-  local u, s, v = three[0], three[1], three[2]
-  return handle.own(u), handle.own(s), handle.own(v)
 end
 
 return M

@@ -1,0 +1,105 @@
+-- SPDX-License-Identifier: MIT
+--
+-- linalg.lua: decompositions of a matrix (m, n), or of each of a batch (L, m, n). Results have no history.
+--
+--   svdvals(a) -> s                          svd(a) -> u, s, v with a = u diag(s) v^T, thin
+--   svd_lowrank(a, rank, oversample, power_iters) -> u, s, v
+--   qr(a) -> q, r                            eigh(a) -> values, vectors        eigvalsh(a) -> values
+--   cholesky(a) -> l                         msign(a, method, steps) -> u v^T, steps or nil
+
+local ffi = require "ffi"
+local handle = require "bindings.handle"
+local load = require "bindings.load"
+local status = require "bindings.status"
+local types = require "bindings.types"
+
+local C = load.C
+local act, own, produce = handle.act, handle.own, handle.produce
+
+local M = {}
+
+local function need_tensor(name, a)
+  if not types.is_tensor(a) then status.fail("mb.linalg.%s: a tensor was expected, not %s", name, types.describe(a)) end
+  return a
+end
+
+local out = ffi.new "mb_tensor *[3]"
+
+-- C[name](out[0], out[1], ...): two new handles.
+local function two(name, ...)
+  act(name, out, out + 1, ...)
+  local first, second = out[0], out[1] -- read before a collection can call the engine
+  return own(first), own(second)
+end
+
+local function three(name, ...)
+  act(name, out, out + 1, out + 2, ...)
+  local first, second, third = out[0], out[1], out[2]
+  return own(first), own(second), own(third)
+end
+
+--- Singular values, descending.
+---@param a moonbow.Tensor
+---@return moonbow.Tensor s
+function M.svdvals(a)
+  return produce("mb_svdvals", need_tensor("svdvals", a))
+end
+
+--- a = u diag(s) v^T, thin.
+---@param a moonbow.Tensor
+---@return moonbow.Tensor u, moonbow.Tensor s, moonbow.Tensor v
+function M.svd(a)
+  return three("mb_svd", need_tensor("svd", a))
+end
+
+--- The largest singular values and their vectors, by a sketch.
+---@param a moonbow.Tensor
+---@param rank integer
+---@param oversample integer
+---@param power_iters integer
+---@return moonbow.Tensor u, moonbow.Tensor s, moonbow.Tensor v
+function M.svd_lowrank(a, rank, oversample, power_iters)
+  return three("mb_svd_lowrank", need_tensor("svd_lowrank", a), rank, oversample, power_iters)
+end
+
+--- a = q r, thin; r's diagonal is not negative.
+---@param a moonbow.Tensor
+---@return moonbow.Tensor q, moonbow.Tensor r
+function M.qr(a)
+  return two("mb_qr", need_tensor("qr", a))
+end
+
+--- Symmetric a = vectors diag(values) vectors^T, values ascending; the lower triangle is read.
+---@param a moonbow.Tensor
+---@return moonbow.Tensor values, moonbow.Tensor vectors
+function M.eigh(a)
+  return two("mb_eigh", need_tensor("eigh", a))
+end
+
+---@param a moonbow.Tensor
+---@return moonbow.Tensor values
+function M.eigvalsh(a)
+  return produce("mb_eigvalsh", need_tensor("eigvalsh", a))
+end
+
+--- a = l l^T; the lower triangle is read.
+---@param a moonbow.Tensor
+---@return moonbow.Tensor l
+function M.cholesky(a)
+  return produce("mb_cholesky", need_tensor("cholesky", a))
+end
+
+local msign_methods = { ns5 = C.MB_MSIGN_NS5, polar_express = C.MB_MSIGN_POLAR_EXPRESS, exact = C.MB_MSIGN_EXACT }
+
+--- The polar factor u v^T of a = u diag(s) v^T.
+---@param a moonbow.Tensor
+---@param method "ns5"|"polar_express"|"exact"
+---@param steps? integer
+---@return moonbow.Tensor
+function M.msign(a, method, steps)
+  need_tensor("msign", a)
+  local code = msign_methods[method] or status.fail("mb.linalg.msign: unknown method %s", types.describe(method))
+  return produce("mb_msign", a, code, steps or 0)
+end
+
+return M
