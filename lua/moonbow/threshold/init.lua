@@ -5,10 +5,17 @@
 --   local th = mb.threshold.ema { beta = 0.9 }
 --   local tau = th { name = "w", shape = { 4, 4 }, step = 0, sigma = 2.5, state = {} }
 --
--- A policy is called with the largest singular value of the unclipped matrix and returns tau, or nil for
--- "leave alone". What it remembers is in `state`, a table of plain values that belongs to that matrix and
--- is saved in checkpoints; without one, the policy keeps a state by name itself. step counts calls from 0.
--- A sigma that is NaN never enters a memory.
+--   const { tau }                   always the same; what a plain number means
+--   ema { beta }                    moving average of the past values
+--   quantile { q, window }          quantile of the last values
+--   zscore { z, alpha, warmup }     ZClip: spikes above the moving average
+--   autoclip { p, window }          AutoClip: percentile of all values so far
+--
+-- The last two were defined on the norm of all gradients: mb.clip.norm { threshold = mb.threshold.zscore() }; any
+-- policy goes with any clipper. A policy is called with the largest singular value of the unclipped matrix (or the
+-- norm) and returns tau, or nil for "leave alone". What it remembers is in `state`, a table of plain values that
+-- belongs to that matrix and is saved in checkpoints; without one, the policy keeps a state by name itself. step
+-- counts calls from 0. A sigma that is NaN never enters a memory.
 
 local options = require "moonbow.options"
 
