@@ -39,7 +39,7 @@ local policies = {
   ema = function() return mb.threshold.ema { beta = 0.8 } end,
   quantile = function() return mb.threshold.quantile { q = 0.6, window = 8 } end,
   zscore = function() return mb.threshold.zscore { z = 1.5, warmup = 5 } end,
-  ["zscore, warming up"] = function() return mb.threshold.zscore { warmup = 14 } end,
+  ["zscore, warming up"] = function() return mb.threshold.zscore { z = 1.2, warmup = 13 } end,
   autoclip = function() return mb.threshold.autoclip { p = 60 } end,
   ["autoclip in a window"] = function() return mb.threshold.autoclip { p = 60, window = 8 } end,
   ["a function"] = function() return own_policy end,
