@@ -125,7 +125,7 @@ local modules = {
   schedule = "moonbow.schedule", models = "moonbow.models", safetensors = "moonbow.io.safetensors",
   checkpoint = "moonbow.io.checkpoint", jsonl = "moonbow.io.jsonl", system = "bindings.system",
   data = "moonbow.data", fuse = "moonbow.fuse",
-  graph = "moonbow.graph", linalg = "moonbow.linalg",
+  graph = "moonbow.graph", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum",
 }
 
 local function load_part(t, key)

@@ -81,13 +81,17 @@ end
 
 local blocks = { "▁", "▂", "▃", "▄", "▅", "▆", "▇", "█" }
 
----A row of blocks, the smallest value lowest; non-finite values are gaps.
+---A row of blocks, the smallest value lowest; non-finite values are gaps. With bounds, values are held within them.
 ---@param values number[]
+---@param low? number of the lowest block
+---@param high? number of the highest
 ---@return string
-function M.sparkline(values)
-  local low, high = math.huge, -math.huge
-  for _, v in ipairs(values) do
-    if v == v and math.abs(v) < math.huge then low, high = math.min(low, v), math.max(high, v) end
+function M.sparkline(values, low, high)
+  if not low then
+    low, high = math.huge, -math.huge
+    for _, v in ipairs(values) do
+      if v == v and math.abs(v) < math.huge then low, high = math.min(low, v), math.max(high, v) end
+    end
   end
   local cells = {}
   for i, v in ipairs(values) do
@@ -95,7 +99,7 @@ function M.sparkline(values)
       cells[i] = " "
     else
       local level = high > low and (v - low) / (high - low) or 0
-      cells[i] = blocks[math.min(8, 1 + math.floor(level * 8))]
+      cells[i] = blocks[math.max(1, math.min(8, 1 + math.floor(level * 8)))]
     end
   end
   return table.concat(cells)
