@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- train_gpt2.lua: trains a GPT-2 on text, its gradients clipped by spectral or plain norm.
+-- train_gpt2.lua: trains a GPT-2 on text, its gradients (or momenta, or updates) clipped by spectral or plain norm.
 --   luajit scripts/train_gpt2.lua                     a small model on the project's own text, a minute
 --   luajit scripts/train_gpt2.lua --help              all options
 -- Copy this file to start an experiment of your own: the training loop is at the end of it.
@@ -32,7 +32,8 @@ local options = {
   { "weight_decay", 0.1, "on matrices and embeddings; vectors have none", min = 0 },
   { "warmup", 100, "steps of linear warm-up", kind = "integer", min = 0 },
   { "schedule", "cosine", "of the learning rate", choices = { "const", "cosine", "linear" } },
-  { "clip", "spectral", "what is clipped", choices = { "none", "norm", "spectral" } },
+  { "clip", "spectral", "the norm that is clipped", choices = { "none", "norm", "spectral" } },
+  { "clip_on", "grad", "what is clipped", choices = { "grad", "momentum", "update" } },
   { "threshold", nil, "a number, ema:BETA, quantile:Q:WINDOW, zscore:Z:ALPHA or autoclip:P:WINDOW [spectral: ema:0.9]",
     kind = "string", value = "RULE" },
   { "scope", "matrix", "what shares a threshold in spectral clipping", choices = { "matrix", "block", "global" } },
@@ -95,8 +96,7 @@ cli.main("train_gpt2", function()
       loss = loss + part:item()
     end
     if job:is_finite(loss) then
-      local report = clip(model)
-      optimizer:step()
+      local report = optimizer:step(clip)
       job:log(loss, report)
     end
     if job:is_due("save") then job:save() end

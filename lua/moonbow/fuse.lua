@@ -69,7 +69,9 @@ local function apply(name, ...)
   if trace.is_over then options.fail("%s: a traced value is used after the function has returned", trace.who) end
   local values = {}
   for i = 1, select("#", ...) do values[i] = value_of(trace, (select(i, ...))) end
-  return new_symbol(trace, trace.program:apply(name, values[1], values[2], values[3]))
+  local value = trace.program:apply(name, values[1], values[2], values[3])
+  trace.arguments[value] = trace.arguments[value] or values -- equal expressions are one value
+  return new_symbol(trace, value)
 end
 
 Symbol.fuse_apply = apply
@@ -100,7 +102,7 @@ end
 -- ----- tracing --------------------------------------------------------------------------------------------
 
 -- The function's first argument.
-local function fields_of(trace, arrays, read_only)
+local function fields_of(trace, arrays, read_only, assign)
   local slots, current = {}, {}
   for slot, name in ipairs(arrays) do slots[name] = slot end
   local function slot_of(name)
@@ -120,9 +122,11 @@ local function fields_of(trace, arrays, read_only)
         options.fail("%s: field '%s' must be set to a traced value or a number, not %s", trace.who, name,
                      options.describe(x))
       end
-      local value = value_of(trace, x)
-      current[name] = new_symbol(trace, value)
-      trace.program:store(slot, value)
+      local stored = new_symbol(trace, value_of(trace, x))
+      local seen = stored
+      if assign then stored, seen = assign(name, stored) end
+      current[name] = seen
+      if stored then trace.program:store(slot, stored.value) end
     end,
   })
 end
@@ -174,17 +178,37 @@ end
 ---@field scalars table<string, true|integer|{ value: any }> the second argument: true is a number of the run,
 ---  an integer n an array of n such numbers, a table { value = x } x itself
 ---@field extra? any third argument of fn, as it is
+---@field assign? fun(name: string, x: moonbow.Symbol): moonbow.Symbol?, moonbow.Symbol what the assignment of x to a field
+---  stores (nil: nothing), and what reading the field gives from then on; default x and x
 
 --- Traces a function into a program whose scalars are the numbers of `scalars`, names in order.
 ---@param spec moonbow.TraceSpec
 ---@return moonbow.Program
 function M.trace(spec)
-  local trace = { who = spec.who, program = create.new(), is_over = false }
-  local p, h = fields_of(trace, spec.arrays, spec.read_only or {}), numbers_of(trace, spec.scalars)
+  local trace = { who = spec.who, program = create.new(), arguments = {}, is_over = false }
+  local p, h = fields_of(trace, spec.arrays, spec.read_only or {}, spec.assign), numbers_of(trace, spec.scalars)
   local ok, message = pcall(spec.fn, p, h, spec.extra)
   trace.is_over = true
   if not ok then error(explain(message), 0) end
   return trace.program
+end
+
+--- Does the expression of one symbol contain another symbol of its trace, or is it that one itself?
+---@param whole moonbow.Symbol
+---@param part moonbow.Symbol
+---@return boolean
+function M.contains(whole, part)
+  local visited = {}
+  local function look(value)
+    if value == part.value then return true end
+    if visited[value] then return false end
+    visited[value] = true
+    for _, argument in ipairs(whole.trace.arguments[value] or {}) do
+      if look(argument) then return true end
+    end
+    return false
+  end
+  return look(whole.value)
 end
 
 -- ----- mb.fuse --------------------------------------------------------------------------------------------

@@ -210,7 +210,8 @@ describe("mb.clip.norm with a threshold", function()
       assert.is_true(math.abs(entries(model)[1] - want) < 1e-6)
     end
     assert.are.same({ { "*", 0, 5 }, { "*", 1, 0.5 }, { "*", 2, 5 } }, seen)
-    assert.are.same({ clip = "norm", scope = "global", threshold = "function", step = 3, states = { ["*"] = { n = 3 } } },
+    assert.are.same({ clip = "norm", scope = "global", on = "grad", threshold = "function", step = 3,
+                      states = { ["*"] = { n = 3 } } },
       clip:state_dict())
   end)
 
@@ -286,7 +287,7 @@ describe("mb.clip.norm with a threshold", function()
     assert.are.equal("norm const(3) each", mb.clip.norm({ threshold = 3, scope = "matrix" }):describe {})
     says("the state has threshold 'zscore(2.5, 0.97, 25)', this clipper max_norm = 2", plain.load_state_dict, plain,
       clip:state_dict())
-    says("the state has scope 'nil', this clipper 'global'", clip.load_state_dict, clip, plain:state_dict())
+    says("the state has on 'nil', this clipper 'grad'", clip.load_state_dict, clip, plain:state_dict())
   end)
 end)
 

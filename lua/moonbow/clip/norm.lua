@@ -5,21 +5,23 @@
 --   mb.clip.norm { max_norm = 1.0 }                        g <- g min(1, max_norm / (|g| + 1e-6)), all gradients as one
 --   mb.clip.norm { max_norm = 1.0, scope = "matrix" }      each parameter by its own norm
 --   mb.clip.norm { threshold = mb.threshold.zscore() }     the norm is put to a policy: ZClip, AutoClip, your own
+--   mb.clip.norm { max_norm = 1.0, on = "update" }         the updates, or "momentum": by opt:step(clip)
 --
 -- 1e-6 is PyTorch's constant. max_norm = math.huge only measures. A policy is asked with sigma = |g| and the name
 -- "*", or each parameter's; g <- g tau / (|g| + 1e-6) where |g| > tau, and nothing happens otherwise. report.norm is
 -- the norm of all gradients before clipping, report.tau what it was held against, report.clipped says whether
 -- anything was scaled; report[i] = { name, norm, tau, clipped } with scope "matrix".
 
-local binding = require "bindings.model"
 local memory = require "moonbow.clip.memory"
 local options = require "moonbow.options"
 local select = require "moonbow.clip.select"
+local sources = require "moonbow.clip.source"
 local spectral = require "bindings.spectral"
 
 local EPSILON = 1e-6
 
 ---@class moonbow.NormClip
+---@field on "grad"|"momentum"|"update"
 ---@field max_norm number?
 ---@field memory moonbow.ClipMemory? of a threshold
 local NormClip = {}
@@ -27,7 +29,7 @@ NormClip.__index = NormClip
 
 local function is_finite(x) return x == x and x ~= math.huge end
 
--- tau and the factor of a gradient of this norm; the factor is nil where it stays as it is.
+-- tau and the factor of something of this norm; the factor is nil where it stays as it is.
 local function decide(self, name, shape, norm)
   if self.max_norm then
     local scale = self.max_norm / (norm + EPSILON)
@@ -37,57 +39,71 @@ local function decide(self, name, shape, norm)
   return tau, tau and norm > tau and tau / (norm + EPSILON) or nil
 end
 
--- All gradients, embeddings and head too, as one vector.
-local function clip_globally(self, model)
-  local flat = binding.gradients(model.handle)
+-- All parameters, embeddings and head too, as one vector.
+local function clip_globally(self, source, list)
+  local flat, changed = source:flat(), {}
   local norm = math.sqrt(spectral.sum_squares { flat }[1])
-  if not is_finite(norm) then select.fail_nonfinite(self.who, model) end
+  if not is_finite(norm) then select.fail_nonfinite(self.who, source) end
   local tau, scale = decide(self, "*", flat.shape, norm)
   if scale then flat:affine_(scale, 0) end
-  return { norm = norm, tau = tau, clipped = scale ~= nil }
+  for _, p in ipairs(list) do changed[p.index] = scale ~= nil end
+  return { norm = norm, tau = tau, clipped = scale ~= nil }, changed
 end
 
-local function clip_each(self, model)
-  local list, gradients, total = model:parameters(), {}, 0
-  binding.settle_gradients(model.handle)
-  for i, p in ipairs(list) do gradients[i] = p.grad end
-  local squares, scales = spectral.sum_squares(gradients), {}
+local function clip_each(self, source, list)
+  local tensors, total = {}, 0
+  for i, p in ipairs(list) do tensors[i] = source:tensor(p) end
+  local squares, scales = spectral.sum_squares(tensors), {}
   for i in ipairs(list) do
-    if not is_finite(squares[i]) then select.fail_nonfinite(self.who, model) end
+    if not is_finite(squares[i]) then select.fail_nonfinite(self.who, source) end
   end
-  local report = { clipped = false }
+  local report, changed = { clipped = false }, {}
   for i, p in ipairs(list) do
     local norm = math.sqrt(squares[i])
     local tau, scale = decide(self, p.name, p.shape, norm)
-    scales[i] = scale
+    scales[i], changed[p.index] = scale, scale ~= nil
     report[i] = { name = p.name, norm = norm, tau = tau, clipped = scale ~= nil }
     report.clipped = report.clipped or scale ~= nil
     total = total + squares[i]
   end
-  for i, gradient in ipairs(gradients) do
-    if scales[i] then gradient:affine_(scales[i], 0) end
+  for i, tensor in ipairs(tensors) do
+    if scales[i] then tensor:affine_(scales[i], 0) end
   end
   report.norm = math.sqrt(total)
-  return report
+  return report, changed
+end
+
+---The parameters of a model that are clipped: all of them.
+function NormClip:parameters(model)
+  return select.parameters(self.who, model, function() return true end)
+end
+
+---Clips what an optimizer offers.
+---@param source moonbow.ClipSource
+---@return table report, table<integer, boolean> changed by index of the parameter
+function NormClip:change(source)
+  local clip = self.scope == "global" and clip_globally or clip_each
+  local report, changed = clip(self, source, self:parameters(source.model))
+  if self.memory then self.memory.step = self.memory.step + 1 end
+  return report, changed
 end
 
 function NormClip:__call(model)
-  select.parameters(self.who, model, function() return true end)
-  local report = (self.scope == "global" and clip_globally or clip_each)(self, model)
-  if self.memory then self.memory.step = self.memory.step + 1 end
-  return report
+  sources.check_call(self.who, self.on)
+  select.check_model(self.who, model)
+  return (self:change(sources.gradients(model)))
 end
 
 ---What is done to a parameter, for the routing table.
 function NormClip:describe()
   if self.max_norm == math.huge then return nil end
   local text = self.max_norm and ("norm(%g)"):format(self.max_norm) or "norm " .. tostring(self.memory.policy)
-  return text .. (self.scope == "matrix" and " each" or "")
+  return sources.prefix(self.on) .. text .. (self.scope == "matrix" and " each" or "")
 end
 
 function NormClip:__tostring()
   local text = self.max_norm and ("max_norm = %g"):format(self.max_norm) or "threshold = " .. tostring(self.memory.policy)
-  return ("mb.clip.norm { %s, scope = %q }"):format(text, self.scope)
+  return ("mb.clip.norm { %s, scope = %q%s }"):format(text, self.scope, sources.text(self.on))
 end
 
 ---What the threshold remembers; with max_norm nothing.
@@ -106,7 +122,8 @@ function NormClip:load_state_dict(state)
   end
 end
 
----@param given { max_norm?: number, threshold?: moonbow.Threshold|number|function, scope?: "global"|"matrix" }
+---@param given { max_norm?: number, threshold?: moonbow.Threshold|number|function, scope?: "global"|"matrix",
+---  on?: "grad"|"momentum"|"update" }
 ---@return moonbow.NormClip
 return function(given)
   local who = "mb.clip.norm"
@@ -114,12 +131,13 @@ return function(given)
     max_norm = { type = "number", above = 0 },
     threshold = { type = "any" },
     scope = { choices = { "global", "matrix" }, default = "global" },
+    on = sources.row,
   })
   if (o.max_norm == nil) == (o.threshold == nil) then
     options.fail("%s: one of the options 'max_norm' and 'threshold' is needed, %s", who,
       o.max_norm and "not both" or "both are missing")
   end
-  local self = { who = who, max_norm = o.max_norm, scope = o.scope }
-  if o.threshold ~= nil then self.memory = memory.new(who, { clip = "norm", scope = o.scope }, o.threshold) end
+  local self = { who = who, max_norm = o.max_norm, scope = o.scope, on = o.on }
+  if o.threshold ~= nil then self.memory = memory.new(who, { clip = "norm", scope = o.scope, on = o.on }, o.threshold) end
   return setmetatable(self, NormClip)
 end

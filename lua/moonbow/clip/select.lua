@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- select.lua: which parameters a clipper takes, and how it complains of a gradient that is not finite.
+-- select.lua: which parameters a clipper takes, and how it complains of values that are not finite.
 
 local options = require "moonbow.options"
 
@@ -11,15 +11,21 @@ function M.default(p)
   return p.role ~= "embedding" and p.role ~= "head"
 end
 
+---Raises an error unless `model` is one.
+---@param who string
+function M.check_model(who, model)
+  if type(model) ~= "table" or not model.handle or not model.parameters then
+    options.fail("%s: a model was expected, not %s", who, options.describe(model))
+  end
+end
+
 ---The parameters of `model` that `where` takes; an error if there are none.
 ---@param who string
 ---@param model moonbow.Model
 ---@param where fun(p: moonbow.Parameter): boolean
 ---@return moonbow.Parameter[]
 function M.parameters(who, model, where)
-  if type(model) ~= "table" or not model.handle or not model.parameters then
-    options.fail("%s: a model was expected, not %s", who, options.describe(model))
-  end
+  M.check_model(who, model)
   local taken = {}
   for _, p in ipairs(model:parameters()) do
     if where(p) then taken[#taken + 1] = p end
@@ -28,11 +34,15 @@ function M.parameters(who, model, where)
   return taken
 end
 
----Raises the error for gradients whose norm is not finite, naming the parameter that holds NaN or Inf.
-function M.fail_nonfinite(who, model)
-  local name = model:find_nonfinite_gradient()
-  if name then options.fail("%s: the gradient of %s is not finite; nothing was changed", who, name) end
-  options.fail("%s: the squares of the gradients are beyond float64's range; nothing was changed", who)
+local plural = { gradient = "gradients", momentum = "momenta", update = "updates" }
+
+---Raises the error for values whose norm is not finite, naming the parameter that holds NaN or Inf.
+---@param who string
+---@param source moonbow.ClipSource
+function M.fail_nonfinite(who, source)
+  local name = source:find_nonfinite()
+  if name then options.fail("%s: the %s of %s is not finite; nothing was changed", who, source.what, name) end
+  options.fail("%s: the squares of the %s are beyond float64's range; nothing was changed", who, plural[source.what])
 end
 
 return M

@@ -9,20 +9,22 @@
 --     where = function(p) return true end,           -- default: all but embeddings and head
 --     scope = "matrix",                              -- "block", "global" or function(p): who shares a tau; scope.lua
 --     view = "fused",                                -- "qkv", "heads" or function(p): what is a matrix; view.lua
+--     on = "grad",                                   -- or "momentum", "update": what the optimizer makes of it
 --   }
 --   local report = clip(model)                       -- report[i] = { name, sigma, tau, clipped, saturated }
+--   local report = opt:step(clip)                    -- clips and steps, whatever `on` is (optim/clipping.lua)
 --
 -- Three steps, and C never calls Lua: probe, the engine finds the largest singular values of all matrices;
 -- policy, the threshold is asked for each one's tau; clamp, the engine changes the gradients. A tensor is a
 -- matrix of shape[1] rows; a vector's only singular value is its norm. `saturated` says that more values
 -- may exceed tau than `rank` could find, so that the result is not fully clipped.
 
-local binding = require "bindings.model"
 local memory = require "moonbow.clip.memory"
 local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
 local scopes = require "moonbow.clip.scope"
 local select = require "moonbow.clip.select"
+local sources = require "moonbow.clip.source"
 local spectral = require "bindings.spectral"
 local views = require "moonbow.clip.view"
 
@@ -33,34 +35,38 @@ local M = {}
 local SpectralClip = {}
 SpectralClip.__index = SpectralClip
 
+---The parameters of a model that are clipped.
+function SpectralClip:parameters(model)
+  return select.parameters(self.who, model, self.where)
+end
+
 -- What is clipped of the parameters that `where` takes, block by block.
 ---@return moonbow.ClipMatrix[]
-local function matrices_of(self, model, tensor_of)
-  local parameters, list = select.parameters(self.who, model, self.where), {}
-  views.check(self.who, self.view, model, parameters)
+local function matrices_of(self, source)
+  local parameters, list = self:parameters(source.model), {}
+  views.check(self.who, self.view, source.model, parameters)
   for _, p in ipairs(parameters) do
-    for _, matrix in ipairs(views.split(self.who, self.view, p, tensor_of(p))) do list[#list + 1] = matrix end
+    for _, matrix in ipairs(views.split(self.who, self.view, p, source:tensor(p))) do list[#list + 1] = matrix end
   end
   return list
 end
 
--- The plan over a model's tensors, which stay where they are from step to step.
-local function plan_of(self, model, tensor_of)
-  if not self.plan or self.model ~= model then
-    local matrices, tensors = matrices_of(self, model, tensor_of), {}
+-- The plan over a source's tensors, which stay where they are from step to step.
+local function plan_of(self, source)
+  if not self.plan or self.source ~= source.key then
+    local matrices, tensors = matrices_of(self, source), {}
     for i, matrix in ipairs(matrices) do tensors[i] = matrix.tensor end
     local groups, plan = scopes.groups(self.who, self.scope, matrices), spectral.plan(tensors, self.method)
     if self.plan then self.plan:release() end
-    self.plan, self.model, self.matrices, self.groups = plan, model, matrices, groups
+    self.plan, self.source, self.matrices, self.groups = plan, source.key, matrices, groups
   end
   return self.plan
 end
 
-local function probe(self, model, plan)
-  binding.settle_gradients(model.handle)
+local function probe(self, source, plan)
   local ok, problem = pcall(plan.probe, plan)
   if ok then return problem end
-  if model:find_nonfinite_gradient() then select.fail_nonfinite(self.who, model) end
+  if source:find_nonfinite() then select.fail_nonfinite(self.who, source) end
   options.raise(tostring(problem))
 end
 
@@ -76,21 +82,29 @@ local function decide(self, largest)
   return tau
 end
 
-local function gradient_of(p) return p.grad end
-
-function SpectralClip:__call(model)
-  local plan = plan_of(self, model, gradient_of)
-  local sigma, width = probe(self, model, plan), plan:width()
+---Clips what an optimizer offers.
+---@param source moonbow.ClipSource
+---@return table report, table<integer, boolean> changed by index of the parameter
+function SpectralClip:change(source)
+  local plan = plan_of(self, source)
+  local sigma, width = probe(self, source, plan), plan:width()
   local largest = {}
   for i = 1, plan.count do largest[i] = sigma[(i - 1) * width] end
   local tau = decide(self, largest)
-  local changed, saturated = method.change(self.who, plan, tau, self.rule, self.matrices)
+  local clipped, saturated = method.change(self.who, plan, tau, self.rule, self.matrices)
   self.memory.step = self.memory.step + 1
-  local report = {}
+  local report, changed = {}, {}
   for i, matrix in ipairs(self.matrices) do
-    report[i] = { name = matrix.name, sigma = largest[i], tau = tau[i], clipped = changed[i], saturated = saturated[i] }
+    report[i] = { name = matrix.name, sigma = largest[i], tau = tau[i], clipped = clipped[i], saturated = saturated[i] }
+    changed[matrix.parameter.index] = changed[matrix.parameter.index] or clipped[i]
   end
-  return report
+  return report, changed
+end
+
+function SpectralClip:__call(model)
+  sources.check_call(self.who, self.on)
+  select.check_model(self.who, model)
+  return (self:change(sources.gradients(model)))
 end
 
 ---What is done to a parameter, for the routing table; nil if it is not clipped.
@@ -98,7 +112,7 @@ end
 ---@return string?
 function SpectralClip:describe(p)
   if not self.where(p) then return nil end
-  return ("spectral %s%s%s, %s%s"):format(tostring(self.memory.policy), scopes.describe(self.scope),
+  return ("%sspectral %s%s%s, %s%s"):format(sources.prefix(self.on), tostring(self.memory.policy), scopes.describe(self.scope),
     self.rule and " rule" or "", #p.shape > 1 and method.describe(self.method) or "norm",
     views.describe(self.who, self.view, p))
 end
@@ -108,8 +122,8 @@ local function name_of(choice) return type(choice) == "string" and choice or "fu
 
 function SpectralClip:__tostring()
   local view = self.view ~= "fused" and (", view = %q"):format(name_of(self.view)) or ""
-  return ("mb.clip.spectral { threshold = %s, %s, scope = %q%s }"):format(tostring(self.memory.policy),
-    method.text(self.method), name_of(self.scope), view)
+  return ("mb.clip.spectral { threshold = %s, %s, scope = %q%s%s }"):format(tostring(self.memory.policy),
+    method.text(self.method), name_of(self.scope), view, sources.text(self.on))
 end
 
 ---The step and what the threshold remembers, by parameter name, as of now.
@@ -118,7 +132,7 @@ function SpectralClip:load_state_dict(state) self.memory:load_state_dict(state) 
 
 ---@param given { threshold: number|moonbow.Threshold|function, method?: string, rank?: integer, oversample?: integer,
 ---  power_iters?: integer, rule?: function, where?: function, scope?: string|function,
----  view?: string|function }
+---  view?: string|function, on?: "grad"|"momentum"|"update" }
 ---@return moonbow.SpectralClip
 function M.new(given)
   local who = "mb.clip.spectral"
@@ -128,13 +142,14 @@ function M.new(given)
     where = { type = "function", default = select.default },
     scope = scopes.row,
     view = views.row,
+    on = sources.row,
   }
   for name, row in pairs(method.spec) do spec[name] = row end
   local o = options.check(who, given, spec)
-  local identity = { clip = "spectral", scope = name_of(o.scope), view = name_of(o.view) }
+  local identity = { clip = "spectral", scope = name_of(o.scope), view = name_of(o.view), on = o.on }
   return setmetatable({
-    who = who, rule = o.rule, where = o.where, scope = o.scope, view = o.view, method = method.of(o),
-    memory = memory.new(who, identity, o.threshold),
+    who = who, rule = o.rule, where = o.where, scope = o.scope, view = o.view, on = o.on,
+    method = method.of(o), memory = memory.new(who, identity, o.threshold),
   }, SpectralClip)
 end
 

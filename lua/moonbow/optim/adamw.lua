@@ -17,6 +17,8 @@ return define {
   defaults = { lr = 1e-3, betas = { 0.9, 0.999 }, eps = 1e-8, weight_decay = 1e-2 },
   limits = { lr = { min = 0 }, betas = { min = 0, below = 1 }, eps = { min = 0 }, weight_decay = { min = 0 } },
   state = { "m", "v" },
+  momentum = "m",
+  decoupled_decay = "weight_decay",
   update = function(p, h)
     local b1, b2 = h.betas[1], h.betas[2]
     p.m = b1 * p.m + (1 - b1) * p.g

@@ -23,6 +23,10 @@
 --             h.<option> is the number of this step (h.betas[1] of an array; booleans and strings as they are),
 --             h.step counts updates from 1. o holds the options as they were given, for choices that are fixed
 --             when the optimizer is made
+--   momentum  the state that is the momentum, for clippers with on = "momentum". The update assigns it first and then
+--             reads it wherever the new momentum is meant; without this such clippers are refused
+--   decoupled_decay  the option that is a decoupled weight decay, lr decay w beside the update: no part of what
+--             clippers with on = "update" clip
 --   limits    bounds of options, as moonbow/options.lua names them: { lr = { min = 0 } }; of arrays, for each element
 --   check     fn(o) -> nil, or a text that says what is wrong with the options
 
@@ -36,6 +40,8 @@ local definition_spec = {
   defaults = { type = "table", default = {} },
   state = { type = "table|function", default = {} },
   update = { type = "function", required = true },
+  momentum = { type = "string" },
+  decoupled_decay = { type = "string" },
   limits = { type = "table", default = {} },
   check = { type = "function" },
 }
@@ -92,6 +98,27 @@ local function state_list(who, state)
   return list
 end
 
+-- The momentum must be one of the states, as far as these are known without the options.
+local function check_momentum(who, definition)
+  if type(definition.state) == "function" then return end
+  local names, momentum = {}, definition.momentum
+  for i, state in ipairs(state_list(who, definition.state)) do
+    if state.name == momentum then return end
+    names[i] = state.name
+  end
+  if momentum then
+    options.fail("%s: momentum names '%s', which is no state%s", who, momentum, options.suggest(momentum, names))
+  end
+end
+
+local function check_decay(who, definition)
+  local decay = definition.decoupled_decay
+  if decay and type(definition.defaults[decay]) ~= "number" then
+    options.fail("%s: decoupled_decay names '%s', which is no option with a number as its default%s", who, decay,
+                 options.suggest(decay, options.keys(definition.defaults)))
+  end
+end
+
 -- ----- the constructor ------------------------------------------------------------------------------------
 
 ---@class moonbow.OptimizerConstructor
@@ -143,7 +170,8 @@ end
 return function(given)
   local definition = options.check("mb.optim.define", given, definition_spec)
   local who = ("optimizer '%s'"):format(definition.name)
-  if type(definition.state) == "table" then state_list(who, definition.state) end
+  check_momentum(who, definition)
+  check_decay(who, definition)
   return setmetatable({
     name = definition.name, who = who, definition = definition, update = definition.update,
     spec = option_spec(who, definition.defaults, definition.limits),

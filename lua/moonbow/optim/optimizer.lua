@@ -10,6 +10,7 @@
 -- A parameter that no backward has reached has gradient zero, and is updated with it.
 
 local binding = require "bindings.model"
+local clipping = require "moonbow.optim.clipping"
 local elementwise = require "moonbow.optim.elementwise"
 local handle = require "bindings.handle"
 local options = require "moonbow.options"
@@ -35,13 +36,23 @@ end
 -- ----- updating -------------------------------------------------------------------------------------------
 
 --- Changes the weights by their gradients. Options that are functions of the step are evaluated first: the
---- first update is step 1.
-function Optimizer:step()
-  local step = self.updates + 1
+--- first update is step 1. A clipper, mb.clip.spectral { on = ... } or another one, clips gradients, momenta or
+--- updates on the way, and its report is returned; a function clip(model) -> report does too.
+---@param clip? table|fun(model: moonbow.Model): any
+---@return any report
+function Optimizer:step(clip)
+  local step, report = self.updates + 1, nil
+  local is_inside = clip ~= nil and clipping.is_inside(clip)
   for _, group in ipairs(self.groups) do group.rule:prepare(step) end
+  if clip ~= nil and not is_inside then report = clip(self.model) end
   binding.settle_gradients(self.model.handle)
-  for _, group in ipairs(self.groups) do group.rule:run() end
+  if is_inside then
+    report = clipping.step(self, clip)
+  else
+    for _, group in ipairs(self.groups) do group.rule:run() end
+  end
   self.updates = step
+  return report
 end
 
 --- Makes every gradient of the model zero.

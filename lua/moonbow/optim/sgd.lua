@@ -18,6 +18,7 @@ return define {
     if o.nesterov and o.momentum == 0 then return "nesterov needs a momentum above 0" end
   end,
   state = function(o) return o.momentum ~= 0 and { "buf" } or {} end,
+  momentum = "buf",
   update = function(p, h, o)
     local d = p.g + h.weight_decay * p.w
     if o.momentum ~= 0 then

@@ -16,6 +16,8 @@ Job.__index = Job
 
 local SKIPS_IN_A_ROW = 10
 
+local clipped_things = { grad = "gradients", momentum = "momenta", update = "updates" }
+
 local function routes_of(model, clip, optimizer)
   local moved = {}
   for _, route in ipairs(optimizer:routing()) do moved[route.name] = route.optimizer end
@@ -238,8 +240,8 @@ function Job:finish()
   say("loss        %.4f training, %.4f validation%s", self.loss or 0 / 0, self.val_loss,
     self.best_val < self.val_loss and (" (best %.4f)"):format(self.best_val) or "")
   if self.matrices > 0 and self.settings.clip == "spectral" then
-    say("clipping    %d of %d matrix gradients clipped (%.1f %%), %d saturated", self.clipped, self.matrices,
-      100 * self.clipped / self.matrices, self.saturated)
+    say("clipping    %d of %d matrix %s clipped (%.1f %%), %d saturated", self.clipped, self.matrices,
+      clipped_things[self.settings.clip_on], 100 * self.clipped / self.matrices, self.saturated)
   elseif self.matrices > 0 then
     say("clipping    %d of %d steps clipped by norm (%.1f %%)", self.clipped, self.matrices, 100 * self.clipped / self.matrices)
   end

@@ -153,7 +153,7 @@ function M.clip(settings)
     cli.fail(1, "--method %s: this version clips with randomized or exact", settings.method)
   end
   return mb.clip.spectral {
-    threshold = threshold_of(settings.threshold), scope = settings.scope, view = settings.view,
+    threshold = threshold_of(settings.threshold), scope = settings.scope, view = settings.view, on = settings.clip_on,
     method = settings.method, rank = settings.rank,
     oversample = settings.oversample, power_iters = settings.power_iters,
   }

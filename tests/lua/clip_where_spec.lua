@@ -1,0 +1,615 @@
+-- SPDX-License-Identifier: MIT
+--
+-- clip_where_spec.lua: opt:step(clip), with the gradient, the momentum or the update clipped, against the formulas of
+-- the optimizers in tensor arithmetic; what must not change; states; and wrong use.
+
+local helper = require "tests.helper"
+local mb = require "moonbow"
+
+local function says(text, fn, ...)
+  local got = helper.error_of(fn, ...)
+  assert.is_truthy(got:find(text, 1, true), got)
+end
+
+-- Matrices, vectors, a filter and an embedding, of sizes that leave gaps in the arena.
+local Plain = mb.models.define {
+  name = "plain",
+  parameters = function(add)
+    add("embed", { 11, 3 }, { role = "embedding", init = "normal", std = 1 })
+    for i = 0, 1 do
+      add(("h.%d.weight"):format(i), { 7, 5 }, { role = "matrix", init = "normal", std = 0.5 })
+      add(("h.%d.bias"):format(i), { 3 }, { role = "vector", init = "uniform", width = 1 })
+    end
+    add("filter", { 3, 2, 2, 2 }, { role = "conv", init = "normal", std = 0.5 })
+    add("scale", { 1 }, { role = "vector", init = "ones" })
+  end,
+  forward = function(p) return p.scale * mb.sum(p["h.0.weight"]) end,
+}
+
+-- A gradient that depends on parameter, element and step only.
+local function set_gradients(model, step)
+  for i, p in ipairs(model:parameters()) do
+    local values = {}
+    for e = 1, p.value.numel do values[e] = math.sin(i + 1.7 * e + 2.3 * step) * (e % 3 == 0 and 0.01 or 1) end
+    p.grad:copy_(mb.tensor(values, { dtype = model.dtype }):reshape(p.shape))
+  end
+end
+
+local function weights(model)
+  local values = {}
+  for _, p in ipairs(model:parameters()) do values[p.name] = p.value:detach():clone() end
+  return values
+end
+
+local function assert_equal_states(one, two, what)
+  for key, value in pairs(one) do
+    assert.is_true(mb.is_tensor(value) and value:equal(two[key]) or value == two[key], what .. ": " .. key)
+  end
+end
+
+local function half(p) return p.sigma / 2 end
+
+-- ----- formulas -------------------------------------------------------------------------------------------
+-- step(w, g, s, t, momentum, update) -> w, with the functions that clip; s keeps states by the optimizer's names.
+
+local function sgd(lr, mu, nesterov, decay)
+  return function(w, g, s, _, momentum, update)
+    local d = g + decay * w
+    if mu ~= 0 then
+      s.buf = s.buf and mu * s.buf + d or d
+      local clipped = momentum(s.buf)
+      d = nesterov and d + mu * clipped or clipped
+    end
+    return w - lr * update(d)
+  end
+end
+
+local function adam(lr, b1, b2, eps, decay, decoupled)
+  return function(w, g, s, t, momentum, update)
+    if not decoupled then g = g + decay * w end
+    s.m = s.m and b1 * s.m + (1 - b1) * g or (1 - b1) * g
+    s.v = s.v and b2 * s.v + (1 - b2) * g:square() or (1 - b2) * g:square()
+    local u = momentum(s.m) / (1 - b1 ^ t) / (mb.sqrt(s.v / (1 - b2 ^ t)) + eps)
+    return w - lr * (update(u) + (decoupled and decay or 0) * w)
+  end
+end
+
+-- Its momentum is assigned in two steps, its weight too: the decay first.
+local Slow = mb.optim.define {
+  name = "slow", defaults = { lr = 0.1, beta = 0.8, decay = 0.3 }, state = { "m", drift = 1 },
+  momentum = "m", decoupled_decay = "decay",
+  update = function(p, h)
+    p.m = h.beta * p.m
+    p.m = p.m + (1 - h.beta) * p.g
+    p.w = p.w * (1 - h.lr * h.decay)
+    p.w = p.w - h.lr * (p.m + 0.1 * p.drift)
+    p.drift = 0.5 * p.drift
+  end,
+}
+
+local function slow(w, g, s, _, momentum, update)
+  s.m = s.m and 0.8 * s.m + 0.2 * g or 0.2 * g
+  s.drift = s.drift or mb.ones_like(w)
+  local u = update(momentum(s.m) + 0.1 * s.drift)
+  s.drift = 0.5 * s.drift
+  return w - 0.1 * (u + 0.3 * w)
+end
+
+local cases = {
+  { "sgd", function(m) return mb.optim.sgd(m, { lr = 0.05, weight_decay = 0.1 }) end, sgd(0.05, 0, false, 0.1),
+    no_momentum = true },
+  { "sgd with momentum", function(m) return mb.optim.sgd(m, { lr = 0.05, momentum = 0.9 }) end, sgd(0.05, 0.9, false, 0) },
+  { "sgd with nesterov", function(m)
+    return mb.optim.sgd(m, { lr = 0.02, momentum = 0.8, nesterov = true, weight_decay = 0.3 })
+  end, sgd(0.02, 0.8, true, 0.3) },
+  { "adam", function(m) return mb.optim.adam(m, { lr = 0.02, betas = { 0.7, 0.95 }, eps = 1e-3, weight_decay = 0.2 }) end,
+    adam(0.02, 0.7, 0.95, 1e-3, 0.2, false) },
+  { "adamw", function(m) return mb.optim.adamw(m, { lr = 0.02, betas = { 0.7, 0.95 }, eps = 1e-3, weight_decay = 0.2 }) end,
+    adam(0.02, 0.7, 0.95, 1e-3, 0.2, true) },
+  { "a defined one", function(m) return Slow(m) end, slow },
+}
+
+local function same(x) return x end
+
+-- Applies clip_all(list of tensors) -> list in the place that `on` names to a step of all parameters. The formula runs
+-- twice: once to see what is to be clipped, on copies of the states, once with the clipped values.
+local function formula_step(model, formula, on, w, states, t, clip_all)
+  local seen, names = {}, {}
+  local function run(name, s, hook)
+    local g = model:parameter(name).grad:clone()
+    if on == "grad" then g = hook(g) end
+    return formula(w[name], g, s, t, on == "momentum" and hook or same, on == "update" and hook or same)
+  end
+  for i, p in ipairs(model:parameters()) do
+    local copy = {}
+    for key, value in pairs(states[p.name]) do copy[key] = value end
+    names[i] = p.name
+    run(p.name, copy, function(x)
+      seen[i] = x
+      return x
+    end)
+  end
+  local clipped = clip_all(seen, model:parameters())
+  for i, name in ipairs(names) do w[name] = run(name, states[name], function() return clipped[i] end) end
+end
+
+local function spectral_formula(tensors, list)
+  local result = {}
+  for i, t in ipairs(tensors) do
+    result[i] = list[i].role == "embedding" and t or mb.clip.matrix(t, { threshold = half, method = "exact" })
+  end
+  return result
+end
+
+local function norm_formula(tensors)
+  local sum, result = 0, {}
+  for _, t in ipairs(tensors) do sum = sum + t:square():sum():item() end
+  for i, t in ipairs(tensors) do result[i] = t * math.min(1, 0.2 / (math.sqrt(sum) + 1e-6)) end
+  return result
+end
+
+local function each_norm_formula(tensors)
+  local result = {}
+  for i, t in ipairs(tensors) do result[i] = norm_formula({ t })[1] end
+  return result
+end
+
+local clippers = {
+  { "spectral", function(on) return mb.clip.spectral { threshold = half, method = "exact", on = on } end, spectral_formula },
+  { "norm", function(on) return mb.clip.norm { max_norm = 0.2, on = on } end, norm_formula },
+  { "norm of each", function(on) return mb.clip.norm { max_norm = 0.2, scope = "matrix", on = on } end, each_norm_formula },
+}
+
+local function check_case(case, clipper, on, dtype, tolerance)
+  local model = Plain { seed = 5, dtype = dtype }
+  local opt, clip = case[2](model), clipper[2](on)
+  local w, states = weights(model), {}
+  for name in pairs(w) do states[name] = {} end
+  for t = 1, 5 do
+    set_gradients(model, t)
+    formula_step(model, case[3], on, w, states, t, clipper[3])
+    local report = opt:step(clip)
+    assert.is_true(report.clipped or report[1] ~= nil and report[1].clipped)
+    for _, p in ipairs(model:parameters()) do
+      local gap = (p.value - w[p.name]):abs():max():item()
+      assert(gap <= tolerance, ("%s, %s, %s of %s in %s, step %d: %g apart"):format(case[1], clipper[1], on, p.name,
+        dtype, t, gap))
+      for name, value in pairs(states[p.name]) do
+        gap = (opt:state_dict()[p.name .. "/" .. name] - value):abs():max():item()
+        assert(gap <= tolerance, ("%s: state %s is %g off"):format(case[1], name, gap))
+      end
+    end
+  end
+end
+
+-- ----- specs ----------------------------------------------------------------------------------------------
+
+-- The first, as it wants no tensors of others about.
+describe("memory", function()
+  it("allocates no more in a step than clipping gradients does, and leaves nothing behind", function()
+    -- In 20 steps, the first two left out: allocations, and bytes that stay.
+    local function cost(model, opt, clip)
+      set_gradients(model, 1)
+      mb.scope(function() opt:step(clip) end)
+      opt:step(clip)
+      mb.collect()
+      local before = mb.memory()
+      for _ = 1, 20 do opt:step(clip) end
+      local after = mb.memory()
+      return after.allocations - before.allocations, after.bytes_live - before.bytes_live
+    end
+    helper.no_leaks(function()
+      for _, make in ipairs { function(on) return mb.clip.spectral { threshold = half, on = on } end,
+          function(on) return mb.clip.norm { max_norm = 0.1, on = on } end } do
+        local allowed
+        for _, on in ipairs { "grad", "momentum", "update" } do
+          local model, opt = mb.models.mlp { n_input = 5, n_hidden = 7, n_layer = 2, n_output = 3 }, nil
+          mb.scope(function() opt = mb.optim.adamw(model) end)
+          local allocations, bytes = cost(model, opt, make(on))
+          allowed = allowed or allocations
+          assert.is_true(allocations <= allowed, ("%d allocations, %d with gradients"):format(allocations, allowed))
+          assert.are.equal(0, bytes)
+        end
+      end
+    end)
+  end)
+end)
+
+describe("opt:step(clip)", function()
+  for _, on in ipairs { "grad", "momentum", "update" } do
+    for _, clipper in ipairs(clippers) do
+      it(("follows the formulas: %s, %s"):format(on, clipper[1]), function()
+        for _, case in ipairs(cases) do
+          if on ~= "momentum" or not case.no_momentum then
+            check_case(case, clipper, on, "f64", 1e-12)
+            check_case(case, clipper, on, "f32", 1e-5)
+          end
+        end
+      end)
+    end
+  end
+
+  it("is clip(model) and step for gradients, and takes a function", function()
+    local one, two, three = Plain { seed = 4 }, Plain { seed = 4 }, Plain { seed = 4 }
+    local function new() return mb.clip.spectral { threshold = mb.threshold.ema(), method = "exact" } end
+    local a, b, c = new(), new(), new()
+    local first, second, third = mb.optim.adamw(one), mb.optim.adamw(two), mb.optim.adamw(three)
+    for t = 1, 4 do
+      for _, model in ipairs { one, two, three } do set_gradients(model, t) end
+      local expected = a(one)
+      assert.is_nil(first:step())
+      assert.are.same(expected, second:step(b))
+      assert.are.same(expected, third:step(function(model) return c(model) end))
+    end
+    assert_equal_states(weights(one), weights(two), "two")
+    assert_equal_states(weights(one), weights(three), "three")
+    assert.are.same(a:state_dict(), b:state_dict())
+  end)
+
+  it("gives the bits of the plain step where nothing is clipped", function()
+    local huge = {
+      function(on) return mb.clip.spectral { threshold = 1e30, method = "exact", on = on } end,
+      function(on) return mb.clip.spectral { threshold = function() end, on = on } end,
+      function(on) return mb.clip.norm { max_norm = 1e30, on = on } end,
+      function(on) return mb.clip.norm { max_norm = 1e30, on = on, scope = "matrix" } end,
+    }
+    for _, case in ipairs(cases) do
+      for _, on in ipairs { "momentum", "update" } do
+        for i, make in ipairs(case.no_momentum and on == "momentum" and {} or huge) do
+          local plain, clipped = Plain { seed = 3 }, Plain { seed = 3 }
+          local a, b, clip = case[2](plain), case[2](clipped), make(on)
+          for t = 1, 4 do
+            set_gradients(plain, t)
+            set_gradients(clipped, t)
+            a:step()
+            b:step(clip)
+          end
+          local what = ("%s, %s, clipper %d"):format(case[1], on, i)
+          assert_equal_states(weights(plain), weights(clipped), what)
+          assert_equal_states(a:state_dict(), b:state_dict(), what)
+        end
+      end
+    end
+  end)
+
+  it("gives those bits to the parameters that are left alone among others", function()
+    for _, on in ipairs { "momentum", "update" } do
+      local plain, clipped = Plain { seed = 3 }, Plain { seed = 3 }
+      local a, b = mb.optim.adamw(plain, { lr = 0.1 }), mb.optim.adamw(clipped, { lr = 0.1 })
+      local clip = mb.clip.spectral { method = "exact", on = on, threshold = function(p)
+        return p.name == "h.0.bias" and p.sigma / 3 or p.name == "filter" and p.sigma or nil
+      end, where = function(p) return p.name ~= "scale" end }
+      for t = 1, 3 do
+        set_gradients(plain, t)
+        set_gradients(clipped, t)
+        a:step()
+        b:step(clip)
+      end
+      for name, value in pairs(weights(plain)) do
+        assert.are.equal(name ~= "h.0.bias", value:equal(clipped:parameter(name).value), name)
+      end
+      -- With gradients that do not depend on the weights the states are the plain ones to rounding, and unclipped.
+      local kept, expected = b:state_dict()["h.0.bias/m"], a:state_dict()["h.0.bias/m"]
+      assert.is_true((kept - expected):abs():max():item() <= 1e-6)
+    end
+  end)
+
+  it("keeps the momentum unclipped and takes the step along the clipped one", function()
+    local model = Plain { seed = 1, dtype = "f64" }
+    local before = weights(model)
+    local opt = mb.optim.sgd(model, { lr = 1, momentum = 0.5 })
+    set_gradients(model, 1)
+    local report = opt:step(mb.clip.spectral { threshold = 0.25, method = "exact", on = "momentum" })
+    for _, row in ipairs(report) do
+      local p = model:parameter(row.name)
+      assert.is_true(opt:state_dict()[row.name .. "/buf"]:equal(p.grad))
+      local _, info = mb.clip.matrix(before[row.name] - p.value, { threshold = 1, method = "exact" })
+      assert.near(math.min(row.sigma, 0.25), info.sigma, 1e-12)
+    end
+    assert.is_true((before.embed - model:parameter("embed").value - model:parameter("embed").grad):abs():max():item() < 1e-12)
+  end)
+
+  it("clips the momentum in groups, with other optimizers beside", function()
+    local model, plain = Plain { seed = 2 }, Plain { seed = 2 }
+    local function make(m)
+      return mb.optim.groups(m, {
+        { where = "vector", name = "sgd", lr = 0.1 },
+        { where = "matrix", name = "sgd", momentum = 0.9, lr = 0.1 },
+        { where = "rest", name = "adamw", lr = 0.1 },
+      })
+    end
+    local a, b = make(model), make(plain)
+    local clip = mb.clip.spectral { threshold = half, method = "exact", on = "momentum",
+      where = function(p) return p.role ~= "vector" and p.role ~= "embedding" end }
+    for t = 1, 3 do
+      set_gradients(model, t)
+      set_gradients(plain, t)
+      assert.are.equal(3, #a:step(clip))
+      b:step()
+    end
+    local changed = {}
+    for _, p in ipairs(model:parameters()) do
+      if not p.value:equal(plain:parameter(p.name).value) then changed[#changed + 1] = p.name end
+    end
+    assert.are.same({ "h.0.weight", "h.1.weight", "filter" }, changed)
+  end)
+
+  it("evaluates options once a step", function()
+    for _, on in ipairs { "grad", "momentum", "update" } do
+      local steps, model = {}, Plain {}
+      local opt = mb.optim.sgd(model, { momentum = 0.9, lr = function(step)
+        steps[#steps + 1] = step
+        return 0.1
+      end })
+      local clip = mb.clip.spectral { threshold = half, on = on }
+      for t = 1, 3 do
+        set_gradients(model, t)
+        opt:step(clip)
+      end
+      assert.are.same({ 1, 2, 3 }, steps)
+    end
+  end)
+
+  it("with lr = 0 leaves the weights, advances the states, and clips what lr = 1 would make", function()
+    for _, case in ipairs { { "sgd", { momentum = 0.9 } }, { "adamw", {} } } do
+      local reports = {}
+      for i, lr in ipairs { 0, 0.5 } do
+        local model = Plain { seed = 6, dtype = "f64" }
+        local before = weights(model)
+        case[2].lr = lr
+        local opt = mb.optim[case[1]](model, case[2])
+        set_gradients(model, 1)
+        reports[i] = opt:step(mb.clip.spectral { threshold = half, method = "exact", on = "update" })
+        local state = opt:state_dict()["h.0.weight/" .. (case[1] == "sgd" and "buf" or "m")]
+        assert.is_true(state:abs():max():item() > 0)
+        assert.are.equal(1, opt.updates)
+        for name, value in pairs(before) do
+          assert.are.equal(lr == 0, value:equal(model:parameter(name).value), name)
+        end
+      end
+      for i, row in ipairs(reports[1]) do
+        assert.near(reports[2][i].sigma, row.sigma, 1e-12)
+        assert.is_true(row.clipped)
+      end
+    end
+  end)
+
+  it("refuses what is not finite before anything changes, and goes on", function()
+    for _, on in ipairs { "momentum", "update" } do
+      for _, clip in ipairs { mb.clip.spectral { threshold = mb.threshold.ema(), on = on },
+          mb.clip.norm { max_norm = 1, on = on }, mb.clip.norm { max_norm = 1, on = on, scope = "matrix" } } do
+        local model = Plain { seed = 7 }
+        local opt = mb.optim.adamw(model)
+        set_gradients(model, 1)
+        opt:step(clip)
+        local before, states, memory = weights(model), {}, clip:state_dict()
+        for key, value in pairs(opt:state_dict()) do states[key] = mb.is_tensor(value) and value:clone() or value end
+        for _, wrong in ipairs { 0 / 0, math.huge } do
+          set_gradients(model, 2)
+          model:parameter("h.1.bias").grad:fill_(wrong)
+          says(("%s: the %s of h.1.bias is not finite; nothing was changed"):format(clip.who, on), opt.step, opt, clip)
+          assert_equal_states(before, weights(model), "weights")
+          assert_equal_states(states, opt:state_dict(), "states")
+          assert.are.same(memory, clip:state_dict())
+        end
+        set_gradients(model, 2)
+        opt:step(clip)
+        assert.are.equal(2, opt.updates)
+      end
+    end
+  end)
+
+  it("changes nothing when a threshold goes wrong", function()
+    local model = Plain {}
+    local opt = mb.optim.adamw(model)
+    set_gradients(model, 1)
+    local before = weights(model)
+    says("no threshold today", function()
+      opt:step(mb.clip.spectral { on = "update", threshold = function() error("no threshold today", 0) end })
+    end)
+    assert_equal_states(before, weights(model), "weights")
+    assert.are.equal(0, opt:state_dict()["embed/m"]:abs():max():item())
+    assert.are.equal(0, opt.updates)
+  end)
+
+  it("goes on from states in the middle as if it had not stopped", function()
+    for _, on in ipairs { "momentum", "update" } do
+      local function make(model)
+        return mb.optim.groups(model, {
+          { where = "vector", name = "sgd", momentum = 0.9, lr = mb.schedule.linear { peak = 0.1, steps = 12, warmup = 3 } },
+          { where = "rest", name = "adamw", lr = 0.01 },
+        }), mb.clip.spectral { threshold = mb.threshold.quantile { q = 0.5, window = 4 }, method = "exact", on = on }
+      end
+      local function train(model, opt, clip, from, to)
+        for t = from, to do
+          set_gradients(model, t)
+          opt:step(clip)
+        end
+      end
+      local whole, part, resumed = Plain { seed = 8 }, Plain { seed = 8 }, Plain { seed = 9 }
+      local a, a_clip = make(whole)
+      local b, b_clip = make(part)
+      local c, c_clip = make(resumed)
+      train(whole, a, a_clip, 1, 12)
+      train(part, b, b_clip, 1, 7)
+      resumed:load_state(part:state())
+      c:load_state_dict(b:state_dict())
+      c_clip:load_state_dict(b_clip:state_dict())
+      train(resumed, c, c_clip, 8, 12)
+      assert_equal_states(weights(whole), weights(resumed), on)
+      assert_equal_states(a:state_dict(), c:state_dict(), on)
+      assert.are.same(a_clip:state_dict(), c_clip:state_dict())
+    end
+  end)
+
+  it("keeps the states of clippers of different things apart", function()
+    local state = mb.clip.spectral({ threshold = 1, on = "update" }):state_dict()
+    assert.are.equal("update", state.on)
+    local plain = mb.clip.spectral { threshold = 1 }
+    says("the state has on 'update', this clipper 'grad'", plain.load_state_dict, plain, state)
+  end)
+
+  it("goes from clipper to clipper, with a clean buffer", function()
+    local one, two = Plain { seed = 2 }, Plain { seed = 2 }
+    local a, b = mb.optim.adamw(one, { lr = 0.1 }), mb.optim.adamw(two, { lr = 0.1 })
+    local function all() return mb.clip.norm { max_norm = 0.5, on = "update" } end
+    local function some(on)
+      return mb.clip.spectral { threshold = half, on = on, method = "exact", where = function(p) return p.role == "conv" end }
+    end
+    local wide, narrow, momentum = all(), some "update", some "momentum"
+    for t = 1, 6 do
+      set_gradients(one, t)
+      set_gradients(two, t)
+      local kind = t % 3
+      a:step(kind == 0 and wide or kind == 1 and narrow or momentum)
+      b:step(kind == 0 and all() or some(kind == 1 and "update" or "momentum"))
+    end
+    assert_equal_states(weights(one), weights(two), "weights")
+  end)
+end)
+
+describe("clipping the momentum is refused", function()
+  local function refused(text, opt, given)
+    local o = { threshold = 1, on = "momentum" }
+    for key, value in pairs(given or {}) do o[key] = value end
+    local before = weights(opt.model)
+    set_gradients(opt.model, 1)
+    says(text, function() opt:step(mb.clip.spectral(o)) end)
+    assert_equal_states(before, weights(opt.model), "weights")
+    assert.are.equal(0, opt.updates)
+  end
+
+  local function defined(name, update, momentum)
+    return mb.optim.define { name = name, defaults = { lr = 0.1, b = 0.9 }, state = { "m" }, momentum = momentum,
+                             update = update }(Plain {})
+  end
+
+  it("where there is none", function()
+    refused("mb.clip.spectral: on = \"momentum\" takes 'h.0.weight', but optimizer 'sgd' keeps no 'buf' with these options: "
+      .. "it has no momentum; or leave it out with `where`", mb.optim.sgd(Plain {}))
+    refused("but optimizer 'unnamed' has no momentum that it names; momentum = \"<state>\" in its definition does",
+      defined("unnamed", function(p, h)
+        p.m = h.b * p.m + p.g
+        p.w = p.w - h.lr * p.m
+      end))
+    refused("but optimizer 'still' never assigns its momentum, p.m", defined("still", function(p, h)
+      p.w = p.w - h.lr * p.m
+    end, "m"))
+    local model = Plain {}
+    refused("takes 'filter', but optimizer 'sgd' keeps no 'buf'", mb.optim.groups(model, {
+      { where = "conv", name = "sgd" }, { where = "rest", name = "adamw" },
+    }))
+  end)
+
+  it("by norm, which says so without `where`", function()
+    local opt = mb.optim.sgd(Plain {})
+    local got = helper.error_of(opt.step, opt, mb.clip.norm { max_norm = 1, on = "momentum" })
+    assert.is_truthy(got:find("mb.clip.norm: on = \"momentum\" takes 'embed', but optimizer 'sgd' keeps no 'buf'", 1, true), got)
+    assert.is_nil(got:find("where", 1, true))
+  end)
+
+  it("where the step does not use the new one", function()
+    refused("but optimizer 'lion' moves w without reading the new p.m: clipping it would change nothing",
+      defined("lion", function(p, h)
+        p.w = p.w - h.lr * mb.sign(0.9 * p.m + (1 - 0.9) * p.g)
+        p.m = h.b * p.m + (1 - h.b) * p.g
+      end, "m"))
+  end)
+
+  it("where the step uses it past the state, wholly or in part", function()
+    local text = "computes w from what it assigns to p.m without reading it there, so that clipping would miss it; assign p.m "
+      .. "first, then read p.m where the new momentum is meant"
+    refused("but optimizer 'around' " .. text, defined("around", function(p, h)
+      local m = h.b * p.m + p.g
+      p.m = m
+      p.w = p.w - h.lr * m
+    end, "m"))
+    refused("but optimizer 'half' " .. text, defined("half", function(p, h)
+      local m = h.b * p.m + p.g
+      p.m = m
+      p.w = p.w - h.lr * (p.g + mb.sqrt(mb.abs(m)) + p.m)
+    end, "m"))
+    refused("but optimizer 'again' " .. text, defined("again", function(p, h)
+      p.m = h.b * p.m + p.g
+      p.w = p.w - h.lr * (1 * (p.g + h.b * p.m) + p.m)
+      p.m = p.m * 1
+    end, "m"))
+  end)
+end)
+
+describe("clipping the update", function()
+  it("is refused without an lr, or without an update", function()
+    local function refused(text, definition)
+      local opt = mb.optim.define(definition)(Plain {})
+      says(text, function() opt:step(mb.clip.spectral { threshold = 1, on = "update" }) end)
+    end
+    refused("takes 'h.0.weight', but optimizer 'rateless' has no number 'lr', by which its update is divided", {
+      name = "rateless", defaults = { rate = 1 }, update = function(p, h) p.w = p.w - h.rate * p.g end })
+    refused("takes 'h.0.weight', but optimizer 'watcher' never assigns p.w", {
+      name = "watcher", defaults = { lr = 1 }, state = { "m" }, update = function(p) p.m = p.m + p.g end })
+  end)
+
+  it("shows states that follow the weight the clipped one", function()
+    local Shadow = mb.optim.define { name = "shadow", defaults = { lr = 0.5 }, state = { "copy" }, update = function(p, h)
+      p.w = p.w - h.lr * p.g
+      p.copy = 2 * p.w
+    end }
+    local model = Plain { dtype = "f64" }
+    local opt = Shadow(model)
+    set_gradients(model, 1)
+    opt:step(mb.clip.spectral { threshold = half, method = "exact", on = "update" })
+    for _, p in ipairs(model:parameters()) do
+      assert.is_true((opt:state_dict()[p.name .. "/copy"] - 2 * p.value):abs():max():item() <= 1e-15)
+    end
+  end)
+end)
+
+describe("a clipper with `on`", function()
+  it("cannot be called with the model unless it clips gradients", function()
+    local model = Plain {}
+    says('mb.clip.spectral: on = "update" clips inside the optimizer\'s step: write opt:step(clip), not clip(model)',
+      mb.clip.spectral { threshold = 1, on = "update" }, model)
+    says('mb.clip.norm: on = "momentum" clips inside the optimizer\'s step: write opt:step(clip), not clip(model)',
+      mb.clip.norm { max_norm = 1, on = "momentum" }, model)
+    says("did you mean 'momentum'?", mb.clip.spectral, { threshold = 1, on = "momentun" })
+    says("must be one of 'grad', 'momentum', 'update'", mb.clip.norm, { max_norm = 1, on = "weights" })
+  end)
+
+  it("must be one", function()
+    local opt = mb.optim.sgd(Plain {})
+    says("opt:step: a clipper was expected, not the number 3", function() opt:step(3) end)
+    says("opt:step: a clipper was expected, not a table", function() opt:step {} end)
+    says("needs the methods parameters and change", function()
+      opt:step(setmetatable({ on = "update" }, { __call = function() end }))
+    end)
+    says("mb.clip.spectral: `where` takes no parameter of model 'plain'", function()
+      opt:step(mb.clip.spectral { threshold = 1, on = "update", where = function() end })
+    end)
+  end)
+
+  it("says so", function()
+    local p = Plain({}):parameter "h.0.weight"
+    local clip = mb.clip.spectral { threshold = 0.5, method = "exact", on = "momentum" }
+    assert.are.equal("momentum spectral const(0.5), exact", clip:describe(p))
+    assert.is_truthy(tostring(clip):find(', scope = "matrix", on = "momentum" }', 1, true), tostring(clip))
+    assert.are.equal("update norm(1) each", mb.clip.norm({ max_norm = 1, scope = "matrix", on = "update" }):describe(p))
+    assert.are.equal('mb.clip.norm { max_norm = 1, scope = "global", on = "update" }',
+      tostring(mb.clip.norm { max_norm = 1, on = "update" }))
+  end)
+end)
+
+describe("mb.optim.define", function()
+  it("checks the names that clippers need", function()
+    local function update(p, h) p.w = p.w - h.lr * p.g end
+    local function define(more)
+      local d = { name = "x", defaults = { lr = 1, wd = 0, on = true }, state = { "mom" }, update = update }
+      for key, value in pairs(more) do d[key] = value end
+      return mb.optim.define(d)
+    end
+    says("optimizer 'x': momentum names 'mon', which is no state, did you mean 'mom'?", define, { momentum = "mon" })
+    says("optimizer 'x': decoupled_decay names 'wdd', which is no option with a number as its default, did you mean 'wd'?",
+      define, { decoupled_decay = "wdd" })
+    says("decoupled_decay names 'on', which is no option with a number", define, { decoupled_decay = "on" })
+    define { momentum = "mom", decoupled_decay = "wd" }
+  end)
+end)
