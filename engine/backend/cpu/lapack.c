@@ -45,7 +45,8 @@ int mbi_align(double *a, double sizes[2], double *gram, int64_t q, void *work) {
   return 0;
 }
 
-void mbi_orthonormal(double *a, double *gram, int64_t q, double cut) {
+void mbi_orthonormal(double *a, double *gram, int64_t q, double cut, double floor) {
+  const double least = floor * gram[0];
   memset(a, 0, (size_t)(q * q) * sizeof *a);
   for (int64_t i = 0; i < q; i++) {
     double *row = gram + i * q, length = row[i], rest = length; // row i of the factor replaces row i of gram
@@ -56,7 +57,7 @@ void mbi_orthonormal(double *a, double *gram, int64_t q, double cut) {
       row[j] = other[j] > 0 ? dot / other[j] : 0;
       rest -= row[j] * row[j];
     }
-    row[i] = rest > cut * length && length > 0 ? sqrt(rest) : 0;
+    row[i] = rest > cut * length && rest > least && length > 0 ? sqrt(rest) : 0;
     if (row[i] == 0) {
       for (int64_t j = 0; j < i; j++) row[j] = 0;
       continue;
@@ -70,7 +71,7 @@ void mbi_orthonormal(double *a, double *gram, int64_t q, double cut) {
   }
 }
 
-int mbi_ritz(double *w, double *sigma, double *gram_y, double *gram_t, int64_t n, double cut, void *work) {
+int mbi_ritz(double *w, double *sigma, double *gram_y, double *gram_t, int64_t n, double cut, double floor, void *work) {
   lapack_int q = (lapack_int)n;
   double *a = work, *product = a + n * n, *values = product + n * n;
   if (!is_finite_diagonal(gram_y, n) || !is_finite_diagonal(gram_t, n)) {
@@ -78,7 +79,7 @@ int mbi_ritz(double *w, double *sigma, double *gram_y, double *gram_t, int64_t n
     memset(w, 0, (size_t)(n * n) * sizeof *w);
     return 0;
   }
-  mbi_orthonormal(a, gram_y, n, cut);
+  mbi_orthonormal(a, gram_y, n, cut, floor);
   // gram of a t, its eigenvectors z, w = z a
   cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, q, q, q, 1, a, q, gram_t, q, 0, product, q);
   cblas_dgemm(CblasRowMajor, CblasNoTrans, CblasTrans, q, q, q, 1, product, q, a, q, 0, gram_t, q);

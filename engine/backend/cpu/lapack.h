@@ -13,11 +13,12 @@
 // smallest of those roots; NaN if the Gram matrix is not finite (a is then 0).
 int mbi_align(double *a, double sizes[2], double *gram, int64_t q, void *work);
 // From the Gram matrix of q rows (overwritten), the lower triangular a (q, q) that makes them orthonormal from the top
-// down: the inverse Cholesky factor. A row whose part outside the rows above is below sqrt(cut) of it becomes 0.
-void mbi_orthonormal(double *a, double *gram, int64_t q, double cut);
+// down: the inverse Cholesky factor. A row whose part outside the rows above is below sqrt(cut) of it, or below
+// sqrt(floor) of the first row, becomes 0.
+void mbi_orthonormal(double *a, double *gram, int64_t q, double cut, double floor);
 // Rows of w (q, q) and sigma: w y has orthonormal rows, w t orthogonal ones of length sigma, the largest first, for
 // t = y G; from the Gram matrices of y and t (overwritten). Rows of y that mbi_orthonormal drops get sigma 0 and w 0.
-int mbi_ritz(double *w, double *sigma, double *gram_y, double *gram_t, int64_t q, double cut, void *work);
+int mbi_ritz(double *w, double *sigma, double *gram_y, double *gram_t, int64_t q, double cut, double floor, void *work);
 size_t mbi_small_bytes(int64_t q); // work of these
 
 // s (k, k) += a^T a with a (rows, k), or a a^T with a (k, rows) when transposed; the upper triangle.

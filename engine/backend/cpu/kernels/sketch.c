@@ -334,7 +334,7 @@ mb_status MBK(sketch_basis)(void *out, const void *x, double *sizes, int64_t q, 
     mix(basis, a, (const real *)x + i * q * n, q, q, n, strip);
     if (!(sizes[2 * i] > 0) || sizes[2 * i + 1] > ratio * sizes[2 * i]) continue;
     gram_of(gram, basis, q, n);
-    mbi_orthonormal(a, gram, q, cut);
+    mbi_orthonormal(a, gram, q, cut, 0);
     mix(basis, a, basis, q, q, n, strip);
   }
   if (failed)
@@ -343,7 +343,9 @@ mb_status MBK(sketch_basis)(void *out, const void *x, double *sizes, int64_t q, 
 }
 
 mb_status MBK(sketch_ritz)(const mbi_sketch *s) {
-  static const double cut = 1e-6;
+  // Rows of y as short as the rounding of y_0 point anywhere: made orthonormal they would come out with singular values
+  // above that rounding, and turn the other directions by as much.
+  static const double cut = 1e-6, floor = sizeof(real) == sizeof(float) ? 1e-13 : 1e-28;
   int64_t q = s->q, square = q * q;
   size_t mine = (size_t)(2 * square) * sizeof(double) + mbi_small_bytes(q);
   void *memory;
@@ -354,7 +356,7 @@ mb_status MBK(sketch_ritz)(const mbi_sketch *s) {
     double *gram_y = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num()), *gram_t = gram_y + square;
     gram_of(gram_y, (const real *)s->y + i * q * s->m, q, s->m);
     gram_of(gram_t, (const real *)s->t + i * q * s->n, q, s->n);
-    if (mbi_ritz(s->w + i * square, s->sigma + i * q, gram_y, gram_t, q, cut, gram_t + square) != 0) failed = 1;
+    if (mbi_ritz(s->w + i * square, s->sigma + i * q, gram_y, gram_t, q, cut, floor, gram_t + square) != 0) failed = 1;
   }
   if (failed)
     MB_FAIL(MB_ERR_NUMERIC, "sketch of matrices (%lld, %lld): the eigenproblem did not converge", (long long)s->m, (long long)s->n);
