@@ -5,7 +5,6 @@
 -- u diag(values) v^T is known to float64's rounding, and so is anything that only changes its values.
 
 local mb = require "moonbow"
-local spectral = require "bindings.spectral"
 
 local M = {}
 
@@ -55,7 +54,7 @@ function M.norm2(t)
   local wide = t:to "f64":reshape(t.shape[1], -1)
   local size = wide:abs():max():item()
   if size == 0 then return 0 end
-  return spectral.svdvals(wide * (1 / size)):max():item() * size
+  return mb.linalg.svdvals(wide * (1 / size)):max():item() * size
 end
 
 -- ----- spectra ------------------------------------------------------------------------------------------
@@ -104,11 +103,6 @@ M.names = { "cauchy", "deficient", "flat", "geometric", "power", "repeated", "ze
 
 -- ----- the textbook's sketch ----------------------------------------------------------------------------
 
--- An orthonormal basis of the columns of y: what QR gives, up to a rotation.
-local function orthonormal(y)
-  return (spectral.svd(y))
-end
-
 --- The r largest singular values and directions of `a` by randomized subspace iteration, orthonormalised after
 --- every product (Halko, Martinsson and Tropp 2011, algorithms 4.4 and 5.1; torch.svd_lowrank is the same).
 ---@param a moonbow.Tensor (m, n)
@@ -118,12 +112,12 @@ end
 ---@return moonbow.Tensor s (q)
 ---@return moonbow.Tensor v (n, q)
 function M.textbook(a, omega, power_iters)
-  local q = orthonormal(mb.matmul(a, omega))
+  local q = mb.linalg.qr(mb.matmul(a, omega))
   for _ = 1, power_iters do
-    local z = orthonormal(mb.matmul(a:transpose(), q))
-    q = orthonormal(mb.matmul(a, z))
+    local z = mb.linalg.qr(mb.matmul(a:transpose(), q))
+    q = mb.linalg.qr(mb.matmul(a, z))
   end
-  local u, s, v = spectral.svd(mb.matmul(q:transpose(), a))
+  local u, s, v = mb.linalg.svd(mb.matmul(q:transpose(), a))
   return mb.matmul(q, u), s, v
 end
 

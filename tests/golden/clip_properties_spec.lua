@@ -236,7 +236,7 @@ describe("a sketch", function()
   -- Errors of the clipped matrix and of the values, in units of sigma_1, of our sketch and the textbook's.
   local function errors(g, o, tau, seed)
     local wide, q, n = g:to "f64", o.rank + o.oversample, g.shape[2]
-    local u, s, v = spectral.svd(wide)
+    local u, s, v = mb.linalg.svd(wide)
     local all = s:totable()
     local exact = spectra.lowered(wide, u, s, v, #all, tau)
     mb.seed(seed)
