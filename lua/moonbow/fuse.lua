@@ -67,10 +67,14 @@ local function apply(name, ...)
     options.fail("%s: mb.%s cannot be used on a traced value%s", trace.who, name, hint)
   end
   if trace.is_over then options.fail("%s: a traced value is used after the function has returned", trace.who) end
-  local values = {}
-  for i = 1, select("#", ...) do values[i] = value_of(trace, (select(i, ...))) end
+  local values, last = { op = name }, 0
+  for i = 1, select("#", ...) do
+    values[i] = value_of(trace, (select(i, ...)))
+    last = math.max(last, values[i])
+  end
   local value = trace.program:apply(name, values[1], values[2], values[3])
-  trace.arguments[value] = trace.arguments[value] or values -- equal expressions are one value
+  -- The program may answer with a value that it has, x for x * 1; one that is new comes after its arguments.
+  if value > last then trace.made[value] = trace.made[value] or values end
   return new_symbol(trace, value)
 end
 
@@ -111,7 +115,10 @@ local function fields_of(trace, arrays, read_only, assign)
   end
   return setmetatable({}, {
     __index = function(_, name)
-      current[name] = current[name] or new_symbol(trace, trace.program:array(slot_of(name)))
+      if not current[name] then
+        local value = trace.program:array(slot_of(name))
+        trace.arrays[value], current[name] = true, new_symbol(trace, value)
+      end
       return current[name]
     end,
     __newindex = function(_, name, x)
@@ -185,7 +192,7 @@ end
 ---@param spec moonbow.TraceSpec
 ---@return moonbow.Program
 function M.trace(spec)
-  local trace = { who = spec.who, program = create.new(), arguments = {}, is_over = false }
+  local trace = { who = spec.who, program = create.new(), made = {}, arrays = {}, is_over = false }
   local p, h = fields_of(trace, spec.arrays, spec.read_only or {}, spec.assign), numbers_of(trace, spec.scalars)
   local ok, message = pcall(spec.fn, p, h, spec.extra)
   trace.is_over = true
@@ -193,22 +200,47 @@ function M.trace(spec)
   return trace.program
 end
 
+-- ----- looking at expressions -----------------------------------------------------------------------------
+
+-- Is there a value in the expression for which `is` holds?
+local function any(x, is)
+  local visited = {}
+  local function look(value)
+    if is(value) then return true end
+    if visited[value] then return false end
+    visited[value] = true
+    for _, argument in ipairs(x.trace.made[value] or {}) do
+      if look(argument) then return true end
+    end
+    return false
+  end
+  return look(x.value)
+end
+
 --- Does the expression of one symbol contain another symbol of its trace, or is it that one itself?
 ---@param whole moonbow.Symbol
 ---@param part moonbow.Symbol
 ---@return boolean
 function M.contains(whole, part)
-  local visited = {}
-  local function look(value)
-    if value == part.value then return true end
-    if visited[value] then return false end
-    visited[value] = true
-    for _, argument in ipairs(whole.trace.arguments[value] or {}) do
-      if look(argument) then return true end
-    end
-    return false
-  end
-  return look(whole.value)
+  return any(whole, function(value) return value == part.value end)
+end
+
+--- Is a symbol made of numbers alone, the same for every element?
+---@param x moonbow.Symbol
+---@return boolean
+function M.is_number(x)
+  return not any(x, function(value) return x.trace.arrays[value] end)
+end
+
+--- The operation that a symbol is the result of, and its arguments; nil for elements of arrays and numbers.
+---@param x moonbow.Symbol
+---@return string? op
+---@return moonbow.Symbol ... arguments
+function M.parts(x)
+  local made, arguments = x.trace.made[x.value], {}
+  if not made then return nil end
+  for i, value in ipairs(made) do arguments[i] = new_symbol(x.trace, value) end
+  return made.op, unpack(arguments)
 end
 
 -- ----- mb.fuse --------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- clip_where_spec.lua: opt:step(clip), with the gradient, the momentum or the update clipped, against the formulas of
--- the optimizers in tensor arithmetic; what must not change; states; and wrong use.
+-- the optimizers in tensor arithmetic; what must not change; and states. What is refused, and how exact an update is:
+-- clip_where_refused_spec.lua.
 
 local helper = require "tests.helper"
 local mb = require "moonbow"
@@ -334,6 +335,37 @@ describe("opt:step(clip)", function()
     assert.are.same({ "h.0.weight", "h.1.weight", "filter" }, changed)
   end)
 
+  it("clips the parts of a parameter that a view makes of it", function()
+    for _, on in ipairs { "momentum", "update" } do
+      local function new()
+        return mb.models.gpt2 { vocab_size = 11, block_size = 6, n_layer = 1, n_head = 2, n_embd = 8, seed = 5 }
+      end
+      local name = "h.0.attn.c_attn.weight"
+      local plain, clipped = new(), new()
+      local before = weights(clipped)
+      local a, b = mb.optim.sgd(plain, { lr = 1, momentum = 0.9 }), mb.optim.sgd(clipped, { lr = 1, momentum = 0.9 })
+      local clip = mb.clip.spectral { method = "exact", on = on, view = "heads", threshold = function(p)
+        return p.name == name .. "[k.1]" and 0.5 or nil
+      end }
+      set_gradients(plain, 1)
+      set_gradients(clipped, 1)
+      a:step()
+      b:step(clip)
+      for _, p in ipairs(plain:parameters()) do
+        local got = clipped:parameter(p.name).value
+        if p.name ~= name then assert.is_true(got:equal(p.value), p.name) end
+      end
+      local function rows(t, from, to) return t:detach():slice(1, from, to):clone() end -- [k.1] is rows 13 to 16
+      local step = before[name] - clipped:parameter(name).value
+      local whole = before[name] - plain:parameter(name).value
+      for _, ends in ipairs { { 1, 12 }, { 17, 24 } } do
+        assert.is_true((rows(step, unpack(ends)) - rows(whole, unpack(ends))):abs():max():item() < 1e-6)
+      end
+      local want = mb.clip.matrix(rows(whole, 13, 16), { threshold = 0.5, method = "exact" })
+      assert.is_true((rows(step, 13, 16) - want):abs():max():item() < 1e-5)
+    end
+  end)
+
   it("evaluates options once a step", function()
     for _, on in ipairs { "grad", "momentum", "update" } do
       local steps, model = {}, Plain {}
@@ -465,151 +497,5 @@ describe("opt:step(clip)", function()
       b:step(kind == 0 and all() or some(kind == 1 and "update" or "momentum"))
     end
     assert_equal_states(weights(one), weights(two), "weights")
-  end)
-end)
-
-describe("clipping the momentum is refused", function()
-  local function refused(text, opt, given)
-    local o = { threshold = 1, on = "momentum" }
-    for key, value in pairs(given or {}) do o[key] = value end
-    local before = weights(opt.model)
-    set_gradients(opt.model, 1)
-    says(text, function() opt:step(mb.clip.spectral(o)) end)
-    assert_equal_states(before, weights(opt.model), "weights")
-    assert.are.equal(0, opt.updates)
-  end
-
-  local function defined(name, update, momentum)
-    return mb.optim.define { name = name, defaults = { lr = 0.1, b = 0.9 }, state = { "m" }, momentum = momentum,
-                             update = update }(Plain {})
-  end
-
-  it("where there is none", function()
-    refused("mb.clip.spectral: on = \"momentum\" takes 'h.0.weight', but optimizer 'sgd' keeps no 'buf' with these options: "
-      .. "it has no momentum; or leave it out with `where`", mb.optim.sgd(Plain {}))
-    refused("but optimizer 'unnamed' has no momentum that it names; momentum = \"<state>\" in its definition does",
-      defined("unnamed", function(p, h)
-        p.m = h.b * p.m + p.g
-        p.w = p.w - h.lr * p.m
-      end))
-    refused("but optimizer 'still' never assigns its momentum, p.m", defined("still", function(p, h)
-      p.w = p.w - h.lr * p.m
-    end, "m"))
-    local model = Plain {}
-    refused("takes 'filter', but optimizer 'sgd' keeps no 'buf'", mb.optim.groups(model, {
-      { where = "conv", name = "sgd" }, { where = "rest", name = "adamw" },
-    }))
-  end)
-
-  it("by norm, which says so without `where`", function()
-    local opt = mb.optim.sgd(Plain {})
-    local got = helper.error_of(opt.step, opt, mb.clip.norm { max_norm = 1, on = "momentum" })
-    assert.is_truthy(got:find("mb.clip.norm: on = \"momentum\" takes 'embed', but optimizer 'sgd' keeps no 'buf'", 1, true), got)
-    assert.is_nil(got:find("where", 1, true))
-  end)
-
-  it("where the step does not use the new one", function()
-    refused("but optimizer 'lion' moves w without reading the new p.m: clipping it would change nothing",
-      defined("lion", function(p, h)
-        p.w = p.w - h.lr * mb.sign(0.9 * p.m + (1 - 0.9) * p.g)
-        p.m = h.b * p.m + (1 - h.b) * p.g
-      end, "m"))
-  end)
-
-  it("where the step uses it past the state, wholly or in part", function()
-    local text = "computes w from what it assigns to p.m without reading it there, so that clipping would miss it; assign p.m "
-      .. "first, then read p.m where the new momentum is meant"
-    refused("but optimizer 'around' " .. text, defined("around", function(p, h)
-      local m = h.b * p.m + p.g
-      p.m = m
-      p.w = p.w - h.lr * m
-    end, "m"))
-    refused("but optimizer 'half' " .. text, defined("half", function(p, h)
-      local m = h.b * p.m + p.g
-      p.m = m
-      p.w = p.w - h.lr * (p.g + mb.sqrt(mb.abs(m)) + p.m)
-    end, "m"))
-    refused("but optimizer 'again' " .. text, defined("again", function(p, h)
-      p.m = h.b * p.m + p.g
-      p.w = p.w - h.lr * (1 * (p.g + h.b * p.m) + p.m)
-      p.m = p.m * 1
-    end, "m"))
-  end)
-end)
-
-describe("clipping the update", function()
-  it("is refused without an lr, or without an update", function()
-    local function refused(text, definition)
-      local opt = mb.optim.define(definition)(Plain {})
-      says(text, function() opt:step(mb.clip.spectral { threshold = 1, on = "update" }) end)
-    end
-    refused("takes 'h.0.weight', but optimizer 'rateless' has no number 'lr', by which its update is divided", {
-      name = "rateless", defaults = { rate = 1 }, update = function(p, h) p.w = p.w - h.rate * p.g end })
-    refused("takes 'h.0.weight', but optimizer 'watcher' never assigns p.w", {
-      name = "watcher", defaults = { lr = 1 }, state = { "m" }, update = function(p) p.m = p.m + p.g end })
-  end)
-
-  it("shows states that follow the weight the clipped one", function()
-    local Shadow = mb.optim.define { name = "shadow", defaults = { lr = 0.5 }, state = { "copy" }, update = function(p, h)
-      p.w = p.w - h.lr * p.g
-      p.copy = 2 * p.w
-    end }
-    local model = Plain { dtype = "f64" }
-    local opt = Shadow(model)
-    set_gradients(model, 1)
-    opt:step(mb.clip.spectral { threshold = half, method = "exact", on = "update" })
-    for _, p in ipairs(model:parameters()) do
-      assert.is_true((opt:state_dict()[p.name .. "/copy"] - 2 * p.value):abs():max():item() <= 1e-15)
-    end
-  end)
-end)
-
-describe("a clipper with `on`", function()
-  it("cannot be called with the model unless it clips gradients", function()
-    local model = Plain {}
-    says('mb.clip.spectral: on = "update" clips inside the optimizer\'s step: write opt:step(clip), not clip(model)',
-      mb.clip.spectral { threshold = 1, on = "update" }, model)
-    says('mb.clip.norm: on = "momentum" clips inside the optimizer\'s step: write opt:step(clip), not clip(model)',
-      mb.clip.norm { max_norm = 1, on = "momentum" }, model)
-    says("did you mean 'momentum'?", mb.clip.spectral, { threshold = 1, on = "momentun" })
-    says("must be one of 'grad', 'momentum', 'update'", mb.clip.norm, { max_norm = 1, on = "weights" })
-  end)
-
-  it("must be one", function()
-    local opt = mb.optim.sgd(Plain {})
-    says("opt:step: a clipper was expected, not the number 3", function() opt:step(3) end)
-    says("opt:step: a clipper was expected, not a table", function() opt:step {} end)
-    says("needs the methods parameters and change", function()
-      opt:step(setmetatable({ on = "update" }, { __call = function() end }))
-    end)
-    says("mb.clip.spectral: `where` takes no parameter of model 'plain'", function()
-      opt:step(mb.clip.spectral { threshold = 1, on = "update", where = function() end })
-    end)
-  end)
-
-  it("says so", function()
-    local p = Plain({}):parameter "h.0.weight"
-    local clip = mb.clip.spectral { threshold = 0.5, method = "exact", on = "momentum" }
-    assert.are.equal("momentum spectral const(0.5), exact", clip:describe(p))
-    assert.is_truthy(tostring(clip):find(', scope = "matrix", on = "momentum" }', 1, true), tostring(clip))
-    assert.are.equal("update norm(1) each", mb.clip.norm({ max_norm = 1, scope = "matrix", on = "update" }):describe(p))
-    assert.are.equal('mb.clip.norm { max_norm = 1, scope = "global", on = "update" }',
-      tostring(mb.clip.norm { max_norm = 1, on = "update" }))
-  end)
-end)
-
-describe("mb.optim.define", function()
-  it("checks the names that clippers need", function()
-    local function update(p, h) p.w = p.w - h.lr * p.g end
-    local function define(more)
-      local d = { name = "x", defaults = { lr = 1, wd = 0, on = true }, state = { "mom" }, update = update }
-      for key, value in pairs(more) do d[key] = value end
-      return mb.optim.define(d)
-    end
-    says("optimizer 'x': momentum names 'mon', which is no state, did you mean 'mom'?", define, { momentum = "mon" })
-    says("optimizer 'x': decoupled_decay names 'wdd', which is no option with a number as its default, did you mean 'wd'?",
-      define, { decoupled_decay = "wdd" })
-    says("decoupled_decay names 'on', which is no option with a number", define, { decoupled_decay = "on" })
-    define { momentum = "mom", decoupled_decay = "wd" }
   end)
 end)

@@ -40,7 +40,8 @@ describe("train_gpt2.lua", function()
   end)
 
   for _, clip in ipairs { "spectral --threshold ema:0.9 --dropout 0.1", "norm --max_norm 0.5",
-    "spectral --method exact --threshold quantile:0.5:7 --scope block --view heads", "norm --threshold zscore:2:0.9:5" } do
+    "spectral --method exact --threshold quantile:0.5:7 --scope block --view heads", "norm --threshold zscore:2:0.9:5",
+    "spectral --clip_on momentum", "norm --clip_on update" } do
     it("resumes bit for bit with --clip " .. clip, function()
       local whole, parts = runner.folder() .. "/whole", runner.folder() .. "/parts"
       local common = "--clip " .. clip .. " --schedule const "
@@ -51,6 +52,13 @@ describe("train_gpt2.lua", function()
       assert.are.same(losses(whole), losses(parts))
     end)
   end
+
+  it("says what is clipped where it is not the gradient", function()
+    local code, said, complaint = train("--clip_on update --method exact --steps 3 --out '" .. runner.folder() .. "/run'")
+    assert.are.equal(0, code, complaint)
+    assert.is_truthy(said:find("update spectral ema(0.9), exact", 1, true), said)
+    assert.is_truthy(said:find("matrix updates clipped", 1, true), said)
+  end)
 
   it("trains with sgd and from a folder elsewhere", function()
     local out = runner.folder() .. "/run"

@@ -14,6 +14,7 @@
 -- 2603.14315.
 
 local fuse = require "moonbow.fuse"
+local linear = require "moonbow.optim.linear"
 
 local M = {}
 
@@ -108,8 +109,7 @@ local function update(spec)
     return nil, ("%s has no number 'lr', by which its update is divided"):format(who)
   end
   local write, count = trace_write(spec, "w", function(p, h, w)
-    local u = (w - p.w) / h.lr
-    return decay and u - h[decay] * w or u
+    return linear.change(w, p.w, h.lr, decay and h[decay])
   end)
   if count == 0 then return nil, ("%s never assigns p.w"):format(who) end
   local use = trace_use(spec, "w", count, function(_, p, h, w)
