@@ -431,6 +431,18 @@ describe("opt:step(clip)", function()
     end
   end)
 
+  it("names the right one after another clipper has seen another", function()
+    local model = Plain { seed = 7 }
+    local opt = mb.optim.adamw(model)
+    set_gradients(model, 1)
+    model:parameter("embed").grad:fill_(0 / 0)
+    says("the update of embed is not finite", opt.step, opt, mb.clip.norm { max_norm = 1, on = "update" })
+    model:parameter("embed").grad:fill_(0)
+    model:parameter("filter").grad:fill_(0 / 0)
+    says("the update of filter is not finite", opt.step, opt,
+      mb.clip.spectral { threshold = 1, on = "update", where = function(p) return p.role == "conv" end })
+  end)
+
   it("changes nothing when a threshold goes wrong", function()
     local model = Plain {}
     local opt = mb.optim.adamw(model)
@@ -479,6 +491,23 @@ describe("opt:step(clip)", function()
     assert.are.equal("update", state.on)
     local plain = mb.clip.spectral { threshold = 1 }
     says("the state has on 'update', this clipper 'grad'", plain.load_state_dict, plain, state)
+  end)
+
+  it("takes a clipper from optimizer to optimizer", function()
+    for _, on in ipairs { "momentum", "update" } do
+      local function new() return mb.clip.spectral { threshold = half, method = "exact", on = on } end
+      local models, apart, shared = {}, {}, {}
+      for i = 1, 4 do models[i] = Plain { seed = i % 2 } end
+      for i = 1, 2 do apart[i], shared[i] = mb.optim.adamw(models[i]), mb.optim.adamw(models[i + 2]) end
+      local first, second, both = new(), new(), new()
+      for t = 1, 4 do
+        for _, model in ipairs(models) do set_gradients(model, t) end
+        apart[1]:step(first)
+        apart[2]:step(second)
+        for i = 1, 2 do shared[i]:step(both) end
+      end
+      for i = 1, 2 do assert_equal_states(weights(models[i]), weights(models[i + 2]), on) end
+    end
   end)
 
   it("goes from clipper to clipper, with a clean buffer", function()
