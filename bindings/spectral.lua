@@ -3,7 +3,7 @@
 -- spectral.lua: probe, policy, clamp over many matrices. Arrays of singular values are cdata (double *),
 -- row i - 1 for matrix i; number[] tables are one a matrix, from 1. Missing values are NaN.
 --
---   plan(matrices, { method = "exact"|"randomized", rank, oversample, power_iters }) -> plan
+--   plan(matrices, { method = "exact"|"randomized"|"polar"|"soft", rank, oversample, power_iters }) -> plan
 --     an array of tensors; the plan holds them
 --   plan:width() -> n                        singular values kept a matrix
 --   plan:probe() -> sigma                    double[count * width], descending, NaN where there are fewer;
@@ -30,7 +30,9 @@ local M = {}
 
 local doubles, ints, bytes = ffi.typeof "double[?]", ffi.typeof "int32_t[?]", ffi.typeof "unsigned char[?]"
 local out = ffi.new "mb_spectral *[1]"
-local methods = { exact = C.MB_SPECTRAL_EXACT, randomized = C.MB_SPECTRAL_RANDOMIZED }
+local methods = {
+  exact = C.MB_SPECTRAL_EXACT, randomized = C.MB_SPECTRAL_RANDOMIZED, polar = C.MB_SPECTRAL_POLAR, soft = C.MB_SPECTRAL_SOFT,
+}
 
 local NAN = 0 / 0
 

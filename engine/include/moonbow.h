@@ -309,7 +309,14 @@ MB_CALL mb_status mb_mlp_forward(mb_tensor **out, mb_model *model, mb_tensor *x)
 // contiguous floating tensor seen as (shape[0], rest); a vector is n x 1. Source: arXiv 2605.11838,
 // Halko, Martinsson, Tropp 2011.
 
-typedef enum mb_spectral_method { MB_SPECTRAL_EXACT = 0, MB_SPECTRAL_RANDOMIZED } mb_spectral_method;
+//   EXACT       all singular values, from the eigenvalues of the smaller Gram matrix
+//   RANDOMIZED  the `rank` largest, from a sketch
+//   POLAR       no decomposition: the probe finds sigma_1 alone (width 1), the clamp lowers all values above tau through
+//               polar factors: matrix products only. In float32 the result is good to 1e-5 sigma_1
+//   SOFT        the same probe; sigma -> sigma / sqrt(1 + sigma^2 / tau^2) for all values (SPECTRA, arXiv 2603.14315)
+typedef enum mb_spectral_method {
+  MB_SPECTRAL_EXACT = 0, MB_SPECTRAL_RANDOMIZED, MB_SPECTRAL_POLAR, MB_SPECTRAL_SOFT
+} mb_spectral_method;
 typedef struct mb_spectral_options {
   mb_spectral_method method;
   int64_t rank;         // r: singular values computed by MB_SPECTRAL_RANDOMIZED
@@ -324,12 +331,12 @@ MB_API int64_t mb_spectral_width(const mb_spectral *plan);   // singular values 
 // A non-finite matrix is MB_ERR_NONFINITE and names its index; nothing is computed then.
 MB_CALL mb_status mb_spectral_probe(mb_spectral *plan, double *sigma);
 MB_API int64_t mb_spectral_nonfinite(const mb_spectral *plan); // index of the matrix that the last probe refused, or -1
-// Hard clip to tau[i] (NaN = leave alone): sigma -> min(sigma, tau). clipped[i] = number of values lowered;
+// Hard clip to tau[i] (NaN = leave alone): sigma -> min(sigma, tau), or SOFT's. clipped[i] = number of computed values lowered;
 // saturated[i] = 1 if the smallest value computed still exceeds tau and more may lie behind it. A change uses
 // up the probe: matrices must not change between the two, and the next change needs a new probe.
 MB_CALL mb_status mb_spectral_clamp(mb_spectral *plan, const double *tau, int32_t *clipped, unsigned char *saturated);
 // Replaces the computed singular values by target (count, width), as probed; NaN = keep. A value that is 0, or
-// rounding noise beside the largest, has no direction and is not raised.
+// rounding noise beside the largest, has no direction and is not raised. Not for POLAR and SOFT, which see sigma_1 alone.
 MB_CALL mb_status mb_spectral_apply(mb_spectral *plan, const double *target);
 // Squared Frobenius norms of `count` tensors, in float64: norms of gradients, one call for a whole model.
 MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count);
@@ -364,6 +371,14 @@ typedef enum mb_msign_method { MB_MSIGN_NS5 = 0, MB_MSIGN_POLAR_EXPRESS, MB_MSIG
 //   EXACT          by decomposition; directions of singular values below rounding, max(m, n) epsilon s_1, are dropped
 // Both iterations take what is zero to zero, and tiny values nearly so.
 MB_CALL mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps);
+// a^(-1/2) of symmetric positive definite a (k, k) or (L, k, k), by products alone (coupled Newton-Schulz). `steps` decides
+// how far the smallest eigenvalue may lie below the Frobenius norm: 8 reach 4e-6 of it, each one more a sixteenth of that; 0
+// for 12. Below that, values come out too small. (a + a^T) / 2 is what counts. MB_ERR_NUMERIC if the result is not
+// finite, as where a has a negative eigenvalue.
+MB_CALL mb_status mb_inverse_sqrt(mb_tensor **out, mb_tensor *a, int64_t steps);
+// The largest singular value of a (m, n), or of each of (L, m, n) -> (L), by Lanczos' method: to 1e-6 of it and from
+// below. Always the same start, no random stream is taken.
+MB_CALL mb_status mb_sigma_max(mb_tensor **out, mb_tensor *a);
 
 // ----- fused programs ---------------------------------------------------------------------------
 // An expression graph over flat buffers of equal length and run-time scalars, evaluated in one pass.

@@ -6,8 +6,10 @@
 //   SKETCH  U^T = w y and diag(sigma) V^T = w t are at hand: one pass over G (sketch_update)
 //   EXACT   only eigenvectors of the smaller side exist: V (m >= n), then diag(sigma) U^T = V G^T is a product;
 //           or U, and then diag(sigma) V^T = U^T G
+//   WHOLE   no directions at all: polar.c, soft.c
 #include "spectral/spectral.h"
 
+#include <float.h>
 #include <math.h>
 
 // Below this part of the largest singular value a direction is rounding noise, and raising it would make the
@@ -83,8 +85,18 @@ static mb_status change_exact_group(const mbi_spectral_group *g, int64_t *change
   return status;
 }
 
+static mb_status change_whole(const mb_spectral *p, const mbi_spectral_group *g) {
+  for (int64_t i = 0; i < g->count; i++) {
+    if (g->gain[i] == 0 || g->gain[g->count + i] > 0) continue;
+    MB_TRY(mbi_device_of(g->device)->zero(g->data[i], (size_t)(g->m * g->n) * mbi_dtype_size(g->dtype)));
+    g->gain[i] = 0; // tau = 0 leaves nothing
+  }
+  return p->options.method == MB_SPECTRAL_SOFT ? mbi_spectral_soft(g) : mbi_spectral_polar(g);
+}
+
 static mb_status change_group(const mb_spectral *p, const mbi_spectral_group *g) {
   if (g->kind == MBI_SPECTRAL_VECTOR) return change_vectors(p, g);
+  if (g->kind == MBI_SPECTRAL_WHOLE) return change_whole(p, g);
   if (g->kind == MBI_SPECTRAL_SKETCH) {
     mbi_sketch s = mbi_spectral_sketch_of(g);
     return mbi_spectral_kernels(g)->sketch_update(&s, g->gain);
@@ -121,22 +133,30 @@ static mb_status change(mb_spectral *p, const char *who) {
   return MB_OK;
 }
 
+// The change that the method wants of a value, relative to it; 0 where tau is NaN.
+static double gain_of(const mb_spectral *p, const mbi_spectral_group *g, double sigma, double tau) {
+  if (p->options.method != MB_SPECTRAL_SOFT) return sigma > tau ? tau / sigma - 1 : 0;
+  if (!(tau < (double)INFINITY) || sigma == 0) return 0;
+  double gain = tau / hypot(tau, sigma) - 1;
+  return -gain > 0.25 * (g->dtype == MB_F32 ? (double)FLT_EPSILON : DBL_EPSILON) ? gain : 0; // less is lost in rounding
+}
+
 mb_status mb_spectral_clamp(mb_spectral *p, const double *tau, int32_t *clipped, unsigned char *saturated) {
   MB_TRY(check(p, tau, "mb_spectral_clamp", "tau"));
   for (int64_t i = 0; i < p->count; i++)
     if (tau[i] < 0) MB_FAIL(MB_ERR_ARG, "mb_spectral_clamp: tau of matrix %lld is %g, at least 0 was expected", (long long)i, tau[i]);
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
-    int64_t all = g->kind == MBI_SPECTRAL_VECTOR ? 1 : g->m < g->n ? g->m : g->n;
+    int64_t all = g->kind == MBI_SPECTRAL_VECTOR || g->kind == MBI_SPECTRAL_WHOLE ? 1 : g->m < g->n ? g->m : g->n;
     for (int64_t i = 0; i < g->count; i++) {
       int64_t index = g->index[i];
       const double *sigma = p->sigma + index * p->width;
       int32_t lowered = 0;
       for (int64_t j = 0; j < g->k; j++) {
-        int exceeds = j < g->kept && sigma[j] > tau[index]; // false when tau is NaN
-        g->gain[i * g->k + j] = exceeds ? tau[index] / sigma[j] - 1 : 0;
-        lowered += exceeds;
+        g->gain[i * g->k + j] = j < g->kept ? gain_of(p, g, sigma[j], tau[index]) : 0;
+        lowered += g->gain[i * g->k + j] != 0;
       }
+      if (g->kind == MBI_SPECTRAL_WHOLE) g->gain[g->count + i] = tau[index];
       if (clipped) clipped[index] = lowered;
       if (saturated) saturated[index] = lowered == g->kept && g->kept < all;
     }
@@ -146,6 +166,9 @@ mb_status mb_spectral_clamp(mb_spectral *p, const double *tau, int32_t *clipped,
 
 mb_status mb_spectral_apply(mb_spectral *p, const double *target) {
   MB_TRY(check(p, target, "mb_spectral_apply", "target"));
+  if (p->options.method == MB_SPECTRAL_POLAR || p->options.method == MB_SPECTRAL_SOFT)
+    MB_FAIL(MB_ERR_ARG, "mb_spectral_apply: method %s changes all singular values by its own rule and computes only the largest",
+            p->options.method == MB_SPECTRAL_POLAR ? "POLAR" : "SOFT");
   for (int64_t i = 0; i < p->count; i++)
     for (int64_t j = 0; j < p->kept[i]; j++) {
       double wanted = target[i * p->width + j];

@@ -12,6 +12,7 @@
 //                  al., arXiv 2505.16932, algorithm 1): from 1e-3 on, 8 steps give 1 to 1e-15
 //   EXACT          U V^T of a decomposition
 #include "spectral/iterate.h"
+#include "spectral/matrix.h"
 
 #include <float.h>
 #include <math.h>
@@ -66,14 +67,11 @@ static mbi_quintic nearest(double low, double high) {
   return p;
 }
 
-int mbi_polar_express(mbi_quintic *steps, int most, double least, double tolerance) {
-  // Below this part of the largest, values are not worth a polynomial of their own: one that aims at them is so steep
-  // that it loses digits elsewhere. The authors' constant.
-  static const double CUSHION = 0.02407327424182761;
+int mbi_polar_express(mbi_quintic *steps, int most, double least, double tolerance, double cushion) {
   double low = least, high = 1;
   int n = 0;
   for (; n < most && 1 - low > tolerance; n++) {
-    double from = low > CUSHION * high ? low : CUSHION * high;
+    double from = low > cushion * high ? low : cushion * high;
     mbi_quintic p = nearest(from, high);
     double centre = 2 / (value_at(p, low) + value_at(p, high)); // the image of [low, high] is centred on 1
     steps[n] = (mbi_quintic){centre * p.a, centre * p.b, centre * p.c};
@@ -103,8 +101,8 @@ void mbi_iteration_release(mbi_iteration *it) {
   *it = (mbi_iteration){0};
 }
 
-mb_status mbi_add_to_diagonal(const mbi_iteration *it, void *c, int64_t s, double value) {
-  mbi_view diagonal = {.data = c, .ndim = 2, .size = {it->count, s}, .stride = {s * s, s + 1}};
+mb_status mbi_add_to_diagonal(const mbi_iteration *it, void *c, int64_t count, int64_t s, double value) {
+  mbi_view diagonal = {.data = c, .ndim = 2, .size = {count, s}, .stride = {s * s, s + 1}};
   return mbi_device_of(it->device)->kernels[it->dtype]->unary(MBI_AFFINE, &diagonal, &diagonal, 1, value);
 }
 
@@ -123,8 +121,8 @@ static mb_status step(mbi_iteration *it, mbi_quintic p) {
   MB_TRY(k->gemm_symmetric(&gram));
   MB_TRY(memory->convert(it->b, it->dtype, it->a, it->dtype, it->count * s * s));
   MB_TRY(k->gemm_symmetric(&square));
-  MB_TRY(mbi_add_to_diagonal(it, it->b, s, p.a));
-  MB_TRY(k->gemm(&apply));
+  MB_TRY(mbi_add_to_diagonal(it, it->b, it->count, s, p.a));
+  MB_TRY(it->symmetric ? k->gemm_symmetric(&apply) : k->gemm(&apply));
   void *x = it->x;
   it->x = it->y;
   it->y = x;
@@ -154,8 +152,8 @@ static mb_status drop_noise(mbi_iteration *it, void *u, void *values) {
   return k->binary(MBI_MUL, &columns, &columns, &kept);
 }
 
-// x = U V^T of y, which is overwritten.
-static mb_status exact(mbi_iteration *it) {
+// it->x = U V^T of the matrices, which are overwritten.
+static mb_status exact(mbi_iteration *it, void *matrices) {
   const mbi_kernels *k = mbi_device_of(it->device)->kernels[it->dtype];
   int64_t m = it->m, n = it->n, s = m < n ? m : n;
   mb_tensor *factors;
@@ -165,7 +163,7 @@ static mb_status exact(mbi_iteration *it) {
   char *v = u + (size_t)(it->count * m * s) * mbi_dtype_size(it->dtype), *values = v + (size_t)(it->count * n * s) * mbi_dtype_size(it->dtype);
   mbi_gemm product = {.transpose_b = 1, .m = m, .n = n, .k = s, .alpha = 1, .a = u, .b = v, .c = it->x, .lda = s, .ldb = s, .ldc = n,
                       .batch = it->count, .stride_a = m * s, .stride_b = n * s, .stride_c = m * n};
-  mb_status status = k->svd(u, values, v, it->y, m, n, it->count);
+  mb_status status = k->svd(u, values, v, matrices, m, n, it->count);
   if (status == MB_OK) status = drop_noise(it, u, values);
   if (status == MB_OK) status = k->gemm(&product);
   mb_tensor_release(factors);
@@ -174,59 +172,41 @@ static mb_status exact(mbi_iteration *it) {
 
 // ----- public -----------------------------------------------------------------------------------------------
 
-// From y, the matrices as they are, to x.
-static mb_status compute(mbi_iteration *it, mb_msign_method method, int n_steps) {
+// it->x from the matrices as they are; EXACT overwrites them.
+static mb_status compute(mbi_iteration *it, mb_tensor *matrices, mb_msign_method method, int n_steps) {
   const mbi_kernels *k = mbi_device_of(it->device)->kernels[it->dtype];
   mbi_quintic steps[MBI_MOST_STEPS];
-  if (method == MB_MSIGN_EXACT) return exact(it);
+  if (method == MB_MSIGN_EXACT) return exact(it, mbi_data(matrices));
   if (method == MB_MSIGN_NS5) {
     for (int i = 0; i < n_steps; i++) steps[i] = (mbi_quintic){3.4445, -4.7750, 2.0315};
-    MB_TRY(k->normalize(it->x, NULL, 0, it->y, it->count, it->m * it->n, 1, 1e-7));
+    MB_TRY(k->normalize(it->x, NULL, 0, mbi_data(matrices), it->count, it->m * it->n, 1, 1e-7));
     return mbi_msign(it, steps, n_steps);
   }
+  static const double CUSHION = 0.02407327424182761; // the authors'
   // Rounding must not carry a value beyond what a step's polynomial was made for: 1 % of room, as the authors leave. The
   // last polynomial needs none.
   static const double ROOM = 1.01;
-  int made = mbi_polar_express(steps, n_steps, 1e-3, 1e-15);
+  int made = mbi_polar_express(steps, n_steps, 1e-3, 1e-15, CUSHION);
   for (int i = made; i < n_steps; i++) steps[i] = (mbi_quintic){15.0 / 8, -10.0 / 8, 3.0 / 8};
   for (int i = 0; i < n_steps && i < 7; i++)
     steps[i] = (mbi_quintic){steps[i].a / ROOM, steps[i].b / pow(ROOM, 3), steps[i].c / pow(ROOM, 5)};
-  MB_TRY(k->normalize(it->x, NULL, 0, it->y, it->count, it->m * it->n, 1 / ROOM, 0));
+  MB_TRY(k->normalize(it->x, NULL, 0, mbi_data(matrices), it->count, it->m * it->n, 1 / ROOM, 0));
   return mbi_msign(it, steps, n_steps);
-}
-
-static mb_status check(mb_tensor *a, mb_msign_method method, int64_t steps) {
-  char text[MBI_SHAPE_TEXT];
-  MB_TRY(mbi_check_float(a, "mb_msign", "a"));
-  if (a->shape.ndim != 2 && a->shape.ndim != 3)
-    MB_FAIL(MB_ERR_SHAPE, "mb_msign: a (m, n) or (L, m, n) was expected, the tensor has shape %s",
-            mbi_shape_text(text, a->shape.ndim, a->shape.size));
-  if (method != MB_MSIGN_NS5 && method != MB_MSIGN_POLAR_EXPRESS && method != MB_MSIGN_EXACT)
-    MB_FAIL(MB_ERR_ARG, "mb_msign: unknown method %d", (int)method);
-  if (steps < 0 || steps > MBI_MOST_STEPS)
-    MB_FAIL(MB_ERR_ARG, "mb_msign: steps is %lld, 1 to %d, or 0 for 5, were expected", (long long)steps, MBI_MOST_STEPS);
-  return MB_OK;
 }
 
 mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps) {
   *out = NULL;
-  MB_TRY(check(a, method, steps));
-  const mb_device device = a->storage->device;
-  const int64_t *size = a->shape.size + a->shape.ndim - 2;
+  mbi_matrices s;
+  MB_TRY(mbi_matrices_of(&s, a, "mb_msign"));
+  if (method != MB_MSIGN_NS5 && method != MB_MSIGN_POLAR_EXPRESS && method != MB_MSIGN_EXACT)
+    MB_FAIL(MB_ERR_ARG, "mb_msign: unknown method %d", (int)method);
+  if (steps < 0 || steps > MBI_MOST_STEPS)
+    MB_FAIL(MB_ERR_ARG, "mb_msign: steps is %lld, 1 to %d, or 0 for 5, were expected", (long long)steps, MBI_MOST_STEPS);
   mbi_iteration it;
   mb_tensor *result = NULL;
-  int64_t bad = -1;
-  MB_TRY(mbi_iteration_new(&it, device, a->dtype, a->shape.ndim == 3 ? a->shape.size[0] : 1, size[0], size[1]));
-  mb_status status = mbi_tensor_like(&result, a);
-  if (status == MB_OK) {
-    mbi_view from = mbi_view_of(a), to = mbi_view_of(result);
-    to.data = it.y;
-    status = mbi_memory_of(a)->copy_view(&to, &from, mbi_dtype_size(a->dtype));
-  }
-  if (status == MB_OK) status = mbi_kernels_of(a)->find_nonfinite(&bad, it.y, mbi_numel(a));
-  if (status == MB_OK && bad >= 0)
-    status = mbi_fail(MB_ERR_NONFINITE, "mb_msign: a holds NaN or Inf, first at element %lld", (long long)bad);
-  if (status == MB_OK) status = compute(&it, method, steps == 0 ? 5 : (int)steps);
+  MB_TRY(mbi_matrices_copy(&result, &s, a, "mb_msign"));
+  mb_status status = mbi_iteration_new(&it, a->storage->device, a->dtype, s.count, s.m, s.n);
+  if (status == MB_OK) status = compute(&it, result, method, steps == 0 ? 5 : (int)steps);
   if (status == MB_OK) status = mbi_memory_of(a)->convert(mbi_data(result), a->dtype, it.x, a->dtype, mbi_numel(a));
   mbi_iteration_release(&it);
   if (status != MB_OK) mb_tensor_release(result);

@@ -8,9 +8,9 @@
 
 static mb_status check_options(const mb_spectral_options *o) {
   if (!o) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: options is NULL");
-  if (o->method != MB_SPECTRAL_EXACT && o->method != MB_SPECTRAL_RANDOMIZED)
+  if ((int)o->method < MB_SPECTRAL_EXACT || o->method > MB_SPECTRAL_SOFT)
     MB_FAIL(MB_ERR_ARG, "mb_spectral_new: unknown method %d", (int)o->method);
-  if (o->method == MB_SPECTRAL_EXACT) return MB_OK;
+  if (o->method != MB_SPECTRAL_RANDOMIZED) return MB_OK;
   if (o->rank < 1) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: rank is %lld, at least 1 was expected", (long long)o->rank);
   if (o->oversample < 0) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: oversample is %lld, at least 0 was expected", (long long)o->oversample);
   if (o->power_iters < 0) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: power_iters is %lld, at least 0 was expected", (long long)o->power_iters);
@@ -37,6 +37,11 @@ static mbi_spectral_group kind_of(const mb_spectral_options *o, const mb_tensor 
   g.kind = MBI_SPECTRAL_VECTOR;
   g.k = g.kept = 1;
   if (least == 1) return g;
+  if (o->method == MB_SPECTRAL_POLAR || o->method == MB_SPECTRAL_SOFT) {
+    g.kind = MBI_SPECTRAL_WHOLE;
+    g.m = m, g.n = n;
+    return g;
+  }
   g.kind = MBI_SPECTRAL_EXACT;
   g.m = m, g.n = n, g.k = g.kept = least;
   if (o->method != MB_SPECTRAL_RANDOMIZED) return g;

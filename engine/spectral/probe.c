@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "core/rng.h"
+#include "spectral/iterate.h"
 
 // Sizes of X G^T between which float32 holds all that matters: squares, and 1e-14 of them.
 static const double SAFE_LOW = 1e-8, SAFE_HIGH = 1e8;
@@ -114,6 +115,26 @@ static mb_status probe_exact(mb_spectral *p, mbi_spectral_group *g, int *finite)
   mbi_gram gram = mbi_spectral_gram_of(g);
   MB_TRY(mbi_spectral_kernels(g)->gram_factor(&gram));
   return fetch_sigma(g);
+}
+
+// ----- largest value alone -----------------------------------------------------------------------------------
+
+static mb_status largest(const mbi_spectral_group *g) {
+  return mbi_sigma_max(g->sigma, g->device, g->dtype, g->count, g->m, g->n, g->data, g->scale);
+}
+
+static mb_status probe_whole(mb_spectral *p, mbi_spectral_group *g, int *finite) {
+  int again = 0;
+  MB_TRY(largest(g));
+  for (int64_t i = 0; i < g->count; i++) {
+    double norm;
+    if (g->sigma[i] >= SAFE_LOW && g->sigma[i] <= SAFE_HIGH) continue;
+    MB_TRY(mbi_spectral_norm(&norm, finite, p->matrices[g->index[i]]));
+    if (!*finite) return MB_OK;
+    g->scale[i] = mbi_spectral_scale(norm, g->dtype);
+    again |= g->scale[i] != 1;
+  }
+  return again ? largest(g) : MB_OK;
 }
 
 // ----- sketch ---------------------------------------------------------------------------------------------
@@ -232,6 +253,7 @@ static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
       case MBI_SPECTRAL_VECTOR: MB_TRY(probe_vectors(p, g, &finite)); break;
       case MBI_SPECTRAL_EXACT: MB_TRY(probe_exact(p, g, &finite)); break;
       case MBI_SPECTRAL_SKETCH: MB_TRY(probe_sketch(p, g, key, &finite)); break;
+      case MBI_SPECTRAL_WHOLE: MB_TRY(probe_whole(p, g, &finite)); break;
     }
     for (int64_t i = 0; i < g->count * g->k && finite; i++) finite = isfinite(g->sigma[i]);
     if (!finite) return refuse_nonfinite(p);

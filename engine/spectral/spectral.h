@@ -4,17 +4,20 @@
 // finds singular values, clamp.c changes them. All numerical work is in kernel slots (backend.h: mbi_sketch,
 // mbi_gram); these files know no device.
 //
-// Three kinds of group:
+// Four kinds of group:
 //   VECTOR  n x 1 or 1 x n of any n: the singular value is the 2-norm
 //   EXACT   all k = min(m, n) singular values, from the eigenvalues of the smaller Gram matrix
 //   SKETCH  the r largest, from q = r + p random directions. From q = k / 2 on a sketch costs more than all
 //           values do: the r largest are then those of EXACT
+//   WHOLE   the largest alone: POLAR and SOFT change all values without knowing them (polar.c, soft.c)
 #ifndef MBI_SPECTRAL_H
 #define MBI_SPECTRAL_H
 #include "core/rng.h"
 #include "core/tensor.h"
 
-typedef enum mbi_spectral_kind { MBI_SPECTRAL_VECTOR, MBI_SPECTRAL_EXACT, MBI_SPECTRAL_SKETCH } mbi_spectral_kind;
+typedef enum mbi_spectral_kind {
+  MBI_SPECTRAL_VECTOR, MBI_SPECTRAL_EXACT, MBI_SPECTRAL_SKETCH, MBI_SPECTRAL_WHOLE
+} mbi_spectral_kind;
 
 typedef struct mbi_spectral_group {
   mbi_spectral_kind kind;
@@ -29,6 +32,7 @@ typedef struct mbi_spectral_group {
   double *scale;     // (count) powers of two: the values below are those of scale * G
   double *sigma;     // (count, k) on the host, descending
   double *gain;      // (count, k) on the host, the relative change asked for; room for (count, 2)
+                     // WHOLE: (count) not 0 where there is one, then (count) tau
   mb_tensor *x, *y, *t, *w, *values; // SKETCH, see mbi_sketch; `values` (count, >= k) hold sigma on the device
   mb_tensor *factor;                 // EXACT, see mbi_gram
 } mbi_spectral_group;
@@ -55,6 +59,24 @@ mb_status mbi_spectral_refresh(mb_spectral *p);
 // The rounds of a sketch. After them the rows of x are a basis of what the matrices map to the span wanted, or without
 // rounds those of y an orthonormal basis of that span itself. *finite = 0 (and nothing done) if a matrix is not finite.
 mb_status mbi_spectral_subspace(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite);
+
+// The change of every matrix of a group of WHOLE that has a gain.
+mb_status mbi_spectral_polar(const mbi_spectral_group *g);
+mb_status mbi_spectral_soft(const mbi_spectral_group *g);
+
+// Some members of a group, worked on together.
+typedef struct mbi_spectral_chunk {
+  const mbi_spectral_group *g;
+  int64_t *member;  // (count) 0 to g->count - 1
+  int64_t count;
+  double least;     // at most that of every member
+} mbi_spectral_chunk;
+// Calls `work` until every member with a gain has been in a chunk; `bytes` is what it needs for one.
+mb_status mbi_spectral_by_chunks(const mbi_spectral_group *g, int64_t bytes, double (*least)(const mbi_spectral_group *g, int64_t i),
+                                 mb_status (*work)(const mbi_spectral_chunk *chunk));
+double mbi_spectral_tau(const mbi_spectral_group *g, int64_t i); // of member i, as its scaled matrix sees it
+// x (m, n) = factor scale G of member i.
+mb_status mbi_spectral_load(const mbi_view *x, const mbi_spectral_group *g, int64_t i, double factor);
 
 mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g);
 mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g);

@@ -46,6 +46,14 @@ describe("matrices of known spectra", function()
     compare("hard", 4 * all.hard, { method = "randomized" })
   end)
 
+  it("are clipped as PyTorch does by polar factors", function()
+    compare("hard", 1e-5, { method = "polar" })
+  end)
+
+  it("are softened as SPECTRA does", function()
+    compare("soft", 1e-5, { method = "soft" })
+  end)
+
   it("are softened by a rule of three lines", function()
     compare("soft", all.soft, { method = "exact", rule = soft })
   end)
@@ -119,6 +127,11 @@ describe("the gradients of a GPT-2 step", function()
 
   it("are clipped as PyTorch does by a sketch of all directions", function()
     compare("f32", { method = "randomized", rank = 64 }, 1e-5)
+  end)
+
+  it("are clipped as PyTorch does by polar factors", function()
+    compare("f32", { method = "polar" }, 1e-5)
+    compare("f64", { method = "polar" }, 1e-5)
   end)
 
   it("have PyTorch's singular values, all of them", function()

@@ -23,7 +23,7 @@ return function(t, given)
   local o = options.check(who, given, spec)
   local threshold = policies.of(who, o.threshold)
   local result = t:detach():clone()
-  local plan = spectral.plan({ result }, method.of(o))
+  local plan = spectral.plan({ result }, method.of(who, o))
   local sigma = plan:probe()[0]
   local sample = { name = "", shape = t.shape, step = 0, sigma = sigma, state = {} }
   local tau = policies.ask(who, threshold, sample)

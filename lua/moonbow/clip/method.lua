@@ -2,6 +2,11 @@
 --
 -- method.lua: how singular values are found and changed: the options that say so, shared by mb.clip.spectral and
 -- mb.clip.matrix, and what happens between a plan's probe and the report.
+--
+--   method = "randomized"   the `rank` largest values, from a sketch of rank + oversample directions and power_iters rounds
+--   method = "exact"        all values, by eigenvalues
+--   method = "polar"        all values above tau are lowered to it, by matrix products alone: no value but the largest is known
+--   method = "soft"         sigma / sqrt(1 + sigma^2 / tau^2) for all values (SPECTRA, arXiv 2603.14315), by products alone
 
 local options = require "moonbow.options"
 local policies = require "moonbow.threshold.policy"
@@ -13,7 +18,7 @@ local M = {}
 
 ---Options of the method.
 M.spec = {
-  method = { choices = { "exact", "randomized" }, default = "randomized" },
+  method = { choices = { "exact", "randomized", "polar", "soft" }, default = "randomized" },
   rank = { type = "integer", default = 8, min = 1 },
   oversample = { type = "integer", default = 5, min = 0 },
   power_iters = { type = "integer", default = 1, min = 0 },
@@ -25,9 +30,14 @@ M.spec = {
 ---@field oversample integer
 ---@field power_iters integer
 
----The method among checked options.
+---The method among checked options; an error where they do not go together.
+---@param who string
 ---@return moonbow.Method
-function M.of(o)
+function M.of(who, o)
+  if o.rule and (o.method == "polar" or o.method == "soft") then
+    options.fail("%s: method '%s' has a rule of its own and knows the largest singular value only; `rule` needs 'exact' or "
+      .. "'randomized'", who, o.method)
+  end
   local m = {}
   for name in pairs(M.spec) do m[name] = o[name] end
   return m
@@ -37,7 +47,7 @@ end
 ---@param m moonbow.Method
 ---@return string
 function M.describe(m)
-  return m.method == "exact" and "exact" or ("r=%d p=%d it=%d"):format(m.rank, m.oversample, m.power_iters)
+  return m.method ~= "randomized" and m.method or ("r=%d p=%d it=%d"):format(m.rank, m.oversample, m.power_iters)
 end
 
 ---As in a constructor's table.

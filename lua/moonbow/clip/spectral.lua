@@ -4,7 +4,7 @@
 --
 --   local clip = mb.clip.spectral {
 --     threshold = mb.threshold.ema { beta = 0.9 },   -- or a number, or function(p) return tau end
---     method = "randomized", rank = 8, oversample = 5, power_iters = 1,     -- or "exact"
+--     method = "randomized", rank = 8, oversample = 5, power_iters = 1,     -- or "exact", "polar", "soft"
 --     rule  = function(sigma, tau) return ... end,   -- instead of min(sigma, tau), on the computed values
 --     where = function(p) return true end,           -- default: all but embeddings and head
 --     scope = "matrix",                              -- "block", "global" or function(p): who shares a tau; scope.lua
@@ -149,7 +149,7 @@ function M.new(given)
   local identity = { clip = "spectral", scope = name_of(o.scope), view = name_of(o.view), on = o.on }
   return setmetatable({
     who = who, rule = o.rule, where = o.where, scope = o.scope, view = o.view, on = o.on,
-    method = method.of(o), memory = memory.new(who, identity, o.threshold),
+    method = method.of(who, o), memory = memory.new(who, identity, o.threshold),
   }, SpectralClip)
 end
 

@@ -149,9 +149,6 @@ function M.clip(settings)
     return mb.clip.norm { max_norm = settings.max_norm }
   end
   if settings.clip == "none" then return mb.clip.norm { max_norm = math.huge } end
-  if settings.method == "polar" or settings.method == "soft" then
-    cli.fail(1, "--method %s: this version clips with randomized or exact", settings.method)
-  end
   return mb.clip.spectral {
     threshold = threshold_of(settings.threshold), scope = settings.scope, view = settings.view, on = settings.clip_on,
     method = settings.method, rank = settings.rank,
