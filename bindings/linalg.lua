@@ -6,6 +6,7 @@
 --   svd_lowrank(a, rank, oversample, power_iters) -> u, s, v
 --   qr(a) -> q, r                            eigh(a) -> values, vectors        eigvalsh(a) -> values
 --   cholesky(a) -> l                         msign(a, method, steps) -> u v^T, steps or nil
+--   inverse_sqrt(a, steps) -> a^(-1/2)       sigma_max(a) -> the largest singular value
 
 local ffi = require "ffi"
 local handle = require "bindings.handle"
@@ -100,6 +101,20 @@ function M.msign(a, method, steps)
   need_tensor("msign", a)
   local code = msign_methods[method] or status.fail("mb.linalg.msign: unknown method %s", types.describe(method))
   return produce("mb_msign", a, code, steps or 0)
+end
+
+--- a^(-1/2) of symmetric positive definite a.
+---@param a moonbow.Tensor
+---@param steps? integer
+---@return moonbow.Tensor
+function M.inverse_sqrt(a, steps)
+  return produce("mb_inverse_sqrt", need_tensor("inverse_sqrt", a), steps or 0)
+end
+
+---@param a moonbow.Tensor
+---@return moonbow.Tensor
+function M.sigma_max(a)
+  return produce("mb_sigma_max", need_tensor("sigma_max", a))
 end
 
 return M

@@ -114,6 +114,31 @@ describe("mb.linalg", function()
     assert(s[1] < 1.25 and s[5] > 0.65, ("%g to %g"):format(s[1], s[5]))
   end)
 
+  it("takes the inverse square root of what is positive definite", function()
+    local v = orthonormal(7, 7)
+    local values = mb.tensor({ 0.01, 0.1, 0.5, 1, 2, 2, 9 }, f64)
+    local a, wanted = (v * values):matmul(t_(v)), (v / values:sqrt()):matmul(t_(v))
+    near(la.inverse_sqrt(a), wanted, 1e-9)
+    near(la.inverse_sqrt(a:to "f32"), wanted, 1e-3)
+    near(la.inverse_sqrt(mb.stack { a, a * 4 }), mb.stack { wanted, wanted / 2 }, 1e-9)
+    near(la.inverse_sqrt(a, { steps = 12 }), la.inverse_sqrt(a), 0)
+    assert.is_true((la.inverse_sqrt(a, { steps = 2 }) - wanted):abs():max():item() > 0.1) -- too few
+  end)
+
+  it("finds the largest singular value alone", function()
+    local values = {}
+    for i = 1, 30 do values[i] = 5 / i end
+    local a = known(50, 30, values)
+    local state = { mb.random_state() }
+    assert(math.abs(la.sigma_max(a) / 5 - 1) < 1e-6)
+    assert(math.abs(la.sigma_max(t_(a):to "f32") / 5 - 1) < 1e-6)
+    assert.are.same(state, { mb.random_state() })
+    local both = la.sigma_max(mb.stack { a, a * -3 })
+    near(both, mb.tensor({ 5, 15 }, f64), 1e-5)
+    assert.are.equal(0, la.sigma_max(mb.zeros(3, 4)))
+    assert.are.equal(2, la.sigma_max(mb.tensor { { -2 } }))
+  end)
+
   it("measures", function()
     local a = known(6, 4, { 4, 2, 1, 0.5 })
     local function is(expected, got) assert(math.abs(got / expected - 1) < 1e-12, got) end
@@ -167,7 +192,8 @@ describe("mb.linalg", function()
   end)
 
   it("complains at the user's line", function()
-    for _, name in ipairs { "svdvals", "svd", "svd_lowrank", "qr", "eigh", "eigvalsh", "cholesky", "msign" } do
+    for _, name in ipairs { "svdvals", "svd", "svd_lowrank", "qr", "eigh", "eigvalsh", "cholesky", "msign",
+                            "inverse_sqrt", "sigma_max" } do
       says(("mb.linalg.%s: a tensor was expected, not a table"):format(name), function() la[name] {} end)
     end
     for _, name in ipairs { "norm", "matrix_rank", "cond" } do
@@ -180,6 +206,9 @@ describe("mb.linalg", function()
     says("unknown option 'ranks', did you mean 'rank'?", function() la.svd_lowrank(mb.ones(2, 2), { ranks = 1 }) end)
     says("did you mean 'exact'?", function() la.msign(mb.ones(2, 2), { method = "exakt" }) end)
     says("option 'steps' must be an integer", function() la.msign(mb.ones(2, 2), { steps = 1.5 }) end)
+    says("option 'steps' must be at least 1", function() la.inverse_sqrt(mb.eye(2), { steps = 0 }) end)
+    says("mb_inverse_sqrt: ", function() la.inverse_sqrt(mb.ones(2, 3)) end)
+    says("mb_sigma_max: a holds NaN or Inf", function() la.sigma_max(mb.tensor { { 0 / 0 } }) end)
     says("the kind of norm must be one of 'spectral', 'nuclear'", function() la.norm(mb.ones(2, 2), "fro") end)
     says("mb.linalg has no 'svdval', did you mean 'svdvals'?", function() return la.svdval end)
   end)
@@ -189,6 +218,8 @@ describe("mb.linalg", function()
       local a, square = mb.randn { 2, 30, 30 }, mb.eye(4) * 2
       la.svd(a) la.svdvals(a) la.svd_lowrank(a, { rank = 2 }) la.qr(a) la.eigh(square) la.eigvalsh(square)
       la.cholesky(square) la.msign(a) la.norm(square) la.cond(square) la.matrix_rank(square)
+      la.inverse_sqrt(square) la.sigma_max(a)
+      pcall(la.inverse_sqrt, square * -1)
       pcall(la.cholesky, square * -1)
       pcall(la.svd, mb.tensor { { 0 / 0 } })
     end)
