@@ -19,8 +19,8 @@
 --   norm            Frobenius norm, always of the whole matrix
 --   sigma           array of the min(k, rows, columns) largest singular values, descending
 --   exact           whether all singular values were computed, or only k, by a sketch: those are never above the
---                   true ones, and below by 1e-5 of them where the spectrum falls, by a tenth where it is flat.
---                   Exact values below 1e-8 of the largest are rounding
+--                   true ones. With the defaults, values that fall as 1 / sqrt(i) are below by 1e-6 of the first
+--                   and 1 % of the eighth, those of pure noise by a tenth. Exact ones are good to 1e-8 of the first
 --   stable_rank     (norm / sigma[1])^2
 --   effective_rank  exp of the entropy of sigma_i / sum(sigma) (Roy and Vetterli 2007); a lower bound if not exact
 --   nuclear         sum of all singular values; a lower bound if not exact
