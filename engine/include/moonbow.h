@@ -322,6 +322,8 @@ typedef struct mb_spectral_options {
   int64_t rank;         // r: singular values computed by MB_SPECTRAL_RANDOMIZED
   int64_t oversample;   // p: sketch of r + p columns; where that is half of min(m, n) or more, the exact values are cheaper
   int64_t power_iters;  // rounds of subspace iteration
+  int warm_start;       // RANDOMIZED: a sketch starts from the directions that the last one found; see mb_spectral_basis
+  int compute_f64;      // float32 matrices are computed on in float64, as copies that a probe makes and the change gives back
 } mb_spectral_options;
 // A plan over `count` matrices (handles are retained); equal shapes are computed together.
 MB_CALL mb_status mb_spectral_new(mb_spectral **out, mb_tensor *const *matrices, int64_t count, const mb_spectral_options *options);
@@ -338,6 +340,13 @@ MB_CALL mb_status mb_spectral_clamp(mb_spectral *plan, const double *tau, int32_
 // Replaces the computed singular values by target (count, width), as probed; NaN = keep. A value that is 0, or
 // rounding noise beside the largest, has no direction and is not raised. Not for POLAR and SOFT, which see sigma_1 alone.
 MB_CALL mb_status mb_spectral_apply(mb_spectral *plan, const double *target);
+// after (count): the largest singular value of every matrix that the last change altered, measured on what it has become
+// (see mb_sigma_max), NaN for the others.
+MB_CALL mb_status mb_spectral_verify(mb_spectral *plan, double *after);
+// What warm_start remembers of a matrix: (r, n) of the dtype computed in, a copy; *out = NULL if there is nothing yet, or never will
+// be because the matrix needs no sketch. A new plan that is given the bases of an old one goes on as that would.
+MB_CALL mb_status mb_spectral_basis(mb_tensor **out, mb_spectral *plan, int64_t matrix);
+MB_CALL mb_status mb_spectral_basis_set(mb_spectral *plan, int64_t matrix, mb_tensor *basis);
 // Squared Frobenius norms of `count` tensors, in float64: norms of gradients, one call for a whole model.
 MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count);
 

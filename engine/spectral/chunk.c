@@ -27,7 +27,7 @@ mb_status mbi_spectral_by_chunks(const mbi_spectral_group *g, int64_t bytes, dou
   for (int power = 0; power < POWERS; power++) {
     mbi_spectral_chunk chunk = {.g = g, .member = list, .least = ldexp(1, -2 * power)};
     for (int64_t i = 0; i < g->count && status == MB_OK; i++) {
-      if (g->gain[i] != 0 && power_of(g, i, least) == power) chunk.member[chunk.count++] = i;
+      if (g->gain[i] != 0 && g->gain[g->count + i] > 0 && power_of(g, i, least) == power) chunk.member[chunk.count++] = i;
       if (chunk.count > 0 && (chunk.count == room || i == g->count - 1)) {
         status = work(&chunk);
         chunk.count = 0;

@@ -87,9 +87,8 @@ static mb_status change_exact_group(const mbi_spectral_group *g, int64_t *change
 
 static mb_status change_whole(const mb_spectral *p, const mbi_spectral_group *g) {
   for (int64_t i = 0; i < g->count; i++) {
-    if (g->gain[i] == 0 || g->gain[g->count + i] > 0) continue;
+    if (g->gain[i] == 0 || g->gain[g->count + i] > 0) continue; // tau = 0 leaves nothing
     MB_TRY(mbi_device_of(g->device)->zero(g->data[i], (size_t)(g->m * g->n) * mbi_dtype_size(g->dtype)));
-    g->gain[i] = 0; // tau = 0 leaves nothing
   }
   return p->options.method == MB_SPECTRAL_SOFT ? mbi_spectral_soft(g) : mbi_spectral_polar(g);
 }
@@ -118,18 +117,37 @@ static mb_status check(const mb_spectral *p, const void *argument, const char *w
   return MB_OK;
 }
 
+int mbi_spectral_changes(const mbi_spectral_group *g, int64_t i) {
+  for (int64_t j = 0; j < g->k; j++)
+    if (g->gain[i * g->k + j] != 0) return 1;
+  return 0;
+}
+
+// What was changed in copies goes to the matrices, and the copies go.
+static mb_status write_back(const mb_spectral *p, mbi_spectral_group *g) {
+  for (int64_t i = 0; i < g->count && g->copies; i++) {
+    mb_tensor *matrix = p->matrices[g->index[i]];
+    if (mbi_spectral_changes(g, i))
+      MB_TRY(mbi_memory_of(matrix)->convert(mbi_data(matrix), g->source, g->data[i], g->dtype, g->m * g->n));
+  }
+  mb_tensor_release(g->copies);
+  g->copies = NULL;
+  return MB_OK;
+}
+
 // Makes the changes that the groups' gains ask for.
 static mb_status change(mb_spectral *p, const char *who) {
   for (int64_t at = 0; at < p->group_count; at++) {
     const mbi_spectral_group *g = &p->groups[at];
-    for (int64_t i = 0; i < g->count; i++) {
-      int changes = 0;
-      for (int64_t j = 0; j < g->k; j++) changes |= g->gain[i * g->k + j] != 0;
-      if (changes) MB_TRY(mbi_check_writable(p->matrices[g->index[i]], who));
-    }
+    for (int64_t i = 0; i < g->count; i++)
+      if (mbi_spectral_changes(g, i)) MB_TRY(mbi_check_writable(p->matrices[g->index[i]], who));
   }
   p->probed = 0;
-  for (int64_t at = 0; at < p->group_count; at++) MB_TRY(change_group(p, &p->groups[at]));
+  for (int64_t at = 0; at < p->group_count; at++) {
+    MB_TRY(change_group(p, &p->groups[at]));
+    MB_TRY(write_back(p, &p->groups[at]));
+  }
+  p->changed = 1;
   return MB_OK;
 }
 

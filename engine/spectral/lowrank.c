@@ -130,7 +130,7 @@ static mb_status check_options(int64_t rank, int64_t oversample, int64_t power_i
 
 mb_status mb_svd_lowrank(mb_tensor **u, mb_tensor **s, mb_tensor **v, mb_tensor *a, int64_t rank, int64_t oversample,
                          int64_t power_iters) {
-  mb_spectral_options options = {MB_SPECTRAL_RANDOMIZED, rank, oversample, power_iters};
+  mb_spectral_options options = {MB_SPECTRAL_RANDOMIZED, rank, oversample, power_iters, 0, 0};
   mbi_matrices size;
   mb_tensor *dense;
   mb_spectral *plan = NULL;

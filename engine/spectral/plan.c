@@ -32,11 +32,12 @@ static mb_status check_matrix(mb_tensor *t, int64_t i) {
 
 // What kind of group a matrix (m, n) belongs to, with its k and kept.
 static mbi_spectral_group kind_of(const mb_spectral_options *o, const mb_tensor *t) {
-  mbi_spectral_group g = {.dtype = t->dtype, .device = t->storage->device};
+  mbi_spectral_group g = {.dtype = t->dtype, .source = t->dtype, .device = t->storage->device};
   int64_t m = t->shape.ndim > 0 ? t->shape.size[0] : 1, n = mbi_numel(t) / m, least = m < n ? m : n;
   g.kind = MBI_SPECTRAL_VECTOR;
   g.k = g.kept = 1;
   if (least == 1) return g;
+  if (o->compute_f64) g.dtype = MB_F64;
   if (o->method == MB_SPECTRAL_POLAR || o->method == MB_SPECTRAL_SOFT) {
     g.kind = MBI_SPECTRAL_WHOLE;
     g.m = m, g.n = n;
@@ -55,7 +56,7 @@ static mbi_spectral_group kind_of(const mb_spectral_options *o, const mb_tensor 
 }
 
 static int same_group(const mbi_spectral_group *a, const mbi_spectral_group *b) {
-  return a->kind == b->kind && a->dtype == b->dtype && a->device == b->device && a->m == b->m && a->n == b->n;
+  return a->kind == b->kind && a->dtype == b->dtype && a->source == b->source && a->device == b->device && a->m == b->m && a->n == b->n;
 }
 
 static mb_status make_groups(mb_spectral *p) {
@@ -131,6 +132,7 @@ void mb_spectral_release(mb_spectral *p) {
     mbi_free(g->index), mbi_free(g->data), mbi_free(g->scale), mbi_free(g->sigma), mbi_free(g->gain);
     mb_tensor_release(g->x), mb_tensor_release(g->y), mb_tensor_release(g->t);
     mb_tensor_release(g->w), mb_tensor_release(g->values), mb_tensor_release(g->factor);
+    mb_tensor_release(g->basis), mb_tensor_release(g->copies);
   }
   for (int64_t i = 0; i < p->count; i++) mb_tensor_release(p->matrices[i]);
   mbi_free(p->matrices), mbi_free(p->groups), mbi_free(p->kept), mbi_free(p->sigma);

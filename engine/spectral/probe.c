@@ -78,6 +78,12 @@ mb_status mbi_spectral_norm(double *norm, int *finite, mb_tensor *t) {
   return status;
 }
 
+static mb_status make(mb_tensor **t, const mbi_spectral_group *g, mb_dtype dtype, int64_t rows, int64_t columns) {
+  if (*t) return MB_OK;
+  mbi_shape shape = {.ndim = 3, .size = {g->count, rows, columns}};
+  return mbi_tensor_new(t, g->device, dtype, &shape);
+}
+
 // ----- vectors --------------------------------------------------------------------------------------------
 
 static mb_status probe_vectors(mb_spectral *p, mbi_spectral_group *g, int *finite) {
@@ -86,12 +92,6 @@ static mb_status probe_vectors(mb_spectral *p, mbi_spectral_group *g, int *finit
 }
 
 // ----- exact ----------------------------------------------------------------------------------------------
-
-static mb_status make(mb_tensor **t, const mbi_spectral_group *g, mb_dtype dtype, int64_t rows, int64_t columns) {
-  if (*t) return MB_OK;
-  mbi_shape shape = {.ndim = 3, .size = {g->count, rows, columns}};
-  return mbi_tensor_new(t, g->device, dtype, &shape);
-}
 
 // sigma (count, k) of the device, which is the beginning of `values`.
 static mb_status fetch_sigma(mbi_spectral_group *g) {
@@ -147,7 +147,7 @@ static mb_status draw(const mbi_spectral_group *g, mbi_rng_key key) {
   for (int64_t i = 0; i < g->count; i++)
     MB_TRY(k->random_normal((char *)mbi_data(g->x) + (size_t)i * bytes, g->k * g->n, 0, 1, key.seed, key.step,
                             key.stream ^ (uint64_t)g->index[i] << 32));
-  return MB_OK;
+  return mbi_spectral_recall(g);
 }
 
 // Sizes of the first T, smallest to largest, below which its small directions are mostly rounding.
@@ -234,13 +234,28 @@ static mb_status refuse_nonfinite(mb_spectral *p) {
   MB_FAIL(MB_ERR_NUMERIC, "mb_spectral_probe: a finite matrix gave singular values that are not finite");
 }
 
+// Points the group's data at copies of the matrices in the dtype that is computed in.
+static mb_status convert_group(mbi_spectral_group *g) {
+  int64_t size = g->m * g->n;
+  MB_TRY(make(&g->copies, g, g->dtype, g->m, g->n));
+  for (int64_t i = 0; i < g->count; i++) {
+    char *copy = (char *)mbi_data(g->copies) + (size_t)(i * size) * mbi_dtype_size(g->dtype);
+    MB_TRY(mbi_memory_of(g->copies)->convert(copy, g->dtype, g->data[i], g->source, size));
+    g->data[i] = copy;
+  }
+  return MB_OK;
+}
+
 mb_status mbi_spectral_refresh(mb_spectral *p) {
   for (int64_t i = 0; i < p->count; i++) MB_TRY(mbi_check(p->matrices[i], "mb_spectral_probe", "a matrix of the plan"));
-  for (int64_t at = 0; at < p->group_count; at++)
-    for (int64_t i = 0; i < p->groups[at].count; i++) {
-      p->groups[at].scale[i] = 1;
-      p->groups[at].data[i] = mbi_data(p->matrices[p->groups[at].index[i]]);
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    for (int64_t i = 0; i < g->count; i++) {
+      g->scale[i] = 1;
+      g->data[i] = mbi_data(p->matrices[g->index[i]]);
     }
+    if (g->source != g->dtype) MB_TRY(convert_group(g));
+  }
   return MB_OK;
 }
 
@@ -258,6 +273,8 @@ static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
     for (int64_t i = 0; i < g->count * g->k && finite; i++) finite = isfinite(g->sigma[i]);
     if (!finite) return refuse_nonfinite(p);
   }
+  for (int64_t at = 0; at < p->group_count && p->options.warm_start; at++)
+    if (p->groups[at].kind == MBI_SPECTRAL_SKETCH) MB_TRY(mbi_spectral_remember(&p->groups[at]));
   for (int64_t i = 0; i < p->count * p->width; i++) p->sigma[i] = (double)NAN;
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
@@ -271,7 +288,7 @@ static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
 
 mb_status mb_spectral_probe(mb_spectral *p, double *sigma) {
   if (!p || !sigma) MB_FAIL(MB_ERR_ARG, "mb_spectral_probe: %s is NULL", p ? "sigma" : "the plan");
-  p->probed = 0;
+  p->probed = p->changed = 0;
   p->nonfinite = -1;
   if (p->options.method != MB_SPECTRAL_RANDOMIZED) return probe(p, sigma, (mbi_rng_key){0});
   mbi_rng_key key = mbi_rng_next();

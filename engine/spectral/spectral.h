@@ -21,20 +21,24 @@ typedef enum mbi_spectral_kind {
 
 typedef struct mbi_spectral_group {
   mbi_spectral_kind kind;
-  mb_dtype dtype;
+  mb_dtype dtype;    // that computations run in
+  mb_dtype source;   // the matrices'
   mb_device device;
   int64_t m, n;      // of every matrix; 0 in a group of vectors
   int64_t k;         // singular directions at hand: 1, min(m, n) or q
   int64_t kept;      // of them, those reported
   int64_t count;
   int64_t *index;    // (count) places in the plan, ascending
-  void **data;       // (count) addresses of the matrices
+  void **data;       // (count) addresses of the matrices, or of their copies
+  mb_tensor *copies; // (count, m, n) where source is not dtype, from a probe to the change
   double *scale;     // (count) powers of two: the values below are those of scale * G
   double *sigma;     // (count, k) on the host, descending
   double *gain;      // (count, k) on the host, the relative change asked for; room for (count, 2)
                      // WHOLE: (count) not 0 where there is one, then (count) tau
   mb_tensor *x, *y, *t, *w, *values; // SKETCH, see mbi_sketch; `values` (count, >= k) hold sigma on the device
   mb_tensor *factor;                 // EXACT, see mbi_gram
+  mb_tensor *basis;                  // SKETCH with warm_start: (count, kept, n)
+  int warm;                          // the basis is worth starting from
 } mbi_spectral_group;
 
 struct mb_spectral {
@@ -46,6 +50,7 @@ struct mb_spectral {
   double *sigma;        // (count, width), as the last probe gave them
   int64_t *kept;        // (count) values reported of each matrix
   int probed;           // the factors belong to the matrices as they are
+  int changed;          // gains are those of a change that was made, and no probe since
   int64_t nonfinite;    // matrix that the last probe refused, or -1
 };
 
@@ -60,6 +65,13 @@ mb_status mbi_spectral_refresh(mb_spectral *p);
 // rounds those of y an orthonormal basis of that span itself. *finite = 0 (and nothing done) if a matrix is not finite.
 mb_status mbi_spectral_subspace(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite);
 
+// Whether the gains ask for a change of member i.
+int mbi_spectral_changes(const mbi_spectral_group *g, int64_t i);
+
+// Starts the sketch that was drawn from what the last probe found, and keeps what this one has found.
+mb_status mbi_spectral_recall(const mbi_spectral_group *g);
+mb_status mbi_spectral_remember(mbi_spectral_group *g);
+
 // The change of every matrix of a group of WHOLE that has a gain.
 mb_status mbi_spectral_polar(const mbi_spectral_group *g);
 mb_status mbi_spectral_soft(const mbi_spectral_group *g);
@@ -71,7 +83,7 @@ typedef struct mbi_spectral_chunk {
   int64_t count;
   double least;     // at most that of every member
 } mbi_spectral_chunk;
-// Calls `work` until every member with a gain has been in a chunk; `bytes` is what it needs for one.
+// Calls `work` until every member with a gain and tau > 0 has been in a chunk; `bytes` is what it needs for one.
 mb_status mbi_spectral_by_chunks(const mbi_spectral_group *g, int64_t bytes, double (*least)(const mbi_spectral_group *g, int64_t i),
                                  mb_status (*work)(const mbi_spectral_chunk *chunk));
 double mbi_spectral_tau(const mbi_spectral_group *g, int64_t i); // of member i, as its scaled matrix sees it

@@ -106,7 +106,7 @@ static inline double distance_of(mb_tensor *t, const double *wanted) {
 static inline mb_spectral *plan_of(mb_tensor *const *matrices, int64_t count, mb_spectral_method method, int64_t rank, int64_t oversample,
                                    int64_t power_iters) {
   mb_spectral *plan;
-  mb_spectral_options options = {method, rank, oversample, power_iters};
+  mb_spectral_options options = {method, rank, oversample, power_iters, 0, 0};
   CHECK_OK(mb_spectral_new(&plan, matrices, count, &options));
   return plan;
 }

@@ -159,7 +159,7 @@ static void bad_numbers_are_refused(void) {
 static void misuse_is_refused(void) {
   mb_tensor *t = random_matrix(MB_F32, 6, 5), *turned, *ids;
   mb_spectral *plan;
-  mb_spectral_options o = {MB_SPECTRAL_RANDOMIZED, 2, 1, 1};
+  mb_spectral_options o = {MB_SPECTRAL_RANDOMIZED, 2, 1, 1, 0, 0};
   double sigma[10], tau = 1, target[2] = {1, (double)INFINITY};
   CHECK_OK(mb_transpose(&turned, t, 0, 1));
   CHECK_OK(mb_full(&ids, MB_I32, 2, (int64_t[]){2, 2}, MB_CPU, 1));
@@ -170,9 +170,9 @@ static void misuse_is_refused(void) {
   CHECK(plan == NULL);
   o.rank = 0;
   CHECK_FAILS(MB_ERR_ARG, "rank is 0", mb_spectral_new(&plan, &t, 1, &o));
-  o = (mb_spectral_options){MB_SPECTRAL_RANDOMIZED, 2, -1, 1};
+  o = (mb_spectral_options){MB_SPECTRAL_RANDOMIZED, 2, -1, 1, 0, 0};
   CHECK_FAILS(MB_ERR_ARG, "oversample is -1", mb_spectral_new(&plan, &t, 1, &o));
-  o = (mb_spectral_options){MB_SPECTRAL_RANDOMIZED, 2, 1, -3};
+  o = (mb_spectral_options){MB_SPECTRAL_RANDOMIZED, 2, 1, -3, 0, 0};
   CHECK_FAILS(MB_ERR_ARG, "power_iters is -3", mb_spectral_new(&plan, &t, 1, &o));
   o.method = (mb_spectral_method)9;
   CHECK_FAILS(MB_ERR_ARG, "method 9", mb_spectral_new(&plan, &t, 1, &o));
@@ -206,7 +206,7 @@ static void failing_allocations_leave_nothing(void) {
   for (int method = 0; method < 2; method++)
     for (int64_t n = 1;; n++) {
       mb_spectral *plan = NULL;
-      mb_spectral_options o = {(mb_spectral_method)method, 3, 2, 1};
+      mb_spectral_options o = {(mb_spectral_method)method, 3, 2, 1, 0, 0};
       double sigma[4 * 40], tau[4] = {0.1, 0.1, 0.1, 0.1};
       mb_debug_fail_allocation(n);
       mb_status status = mb_spectral_new(&plan, t, 4, &o);
