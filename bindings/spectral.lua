@@ -3,7 +3,8 @@
 -- spectral.lua: probe, policy, clamp over many matrices. Arrays of singular values are cdata (double *),
 -- row i - 1 for matrix i; number[] tables are one a matrix, from 1. Missing values are NaN.
 --
---   plan(matrices, { method = "exact"|"randomized"|"polar"|"soft", rank, oversample, power_iters }) -> plan
+--   plan(matrices, { method = "exact"|"randomized"|"polar"|"soft", rank, oversample, power_iters,
+--     warm_start, dtype }) -> plan
 --     an array of tensors; the plan holds them
 --   plan:width() -> n                        singular values kept a matrix
 --   plan:probe() -> sigma                    double[count * width], descending, NaN where there are fewer;
@@ -11,6 +12,8 @@
 --   plan:clamp(tau) -> clipped, saturated    tau[i] a number, or nil for "leave alone"; clipped[i] an
 --                                            integer, saturated[i] a boolean
 --   plan:apply(target)                       target a double[count * width], NaN = keep
+--   plan:verify() -> after                   double[count], sigma_1 of what the last change altered, NaN elsewhere
+--   plan:basis(i) -> tensor|nil              what warm_start remembers of a matrix; plan:set_basis(i, tensor)
 --   plan:release()                           gives the factors' memory back now
 --   plan.count, plan:tensor(i)               number of matrices; one of them
 --   sum_squares(tensors) -> number[]         squared Frobenius norms, in float64
@@ -46,13 +49,15 @@ Plan.__index = Plan
 
 --- A plan over tensors; equal shapes are computed together.
 ---@param matrices moonbow.Tensor[]
----@param o { method: string, rank?: integer, oversample?: integer, power_iters?: integer }
+---@param o { method: string, rank?: integer, oversample?: integer, power_iters?: integer, warm_start?: boolean,
+---  dtype?: "f64" } dtype "f64": float32 matrices are computed on in float64
 ---@return moonbow.SpectralPlan
 function M.plan(matrices, o)
   local array, count = ops.pointers("spectral plan", matrices)
   local c = ffi.new "mb_spectral_options"
   c.method = methods[o.method] or fail("spectral plan: unknown method %s", types.describe(o.method))
   c.rank, c.oversample, c.power_iters = o.rank or 0, o.oversample or 0, o.power_iters or 0
+  c.warm_start, c.compute_f64 = o.warm_start and 1 or 0, o.dtype == "f64" and 1 or 0
   act("mb_spectral_new", out, array, count, c)
   local plan = ffi.gc(out[0], C.mb_spectral_release)
   local width = tonumber(C.mb_spectral_width(plan))
@@ -91,6 +96,28 @@ end
 ---@param target ffi.cdata* double[count * width]
 function Plan:apply(target)
   handle.act_once("mb_spectral_apply", handle_of(self), target)
+end
+
+---@return ffi.cdata* double[count]
+function Plan:verify()
+  local after = doubles(self.count)
+  act("mb_spectral_verify", handle_of(self), after)
+  return after
+end
+
+local one = ffi.new "mb_tensor *[1]"
+
+---@param i integer
+---@return moonbow.Tensor? basis (r, n)
+function Plan:basis(i)
+  act("mb_spectral_basis", one, handle_of(self), i - 1)
+  return one[0] ~= nil and handle.own(one[0]) or nil
+end
+
+---@param i integer
+---@param basis moonbow.Tensor
+function Plan:set_basis(i, basis)
+  act("mb_spectral_basis_set", handle_of(self), i - 1, basis)
 end
 
 function Plan:release()

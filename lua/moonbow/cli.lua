@@ -22,6 +22,7 @@ end
 ---@field min? number
 ---@field max? number
 ---@field value? string name of the value in --help
+---@field word? string allowed in the place of a number
 
 ---Raises an error that M.main turns into one line and the given exit code.
 ---@param code integer
@@ -39,9 +40,12 @@ end
 
 local function convert(option, given)
   local name, kind = option[1], kind_of(option)
+  if option.word and given == option.word then return given end
   if kind == "number" or kind == "integer" then
     local number = tonumber(given)
-    if not number or number ~= number then M.fail(2, "--%s: '%s' is not a number", name, given) end
+    if not number or number ~= number then
+      M.fail(2, "--%s: '%s' is not a number%s", name, given, option.word and " or " .. option.word or "")
+    end
     if math.abs(number) == math.huge then M.fail(2, "--%s: %s is not finite", name, given) end
     if kind == "integer" and number % 1 ~= 0 then M.fail(2, "--%s: %s is not a whole number", name, given) end
     if option.min and number < option.min then M.fail(2, "--%s: %s is below %g", name, given, option.min) end

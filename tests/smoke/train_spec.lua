@@ -53,6 +53,15 @@ describe("train_gpt2.lua", function()
     end)
   end
 
+  for _, how in ipairs { "--method polar", "--method soft", "--rank auto" } do
+    it("trains with " .. how, function()
+      local out = runner.folder() .. "/run"
+      local code, said, complaint = train(("--steps 3 --threshold 0.02 %s --out '%s'"):format(how, out))
+      assert.are.equal(0, code, complaint)
+      assert.is_truthy(said:find(how:match "polar" or how:match "soft" or "r=auto", 1, true), said)
+    end)
+  end
+
   it("says what is clipped where it is not the gradient", function()
     local code, said, complaint = train("--clip_on update --method exact --steps 3 --out '" .. runner.folder() .. "/run'")
     assert.are.equal(0, code, complaint)
@@ -180,6 +189,7 @@ describe("train_gpt2.lua", function()
       "--max_norm 2 and --threshold autoclip:10 both say")
     refuses("a threshold out of bounds", "--threshold ema:2 --data TEXT --out NOWHERE/h", 2, "--threshold ema:2", "beta")
     refuses("a warm-up longer than the run", "--warmup 9 --steps 3 --data TEXT --out NOWHERE/h", 2, "--warmup 9", "--steps 3")
+    refuses("a rank that is none", "--rank many --data TEXT --out NOWHERE/h", 2, "--rank: 'many' is not a number or auto")
     refuses("an option in place of a value", "--out --plain", 2, "--out")
     refuses("bf16 without a device for it", "--dtype bf16 --device cpu --data TEXT --out NOWHERE/i", 1, "bf16")
   end)

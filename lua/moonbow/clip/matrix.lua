@@ -3,17 +3,16 @@
 -- matrix.lua: one tensor clipped, for looking and trying: the argument stays as it is.
 --
 --   local clipped, info = mb.clip.matrix(g, { threshold = 1.0, method = "exact" })
---   info = { sigma, tau, clipped, saturated }
+--   info = { sigma, tau, clipped, saturated, rank = with "auto", after and exceeds = with verify = true }
 
 local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
 local policies = require "moonbow.threshold.policy"
-local spectral = require "bindings.spectral"
 local types = require "bindings.types"
 
 ---@param t moonbow.Tensor seen as a matrix of shape[1] rows
----@param given { threshold: number|function, method?: string, rank?: integer, oversample?: integer,
----  power_iters?: integer, rule?: fun(sigma: number, tau: number): number }
+---@param given { threshold: number|function, method?: string, rank?: integer|"auto", oversample?: integer,
+---  power_iters?: integer, dtype?: "f32"|"f64", verify?: boolean, rule?: fun(sigma: number, tau: number): number }
 ---@return moonbow.Tensor clipped, table info
 return function(t, given)
   local who = "mb.clip.matrix"
@@ -22,12 +21,13 @@ return function(t, given)
   for name, row in pairs(method.spec) do spec[name] = row end
   local o = options.check(who, given, spec)
   local threshold = policies.of(who, o.threshold)
-  local result = t:detach():clone()
-  local plan = spectral.plan({ result }, method.of(who, o))
+  local m, result = method.of(who, o), t:detach():clone()
+  local plan = method.plan(who, m, { result })
   local sigma = plan:probe()[0]
   local sample = { name = "", shape = t.shape, step = 0, sigma = sigma, state = {} }
   local tau = policies.ask(who, threshold, sample)
-  local changed, saturated = method.change(who, plan, { tau }, o.rule, { sample })
+  local info = method.change(who, m, plan, { tau }, o.rule, { sample })[1]
   plan:release()
-  return result, { sigma = sigma, tau = tau, clipped = changed[1], saturated = saturated[1] }
+  info.sigma, info.tau = sigma, tau
+  return result, info
 end

@@ -50,6 +50,7 @@ local function copy(value)
   for key, inner in pairs(value) do result[key] = copy(inner) end
   return result
 end
+M.copy = copy
 
 ---The step and what the threshold remembers, by name, as of now.
 function Memory:state_dict()

@@ -10,8 +10,13 @@
 --     scope = "matrix",                              -- "block", "global" or function(p): who shares a tau; scope.lua
 --     view = "fused",                                -- "qkv", "heads" or function(p): what is a matrix; view.lua
 --     on = "grad",                                   -- or "momentum", "update": what the optimizer makes of it
+--     rank = "auto",                                 -- as many as exceed tau: doubled until sigma_r <= tau
+--     warm_start = true,                             -- sketches start from the directions that the last ones found
+--     dtype = "f64",                                 -- float32 matrices are computed on in float64
+--     verify = true,                                 -- sigma_1 is measured again after the change
 --   }
---   local report = clip(model)                       -- report[i] = { name, sigma, tau, clipped, saturated }
+--   local report = clip(model)                       -- report[i] = { name, sigma, tau, clipped, saturated, rank = with
+--                                                       "auto", after and exceeds = with verify }
 --   local report = opt:step(clip)                    -- clips and steps, whatever `on` is (optim/clipping.lua)
 --
 -- Three steps, and C never calls Lua: probe, the engine finds the largest singular values of all matrices;
@@ -25,7 +30,6 @@ local options = require "moonbow.options"
 local scopes = require "moonbow.clip.scope"
 local select = require "moonbow.clip.select"
 local sources = require "moonbow.clip.source"
-local spectral = require "bindings.spectral"
 local views = require "moonbow.clip.view"
 
 local M = {}
@@ -56,9 +60,10 @@ local function plan_of(self, source)
   if not self.plan or self.source ~= source.key then
     local matrices, tensors = matrices_of(self, source), {}
     for i, matrix in ipairs(matrices) do tensors[i] = matrix.tensor end
-    local groups, plan = scopes.groups(self.who, self.scope, matrices), spectral.plan(tensors, self.method)
+    local groups, plan = scopes.groups(self.who, self.scope, matrices), method.plan(self.who, self.method, tensors)
+    if self.bases then method.set_bases(plan, matrices, self.bases) end
     if self.plan then self.plan:release() end
-    self.plan, self.source, self.matrices, self.groups = plan, source.key, matrices, groups
+    self.plan, self.source, self.matrices, self.groups, self.bases = plan, source.key, matrices, groups, nil
   end
   return self.plan
 end
@@ -91,12 +96,13 @@ function SpectralClip:change(source)
   local largest = {}
   for i = 1, plan.count do largest[i] = sigma[(i - 1) * width] end
   local tau = decide(self, largest)
-  local clipped, saturated = method.change(self.who, plan, tau, self.rule, self.matrices)
+  local report = method.change(self.who, self.method, plan, tau, self.rule, self.matrices)
   self.memory.step = self.memory.step + 1
-  local report, changed = {}, {}
+  local changed = {}
   for i, matrix in ipairs(self.matrices) do
-    report[i] = { name = matrix.name, sigma = largest[i], tau = tau[i], clipped = clipped[i], saturated = saturated[i] }
-    changed[matrix.parameter.index] = changed[matrix.parameter.index] or clipped[i]
+    local row = report[i]
+    row.name, row.sigma, row.tau = matrix.name, largest[i], tau[i]
+    changed[matrix.parameter.index] = changed[matrix.parameter.index] or row.clipped
   end
   return report, changed
 end
@@ -126,12 +132,26 @@ function SpectralClip:__tostring()
     method.text(self.method), name_of(self.scope), view, sources.text(self.on))
 end
 
----The step and what the threshold remembers, by parameter name, as of now.
-function SpectralClip:state_dict() return self.memory:state_dict() end
-function SpectralClip:load_state_dict(state) self.memory:load_state_dict(state) end
+---The step and what the threshold remembers, by parameter name, as of now; with warm_start also the directions that
+---the next sketch starts from.
+function SpectralClip:state_dict()
+  local state = self.memory:state_dict()
+  if self.method.warm_start then
+    state.bases = self.plan and method.bases(self.plan, self.matrices) or memory.copy(self.bases or {})
+  end
+  return state
+end
 
----@param given { threshold: number|moonbow.Threshold|function, method?: string, rank?: integer, oversample?: integer,
----  power_iters?: integer, rule?: function, where?: function, scope?: string|function,
+function SpectralClip:load_state_dict(state)
+  self.memory:load_state_dict(state)
+  if not self.method.warm_start then return end
+  if self.plan then self.plan:release() end
+  self.plan, self.bases = nil, memory.copy(state.bases or {})
+end
+
+---@param given { threshold: number|moonbow.Threshold|function, method?: string, rank?: integer|"auto",
+---  oversample?: integer, power_iters?: integer, warm_start?: boolean, dtype?: "f32"|"f64", verify?: boolean,
+---  rule?: function, where?: function, scope?: string|function,
 ---  view?: string|function, on?: "grad"|"momentum"|"update" }
 ---@return moonbow.SpectralClip
 function M.new(given)
