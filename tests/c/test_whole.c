@@ -55,10 +55,10 @@ static void check_one(int64_t m, int64_t n, enum spectrum kind, double scale, mb
 }
 
 static void known_spectra(void) {
-  static const double where[] = {0.9, 0.3, 0.01, 1e-3, 1.5};
+  static const double where[] = {0.9, 0.3, 0.01, 1e-3, 1.5, 60};
   for (int s = 0; s < SHAPES; s++)
     for (int kind = 0; kind < SPECTRUM_COUNT; kind++)
-      for (int i = 0; i < 5; i++)
+      for (int i = 0; i < 6; i++)
         for (int method = MB_SPECTRAL_POLAR; method <= MB_SPECTRAL_SOFT; method++) {
           check_one(shapes[s][0], shapes[s][1], (enum spectrum)kind, 1, MB_F32, (mb_spectral_method)method, where[i]);
           check_one(shapes[s][0], shapes[s][1], (enum spectrum)kind, 1, MB_F64, (mb_spectral_method)method, where[i]);
