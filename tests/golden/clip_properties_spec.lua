@@ -54,6 +54,7 @@ end
 local hard = {
   exact = function() return { method = "exact" } end,
   ["randomized, all directions"] = function(k) return { method = "randomized", rank = k } end,
+  polar = function() return { method = "polar" } end,
 }
 
 local function clip(options, g, tau, more)
@@ -200,6 +201,22 @@ describe("a rule", function()
             assert(same:equal(case.g) and not nothing.clipped, case.what)
           end
         end
+      end)
+    end
+  end)
+end)
+
+describe("the method soft", function()
+  it("is the rule sigma / sqrt(1 + (sigma / tau)^2)", function()
+    for index = 1, CASES do
+      mb.scope(function()
+        local case = draw(index)
+        local tau, top = case.tau * case.scale, case.top * case.scale
+        local out = clip({ method = "soft" }, case.g, tau)
+        local function soft(sigma) return sigma / math.sqrt(1 + (sigma / case.tau) ^ 2) end
+        near(out, spectra.compose(case.factors, soft) * case.scale, TOLERANCE[case.dtype] * top, "the result", case)
+        local ruled = clip({ method = "exact", rule = function(s, t) return s / math.sqrt(1 + (s / t) ^ 2) end }, case.g, tau)
+        near(out, ruled, TOLERANCE[case.dtype] * top, "rule and method", case)
       end)
     end
   end)
