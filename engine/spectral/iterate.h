@@ -16,7 +16,12 @@ enum { MBI_MOST_STEPS = 100 };
 // many; composed they stay within (0, 2) on (0, 1]. least > 0. Each is the best for the values that are left, but
 // none aims below `cushion` of the largest: it would be so steep there that it cancels, and loses digits, elsewhere.
 // With 0.1, float32 loses half as much as with 0.024 and needs as many steps.
-int mbi_polar_express(mbi_quintic *steps, int most, double least, double tolerance, double cushion);
+//
+// An extreme between the ends goes exactly to the end of the next interval, where a polynomial is steep: 9 at 2. A value that
+// rounding puts beyond would go on farther out with every step. So intervals are taken longer by `slack` of their end as
+// long as they are not short; MBI_SLACK is more than rounding is, and costs no step.
+#define MBI_SLACK 1e-3
+int mbi_polar_express(mbi_quintic *steps, int most, double least, double tolerance, double cushion, double slack);
 
 // `count` matrices (m, n), contiguous, with room for an iteration. s = min(m, n).
 typedef struct mbi_iteration {

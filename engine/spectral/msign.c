@@ -51,8 +51,12 @@ static double alternating(mbi_quintic *p, const double x[4]) {
 
 // The odd quintic nearest to 1 on [low, high].
 static mbi_quintic nearest(double low, double high) {
-  if (low > (1 - 5e-6) * high) // its limit, the Newton-Schulz polynomial of order five
-    return (mbi_quintic){15 / (8 * high), -10 / (8 * pow(high, 3)), 3 / (8 * pow(high, 5))};
+  // Its limit, the Newton-Schulz polynomial of order five: on a short interval it is as good, to the cube of the length, where
+  // the equations below, and the roots of a polynomial whose extremes meet, lose their digits at that rate.
+  if (low > (1 - 1e-3) * high) {
+    double middle = (low + high) / 2;
+    return (mbi_quintic){15 / (8 * middle), -10 / (8 * pow(middle, 3)), 3 / (8 * pow(middle, 5))};
+  }
   mbi_quintic p = {0};
   double x[4] = {low, (3 * low + high) / 4, (low + 3 * high) / 4, high}, error = INFINITY;
   for (int round = 0; round < 50; round++) {
@@ -67,7 +71,7 @@ static mbi_quintic nearest(double low, double high) {
   return p;
 }
 
-int mbi_polar_express(mbi_quintic *steps, int most, double least, double tolerance, double cushion) {
+int mbi_polar_express(mbi_quintic *steps, int most, double least, double tolerance, double cushion, double slack) {
   double low = least, high = 1;
   int n = 0;
   for (; n < most && 1 - low > tolerance; n++) {
@@ -77,6 +81,7 @@ int mbi_polar_express(mbi_quintic *steps, int most, double least, double toleran
     steps[n] = (mbi_quintic){centre * p.a, centre * p.b, centre * p.c};
     low = value_at(steps[n], low);
     high = 2 - low;
+    if (high > 1.2) high *= 1 + slack;
   }
   return n;
 }
@@ -186,7 +191,7 @@ static mb_status compute(mbi_iteration *it, mb_tensor *matrices, mb_msign_method
   // Rounding must not carry a value beyond what a step's polynomial was made for: 1 % of room, as the authors leave. The
   // last polynomial needs none.
   static const double ROOM = 1.01;
-  int made = mbi_polar_express(steps, n_steps, 1e-3, 1e-15, CUSHION);
+  int made = mbi_polar_express(steps, n_steps, 1e-3, 1e-15, CUSHION, 0);
   for (int i = made; i < n_steps; i++) steps[i] = (mbi_quintic){15.0 / 8, -10.0 / 8, 3.0 / 8};
   for (int i = 0; i < n_steps && i < 7; i++)
     steps[i] = (mbi_quintic){steps[i].a / ROOM, steps[i].b / pow(ROOM, 3), steps[i].c / pow(ROOM, 5)};

@@ -52,7 +52,7 @@ static mb_status load(void *batch, const mbi_spectral_chunk *chunk) {
 // x = O and y = G / nu.
 static mb_status polar_factors(mbi_iteration *it, const mbi_spectral_chunk *chunk) {
   mbi_quintic steps[MBI_MOST_STEPS];
-  int n_steps = mbi_polar_express(steps, MBI_MOST_STEPS, chunk->least, tolerance(chunk->g->dtype), CUSHION);
+  int n_steps = mbi_polar_express(steps, MBI_MOST_STEPS, chunk->least, tolerance(chunk->g->dtype), CUSHION, MBI_SLACK);
   MB_TRY(load(it->x, chunk));
   MB_TRY(mbi_msign(it, steps, n_steps));
   return load(it->y, chunk);
@@ -71,7 +71,7 @@ static mb_status projectors(mbi_iteration *p, const mbi_iteration *it, const mbi
     MB_TRY(mbi_add_to_diagonal(p, at(p->x, j, s * s, g->dtype), 1, s,
                                -mbi_spectral_tau(g, chunk->member[j]) / nu_of(g, chunk->member[j])));
   mbi_quintic steps[MBI_MOST_STEPS];
-  int n_steps = mbi_polar_express(steps, MBI_MOST_STEPS, margin(g->dtype), tolerance(g->dtype), CUSHION);
+  int n_steps = mbi_polar_express(steps, MBI_MOST_STEPS, margin(g->dtype), tolerance(g->dtype), CUSHION, MBI_SLACK);
   MB_TRY(mbi_msign(p, steps, n_steps));
   mbi_view all = {.data = p->x, .ndim = 1, .size = {chunk->count * s * s}, .stride = {1}};
   MB_TRY(k->unary(MBI_AFFINE, &all, &all, 0.5, 0));

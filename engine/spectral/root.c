@@ -51,7 +51,9 @@ mb_status mbi_inverse_sqrt(mbi_iteration *it, void **z, const mbi_quintic *steps
 // ----- public -----------------------------------------------------------------------------------------------
 
 // Measured: n steps take 2^(7 - 2 n) and more to 1 within 1e-15, n >= 4.
-static int steps_for(mbi_quintic *steps, int n) { return mbi_polar_express(steps, n, n > 4 ? ldexp(1, 7 - 2 * n) : 0.5, 1e-15, 0.1); }
+static int steps_for(mbi_quintic *steps, int n) {
+  return mbi_polar_express(steps, n, n > 4 ? ldexp(1, 7 - 2 * n) : 0.5, 1e-15, 0.1, MBI_SLACK);
+}
 
 // it->x = (a + a^T) / 2 / |.|_F of a (count, s, s), whose memory is used up; norms (count) in float64.
 static mb_status unit(mbi_iteration *it, void *a, double *norms) {

@@ -53,7 +53,7 @@ static mb_status clip_chunk(const mbi_spectral_chunk *chunk) {
   const mbi_spectral_group *g = chunk->g;
   int tall = g->m > g->n;
   mbi_quintic steps[MBI_MOST_STEPS];
-  int n_steps = mbi_polar_express(steps, MBI_MOST_STEPS, chunk->least, g->dtype == MB_F32 ? 1e-7 : 1e-14, 0.1);
+  int n_steps = mbi_polar_express(steps, MBI_MOST_STEPS, chunk->least, g->dtype == MB_F32 ? 1e-7 : 1e-14, 0.1, MBI_SLACK);
   mbi_iteration it;
   MB_TRY(mbi_iteration_new(&it, g->device, g->dtype, chunk->count, tall ? g->m + g->n : g->m, tall ? g->n : g->n + g->m));
   mb_status status = put_together(&it, chunk);

@@ -154,6 +154,27 @@ describe("hard clipping", function()
   end)
 end)
 
+describe("polar", function()
+  -- Its polynomials depend on tau / sigma_1, and each has to be solved for.
+  it("converges at every tau", function()
+    local g = mb.tensor { { 1, 0, 0 }, { 0, 0.5, 0 }, { 0, 0, 0.25 } }
+    local taus = { 0.087008, 0.587, 0.587072 } -- a step of theirs begins on an interval of relative length 1e-5
+    for i = 1, 3000 do taus[#taus + 1] = 0.98 * i / 3000 end
+    for _, dtype in ipairs { "f32", "f64" } do
+      local matrix = g:to(dtype)
+      for _, tau in ipairs(taus) do
+        mb.scope(function()
+          local out = mb.clip.matrix(matrix, { threshold = tau, method = "polar" }):totable()
+          for k, value in ipairs { 1, 0.5, 0.25 } do
+            local off = math.abs(out[k][k] - math.min(value, tau))
+            assert(off <= TOLERANCE[dtype], ("%s, tau %.7g: %g becomes %g"):format(dtype, tau, value, out[k][k]))
+          end
+        end)
+      end
+    end
+  end)
+end)
+
 -- ----- rules of users -----------------------------------------------------------------------------------
 
 describe("a rule", function()
