@@ -10,8 +10,8 @@
 // the rounding of large ones: small matrices are formed and solved in float64, and the basis comes sorted by
 // size, so that the last Y has nearly orthogonal rows of falling length, from which W follows row by row
 // (sketch_ritz). Without rounds nothing is sorted: Y is orthonormalised before T, which reads G twice. And where the
-// spectrum is so steep that float32 lost small directions of the first T, which holds squares, a single round
-// is followed by one more for that matrix.
+// spectrum is so steep that float32 lost small directions of the first T, which holds squares, that matrix gets one
+// round more than was asked for.
 //
 // Ranges. A sketch is first tried on G as it is. The size of the result shows whether numbers were lost
 // (float32 ends at 1e38, and T holds squares); then, and only then, norms are taken and the pass is made
@@ -202,7 +202,7 @@ mb_status mbi_spectral_subspace(mb_spectral *p, mbi_spectral_group *g, mbi_rng_k
   if (again) MB_TRY(first_round(g, key, rounds, sizes));
   mbi_sketch all = mbi_spectral_sketch_of(g);
   for (int64_t round = 1; round < rounds; round++) MB_TRY(round_again(g, &all));
-  for (int64_t i = 0; i < g->count && rounds == 1; i++) {
+  for (int64_t i = 0; i < g->count && rounds > 0; i++) {
     mbi_sketch one = single(g, i);
     if (sizes[2 * i + 1] < STEEP * sizes[2 * i]) MB_TRY(round_again(g, &one));
   }

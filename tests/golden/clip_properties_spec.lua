@@ -261,7 +261,7 @@ describe("a sketch", function()
     flat = spectra.kinds.flat, power = spectra.kinds.power, geometric = spectra.kinds.geometric,
     ["one outlier"] = function(k)
       local values = {}
-      for i = 1, k do values[i] = i == 1 and 2e3 or 2 - i / k end
+      for i = 1, k do values[i] = i == 1 and 1e5 or 2 - i / k end
       return values
     end,
     gaussian = function(k) -- what a matrix of independent normal numbers has, about
