@@ -2,7 +2,12 @@
 --
 -- memory.lua: a clipper's threshold and what it remembers: the number of calls so far, and a state by name, of a
 -- matrix, of a group of them, or "*" for all gradients. Clippers ask it, and save and load it in checkpoints.
+--
+-- A call is a transaction: what is asked within attempt(call) is learned when the call has ended well. When it raises, every
+-- state and the generator's position are what they were. The library's policies learn late, which costs nothing; the
+-- states of a user's function are copied before it is asked.
 
+local create = require "bindings.create"
 local options = require "moonbow.options"
 local policies = require "moonbow.threshold.policy"
 local types = require "bindings.types"
@@ -12,10 +17,24 @@ local types = require "bindings.types"
 ---@field identity table<string, string> what a state must agree with: clip, and what decides on the names in it
 ---@field step integer calls so far
 ---@field states table<string, table> what the threshold remembers, by name
+---@field asked table[] the samples of the call under way; `before`, a state as it was, of functions
 local Memory = {}
 Memory.__index = Memory
 
 local M = {}
+
+-- A state of its own: what one clipper goes on to remember is no business of another.
+local function copy(value, seen)
+  if types.is_tensor(value) then return value:clone() end
+  if type(value) ~= "table" then return value end
+  seen = seen or {}
+  if seen[value] then return seen[value] end
+  local result = {}
+  seen[value] = result
+  for key, inner in pairs(value) do result[key] = copy(inner, seen) end
+  return result
+end
+M.copy = copy
 
 ---@param who string
 ---@param identity table<string, string> clip, the clipper's name, and more for which states differ
@@ -24,7 +43,7 @@ local M = {}
 function M.new(who, identity, threshold)
   local policy = policies.of(who, threshold)
   identity.threshold = tostring(policy)
-  return setmetatable({ who = who, identity = identity, policy = policy, step = 0, states = {} }, Memory)
+  return setmetatable({ who = who, identity = identity, policy = policy, step = 0, states = {}, asked = {} }, Memory)
 end
 
 ---tau of one sample, checked; nil for "leave alone".
@@ -33,24 +52,47 @@ end
 ---@param sigma number
 ---@return number?
 function Memory:ask(name, shape, sigma)
-  local state = self.states[name]
-  if not state then
-    state = {}
-    self.states[name] = state
-  end
+  local state, policy = self.states[name] or {}, self.policy
+  local asked = { name = name, state = state, before = policy.edits and next(state) and copy(state) or nil }
   local sample = { name = name, shape = shape, step = self.step, sigma = sigma, state = state }
-  return policies.ask(self.who, self.policy, sample)
+  self.asked[#self.asked + 1], asked.sample = asked, sample
+  asked.tau = policies.ask(self.who, policy, sample)
+  return asked.tau
 end
 
--- A state of its own: what one clipper goes on to remember is no business of another.
-local function copy(value)
-  if types.is_tensor(value) then return value:clone() end
-  if type(value) ~= "table" then return value end
-  local result = {}
-  for key, inner in pairs(value) do result[key] = copy(inner) end
-  return result
+local function learn(self)
+  local policy = self.policy
+  for _, asked in ipairs(self.asked) do
+    if policy.learn then policy.learn(asked.sample, asked.state, asked.tau) end
+    self.states[asked.name] = asked.state
+  end
+  self.step = self.step + 1
 end
-M.copy = copy
+
+-- The table stays the same one: a function may have put it elsewhere too.
+local function unlearn(self)
+  for _, asked in ipairs(self.policy.edits and self.asked or {}) do
+    local state = asked.state
+    for key in pairs(state) do state[key] = nil end
+    for key, value in pairs(asked.before or {}) do state[key] = value end
+  end
+end
+
+---Makes a call of the clipper, which asks for its thresholds, and learns from it or forgets it.
+---@param forget? fun() what else there is to do when it fails
+---@param call fun(...): ...
+---@return any ... the call's results
+function Memory:attempt(forget, call, ...)
+  local seed, step, stream = create.rng_get()
+  self.asked = {}
+  local ok, first, second = pcall(call, ...)
+  if ok then learn(self) else unlearn(self) end
+  self.asked = {}
+  if ok then return first, second end
+  create.rng_set(seed, step, stream)
+  if forget then forget() end
+  error(first, 0)
+end
 
 ---The step and what the threshold remembers, by name, as of now.
 function Memory:state_dict()

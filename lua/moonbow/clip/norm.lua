@@ -83,9 +83,9 @@ end
 ---@return table report, table<integer, boolean> changed by index of the parameter
 function NormClip:change(source)
   local clip = self.scope == "global" and clip_globally or clip_each
-  local report, changed = clip(self, source, self:parameters(source.model))
-  if self.memory then self.memory.step = self.memory.step + 1 end
-  return report, changed
+  local list = self:parameters(source.model)
+  if self.memory then return self.memory:attempt(nil, clip, self, source, list) end
+  return clip(self, source, list)
 end
 
 function NormClip:__call(model)

@@ -55,17 +55,32 @@ local function matrices_of(self, source)
   return list
 end
 
--- The plan over a source's tensors, which stay where they are from step to step.
+-- What warm_start has found so far, in a plan or for the next one; nil for other methods.
+local function bases_of(self)
+  if not self.method.warm_start then return nil end
+  return self.plan and method.bases(self.plan, self.matrices) or self.bases
+end
+
+-- The plan over a source's tensors, which stay where they are from step to step. Another source of the same model, as
+-- an optimizer makes one for another clipper, goes on from the same bases.
 local function plan_of(self, source)
   if not self.plan or self.source ~= source.key then
     local matrices, tensors = matrices_of(self, source), {}
     for i, matrix in ipairs(matrices) do tensors[i] = matrix.tensor end
     local groups, plan = scopes.groups(self.who, self.scope, matrices), method.plan(self.who, self.method, tensors)
-    if self.bases then method.set_bases(plan, matrices, self.bases) end
+    local bases = (not self.plan or self.model == source.model) and bases_of(self)
+    if bases then method.set_bases(plan, matrices, bases) end
     if self.plan then self.plan:release() end
-    self.plan, self.source, self.matrices, self.groups, self.bases = plan, source.key, matrices, groups, nil
+    self.plan, self.source, self.model, self.bases = plan, source.key, source.model, nil
+    self.matrices, self.groups = matrices, groups
   end
   return self.plan
+end
+
+-- Lets the next call begin with these bases.
+local function go_back(self, bases)
+  if self.plan then self.plan:release() end
+  self.plan, self.bases = nil, bases
 end
 
 local function probe(self, source, plan)
@@ -87,17 +102,12 @@ local function decide(self, largest)
   return tau
 end
 
----Clips what an optimizer offers.
----@param source moonbow.ClipSource
----@return table report, table<integer, boolean> changed by index of the parameter
-function SpectralClip:change(source)
-  local plan = plan_of(self, source)
+local function change(self, source, plan)
   local sigma, width = probe(self, source, plan), plan:width()
   local largest = {}
   for i = 1, plan.count do largest[i] = sigma[(i - 1) * width] end
   local tau = decide(self, largest)
   local report = method.change(self.who, self.method, plan, tau, self.rule, self.matrices)
-  self.memory.step = self.memory.step + 1
   local changed = {}
   for i, matrix in ipairs(self.matrices) do
     local row = report[i]
@@ -105,6 +115,16 @@ function SpectralClip:change(source)
     changed[matrix.parameter.index] = changed[matrix.parameter.index] or row.clipped
   end
   return report, changed
+end
+
+---Clips what an optimizer offers. What fails leaves the gradients, what the clipper remembers, and the generator as they were.
+---@param source moonbow.ClipSource
+---@return table report, table<integer, boolean> changed by index of the parameter
+function SpectralClip:change(source)
+  local plan = plan_of(self, source)
+  local bases = bases_of(self)
+  local forget = bases and function() go_back(self, bases) end
+  return self.memory:attempt(forget, change, self, source, plan)
 end
 
 function SpectralClip:__call(model)
@@ -136,17 +156,14 @@ end
 ---the next sketch starts from.
 function SpectralClip:state_dict()
   local state = self.memory:state_dict()
-  if self.method.warm_start then
-    state.bases = self.plan and method.bases(self.plan, self.matrices) or memory.copy(self.bases or {})
-  end
+  state.bases = self.method.warm_start and memory.copy(bases_of(self) or {}) or nil
   return state
 end
 
 function SpectralClip:load_state_dict(state)
   self.memory:load_state_dict(state)
   if not self.method.warm_start then return end
-  if self.plan then self.plan:release() end
-  self.plan, self.bases = nil, memory.copy(state.bases or {})
+  go_back(self, memory.copy(state.bases or {}))
 end
 
 ---@param given { threshold: number|moonbow.Threshold|function, method?: string, rank?: integer|"auto",

@@ -16,33 +16,67 @@ local history = require "moonbow.threshold.history"
 local options = require "moonbow.options"
 local policy = require "moonbow.threshold.policy"
 
--- sorted[floor x] and sorted[floor x + 1] lie at the tops: low holds the floor x + 1 smallest values.
-local function whole(state, sigma, quantile)
-  local low, high = state.low, state.high
-  if not low then
-    low, high = {}, {}
-    state.low, state.high = low, high
-  end
-  if sigma == sigma then
-    if low[1] and sigma < low[1] then heap.push(low, sigma, heap.more) else heap.push(high, sigma, heap.less) end
-  end
-  local x = quantile * math.max(#low + #high - 1, 0)
+-- Which values count, from 0, among n, and the second one's share.
+local function place(n, quantile)
+  local x = quantile * math.max(n - 1, 0)
   local below = math.floor(x)
-  while #low < below + 1 and high[1] do heap.push(low, heap.pop(high, heap.less), heap.more) end
-  while #low > below + 1 do heap.push(high, heap.pop(low, heap.more), heap.less) end
-  return low[1], high[1], x - below
+  return below, x - below
 end
 
-local function windowed(state, sigma, quantile, window)
-  local past = state.history
-  if not past then
-    past = {}
-    state.history = past
+-- The nearer of a heap's second values, its top's children.
+local function second(list, before)
+  local a, b = list[2], list[3]
+  return b and before(b, a) and b or a
+end
+
+local none = {}
+
+-- Two heaps: low holds the floor x + 1 smallest values. A sample moves floor x by one at most, so that the two values
+-- that count with it are among the tops, the seconds and the sample.
+local whole = {}
+
+function whole.look(state, sigma, quantile)
+  local low, high = state.low or none, state.high or none
+  local n = #low + #high
+  if sigma ~= sigma then return low[1], high[1], select(2, place(n, quantile)) end
+  local near = { sigma, low[1] }
+  local before_low = second(low, heap.more)
+  near[#near + 1] = before_low
+  near[#near + 1] = high[1]
+  near[#near + 1] = second(high, heap.less)
+  table.sort(near)
+  local below, share = place(n + 1, quantile)
+  local at = below + 1 - math.max(#low - (before_low and 2 or 1), 0) -- that many are smaller than the nearest
+  return near[at], near[at + 1], share
+end
+
+function whole.learn(state, sigma, quantile)
+  state.low, state.high = state.low or {}, state.high or {}
+  local low, high = state.low, state.high
+  if sigma ~= sigma then return end
+  if low[1] and sigma < low[1] then heap.push(low, sigma, heap.more) else heap.push(high, sigma, heap.less) end
+  local below = place(#low + #high, quantile)
+  while #low < below + 1 and high[1] do heap.push(low, heap.pop(high, heap.less), heap.more) end
+  while #low > below + 1 do heap.push(high, heap.pop(low, heap.more), heap.less) end
+end
+
+-- The last values only.
+local windowed = {}
+
+function windowed.look(state, sigma, quantile, window)
+  local past = state.history or none
+  if sigma ~= sigma then
+    local below, share = place(#past, quantile)
+    local sorted = history.sorted(past)
+    return sorted[below + 1], sorted[below + 2], share
   end
-  if sigma == sigma then history.push(past, sigma, window) end
-  local x, sorted = quantile * math.max(#past - 1, 0), history.sorted(past)
-  local below = math.floor(x)
-  return sorted[below + 1], sorted[below + 2], x - below
+  local below, share = place(history.count_after(past, window), quantile)
+  return history.peek(past, sigma, window, below + 1), history.peek(past, sigma, window, below + 2), share
+end
+
+function windowed.learn(state, sigma, _, window)
+  state.history = state.history or {}
+  if sigma == sigma then history.push(state.history, sigma, window) end
 end
 
 local function integer_or_huge(value)
@@ -57,10 +91,12 @@ return function(given)
     window = { type = "number", default = math.huge, min = 1, check = integer_or_huge },
   })
   local quantile, window = o.p / 100, o.window
-  local find = window == math.huge and whole or windowed
+  local way = window == math.huge and whole or windowed
   local text = window == math.huge and ("autoclip(%g)"):format(o.p) or ("autoclip(%g, %d)"):format(o.p, window)
   return policy.new(text, function(sample, state)
-    local low, high, share = find(state, sample.sigma, quantile, window)
+    local low, high, share = way.look(state, sample.sigma, quantile, window)
     return high and share > 0 and low + share * (high - low) or low
+  end, function(sample, state)
+    way.learn(state, sample.sigma, quantile, window)
   end)
 end

@@ -17,12 +17,12 @@ return function(given)
   local o = options.check("mb.threshold.ema", given, { beta = { type = "number", default = 0.9, min = 0, below = 1 } })
   local beta = o.beta
   return policy.new(("ema(%g)"):format(beta), function(sample, state)
-    local m, k, sigma = state.m or 0, state.k or 0, sample.sigma
-    local tau
-    if k > 0 then tau = m / (1 - beta ^ k) elseif sigma == sigma then tau = sigma end
-    if sigma == sigma then
-      state.m, state.k = beta * m + (1 - beta) * sigma, k + 1
-    end
-    return tau
+    local k, sigma = state.k or 0, sample.sigma
+    if k > 0 then return state.m / (1 - beta ^ k) end
+    return sigma == sigma and sigma or nil
+  end, function(sample, state)
+    local sigma = sample.sigma
+    if sigma ~= sigma then return end
+    state.m, state.k = beta * (state.m or 0) + (1 - beta) * sigma, (state.k or 0) + 1
   end)
 end

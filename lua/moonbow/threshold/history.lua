@@ -35,6 +35,30 @@ function M.sorted(history)
   return sorted
 end
 
+---How many values there would be after a push.
+---@param history number[]
+---@param window integer
+---@return integer
+function M.count_after(history, window)
+  return #history + (#history < window and 1 or 0)
+end
+
+---The k-th smallest value, from 1, of what a push would leave, which is not made; nil if there are fewer.
+---@param history number[]
+---@param value number
+---@param window integer
+---@param k integer
+---@return number?
+function M.peek(history, value, window, k)
+  local sorted = M.sorted(history)
+  local gone = #history < window and #history + 1 or place(sorted, history[1])
+  local at = place(sorted, value)
+  if at > gone then at = at - 1 end
+  if k == at then return value end
+  if k > at then k = k - 1 end
+  return sorted[k < gone and k or k + 1]
+end
+
 ---Appends a value that is not NaN, and drops the oldest one beyond `window`.
 ---@param history number[]
 ---@param value number

@@ -1,7 +1,13 @@
 -- SPDX-License-Identifier: MIT
 --
--- policy.lua: what all thresholds are made of: a rule that looks at one sample and its state, a name for
--- print and the routing table, and states by name for calls that bring none.
+-- policy.lua: what all thresholds are made of: a name for print and the routing table, states by name for calls that
+-- bring none, and two functions of a sample and its state:
+--
+--   look(sample, state) -> tau     changes nothing
+--   learn(sample, state, tau)      takes the sample into the state; absent where nothing is remembered
+--
+-- so that a clipper looks for all matrices, changes them, and lets the policy learn only when nothing has failed. A
+-- user's function does both at once: `edits` says that its state has to be copied before it is asked.
 
 local options = require "moonbow.options"
 
@@ -30,16 +36,19 @@ function Policy:__call(sample)
     self.states[name] = self.states[name] or {}
     state = self.states[name]
   end
-  return self.rule(sample, state)
+  local tau = self.look(sample, state)
+  if self.learn then self.learn(sample, state, tau) end
+  return tau
 end
 
 function Policy:__tostring() return self.text end
 
 ---@param text string "ema(0.9)"
----@param rule fun(sample: moonbow.Sample, state: table): number?
+---@param look fun(sample: moonbow.Sample, state: table): number?
+---@param learn? fun(sample: moonbow.Sample, state: table, tau: number?)
 ---@return moonbow.Threshold
-function M.new(text, rule)
-  return setmetatable({ text = text, rule = rule, states = {} }, Policy)
+function M.new(text, look, learn)
+  return setmetatable({ text = text, look = look, learn = learn, edits = false, states = {} }, Policy)
 end
 
 ---A number, a policy or a function as a policy.
@@ -54,7 +63,11 @@ function M.of(who, threshold)
     return M.new(("const(%g)"):format(threshold), function() return threshold end)
   end
   if getmetatable(threshold) == Policy then return threshold end
-  if type(threshold) == "function" then return M.new("function", function(sample) return threshold(sample) end) end
+  if type(threshold) == "function" then
+    local policy = M.new("function", function(sample) return threshold(sample) end)
+    policy.edits = true
+    return policy
+  end
   options.fail("%s: threshold is %s, a number, a policy of mb.threshold or a function was expected", who,
     options.describe(threshold))
 end
@@ -64,13 +77,13 @@ local function fail_raised(who, what, name, problem)
   options.fail("%s: %s failed for '%s': %s", who, what, tostring(name), (tostring(problem):gsub("%s*\n%s*", "; ")))
 end
 
----What a policy says to a sample, checked: nil, or a number that is not negative.
+---What a policy says to a sample, which it does not learn from yet, checked: nil, or a number that is not negative.
 ---@param who string
 ---@param policy moonbow.Threshold
 ---@param sample moonbow.Sample
 ---@return number?
 function M.ask(who, policy, sample)
-  local ok, tau = pcall(policy, sample)
+  local ok, tau = pcall(policy.look, sample, sample.state)
   if not ok then fail_raised(who, "threshold " .. policy.text, sample.name, tau) end
   if tau == nil or (type(tau) == "number" and tau >= 0) then return tau end
   options.fail("%s: threshold %s returned %s for '%s', a number >= 0 or nil was expected", who, policy.text,

@@ -19,15 +19,11 @@ return function(given)
     window = { type = "integer", default = 100, min = 1 },
   })
   local q, window = o.q, o.window
-  return policy.new(("quantile(%g, %d)"):format(q, window), function(sample, state)
+  return policy.new(("quantile(%g, %d)"):format(q, window), function(_, state)
     local past = state.history
-    if not past then
-      past = {}
-      state.history = past
-    end
-    local n, sigma = #past, sample.sigma
-    local tau = n > 0 and history.sorted(past)[math.floor(q * (n - 1)) + 1] or nil
-    if sigma == sigma then history.push(past, sigma, window) end
-    return tau
+    return past and past[1] and history.sorted(past)[math.floor(q * (#past - 1)) + 1] or nil
+  end, function(sample, state)
+    state.history = state.history or {}
+    if sample.sigma == sample.sigma then history.push(state.history, sample.sigma, window) end
   end)
 end

@@ -49,18 +49,21 @@ return function(given)
   local text = ("zscore(%g, %g, %d%s)"):format(z, alpha, warmup, to == "reciprocal" and "" or ", " .. to)
   return policy.new(text, function(sample, state)
     local sigma = sample.sigma
-    if not state.n then state.n, state.mean, state.variance = 0, 0, 0 end
-    if state.n < warmup then
-      if sigma - sigma == 0 then warm_up(state, sigma) end
-      return nil
-    end
+    if (state.n or 0) < warmup then return nil end
     local mean, std = state.mean, math.sqrt(state.variance)
     local spread = z * (std + epsilon)
     local tau = mean + spread
     if sigma > tau then
       tau = to == "mean" and mean or to == "bound" and mean + z * std or mean + z * std * spread / (sigma - mean)
     end
-    if sigma == sigma then follow(state, math.min(sigma, tau), alpha) end
     return tau
+  end, function(sample, state, tau)
+    local sigma = sample.sigma
+    if not state.n then state.n, state.mean, state.variance = 0, 0, 0 end
+    if state.n < warmup then
+      if sigma - sigma == 0 then warm_up(state, sigma) end
+    elseif sigma == sigma then
+      follow(state, math.min(sigma, tau), alpha)
+    end
   end)
 end
