@@ -335,10 +335,12 @@ MB_CALL mb_status mb_spectral_probe(mb_spectral *plan, double *sigma);
 MB_API int64_t mb_spectral_nonfinite(const mb_spectral *plan); // index of the matrix that the last probe refused, or -1
 // Hard clip to tau[i] (NaN = leave alone): sigma -> min(sigma, tau), or SOFT's. clipped[i] = number of computed values lowered;
 // saturated[i] = 1 if the smallest value computed still exceeds tau and more may lie behind it. A change uses
-// up the probe: matrices must not change between the two, and the next change needs a new probe.
+// up the probe: matrices must not change between the two, and the next change needs a new probe. Where the result has numbers
+// beyond the matrix's dtype, as only one with singular values beyond it can have, MB_ERR_NUMERIC and no matrix is changed.
 MB_CALL mb_status mb_spectral_clamp(mb_spectral *plan, const double *tau, int32_t *clipped, unsigned char *saturated);
 // Replaces the computed singular values by target (count, width), as probed; NaN = keep. A value that is 0, or
-// rounding noise beside the largest, has no direction and is not raised. Not for POLAR and SOFT, which see sigma_1 alone.
+// rounding noise beside the largest, has no direction and is not raised. A target that raises a value beyond the matrix's dtype is
+// MB_ERR_NUMERIC, and no matrix is changed. Not for POLAR and SOFT, which see sigma_1 alone.
 MB_CALL mb_status mb_spectral_apply(mb_spectral *plan, const double *target);
 // after (count): the largest singular value of every matrix that the last change altered, measured on what it has become
 // (see mb_sigma_max), NaN for the others.
@@ -346,6 +348,7 @@ MB_CALL mb_status mb_spectral_verify(mb_spectral *plan, double *after);
 // What warm_start remembers of a matrix: (r, n) of the dtype computed in, a copy; *out = NULL if there is nothing yet, or never will
 // be because the matrix needs no sketch. A new plan that is given the bases of an old one goes on as that would.
 MB_CALL mb_status mb_spectral_basis(mb_tensor **out, mb_spectral *plan, int64_t matrix);
+// A basis on another device is copied; one of another shape or dtype, or with NaN or Inf, is refused.
 MB_CALL mb_status mb_spectral_basis_set(mb_spectral *plan, int64_t matrix, mb_tensor *basis);
 // Squared Frobenius norms of `count` tensors, in float64: norms of gradients, one call for a whole model.
 MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count);
@@ -382,8 +385,9 @@ typedef enum mb_msign_method { MB_MSIGN_NS5 = 0, MB_MSIGN_POLAR_EXPRESS, MB_MSIG
 MB_CALL mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps);
 // a^(-1/2) of symmetric positive definite a (k, k) or (L, k, k), by products alone (coupled Newton-Schulz). `steps` decides
 // how far the smallest eigenvalue may lie below the Frobenius norm: 8 reach 4e-6 of it, each one more a sixteenth of that; 0
-// for 12. Below that, values come out too small. (a + a^T) / 2 is what counts. MB_ERR_NUMERIC if the result is not
-// finite, as where a has a negative eigenvalue.
+// for 12. Below that, values come out too small. An `a` with |a - a^T|_F above 1e-4 (float64: 1e-10) of |a|_F is refused as not
+// symmetric, MB_ERR_ARG; of less, (a + a^T) / 2 is what counts. MB_ERR_NUMERIC, which names the matrix, if that is not positive
+// definite to float64's rounding (by a Cholesky factorisation), or if the result is not finite.
 MB_CALL mb_status mb_inverse_sqrt(mb_tensor **out, mb_tensor *a, int64_t steps);
 // The largest singular value of a (m, n), or of each of (L, m, n) -> (L), by Lanczos' method: to 1e-6 of it and from
 // below. Always the same start, no random stream is taken.

@@ -7,6 +7,8 @@
 //   EXACT   only eigenvectors of the smaller side exist: V (m >= n), then diag(sigma) U^T = V G^T is a product;
 //           or U, and then diag(sigma) V^T = U^T G
 //   WHOLE   no directions at all: polar.c, soft.c
+//   VECTOR  the vector times target / sigma
+// Where numbers are near the ends of their dtype, the change is made in scaled copies: stage.c.
 #include "spectral/spectral.h"
 
 #include <float.h>
@@ -19,10 +21,18 @@ static double noise_level(mb_dtype dtype) { return dtype == MB_F32 ? 1e-6 : 1e-1
 // ----- groups -----------------------------------------------------------------------------------------------
 
 static mb_status change_vectors(const mb_spectral *p, const mbi_spectral_group *g) {
+  double least = g->dtype == MB_F32 ? (double)FLT_MIN : DBL_MIN;
   for (int64_t i = 0; i < g->count; i++) {
     if (g->gain[i] == 0) continue;
     mbi_view v = mbi_view_of(p->matrices[g->index[i]]);
-    MB_TRY(mbi_spectral_kernels(g)->unary(MBI_AFFINE, &v, &v, 1 + g->gain[i], 0));
+    double target = g->gain[g->count + i], sigma = g->sigma[i], ratio = target / sigma;
+    // A ratio that the dtype holds with fewer digits, or not at all, is taken in two: to a norm near 1, and from there.
+    if (!(ratio >= least && ratio <= 1 / least)) {
+      double near_one = mbi_spectral_scale(sigma, g->dtype);
+      MB_TRY(mbi_spectral_kernels(g)->unary(MBI_AFFINE, &v, &v, near_one, 0));
+      ratio = target / (sigma * near_one);
+    }
+    MB_TRY(mbi_spectral_kernels(g)->unary(MBI_AFFINE, &v, &v, ratio, 0));
   }
   return MB_OK;
 }
@@ -123,15 +133,28 @@ int mbi_spectral_changes(const mbi_spectral_group *g, int64_t i) {
   return 0;
 }
 
-// What was changed in copies goes to the matrices, and the copies go.
-static mb_status write_back(const mb_spectral *p, mbi_spectral_group *g) {
+// What was changed in copies goes to the matrices.
+static mb_status write_back(const mb_spectral *p, const mbi_spectral_group *g) {
   for (int64_t i = 0; i < g->count && g->copies; i++) {
     mb_tensor *matrix = p->matrices[g->index[i]];
     if (mbi_spectral_changes(g, i))
       MB_TRY(mbi_memory_of(matrix)->convert(mbi_data(matrix), g->source, g->data[i], g->dtype, g->m * g->n));
   }
-  mb_tensor_release(g->copies);
-  g->copies = NULL;
+  return MB_OK;
+}
+
+// Copies first, which may turn out to be more than the matrices can hold.
+static mb_status change_groups(mb_spectral *p, const char *who) {
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    MB_TRY(mbi_spectral_stage(g));
+    if (!g->copies) continue;
+    MB_TRY(change_group(p, g));
+    MB_TRY(mbi_spectral_settle(g, who));
+  }
+  for (int64_t at = 0; at < p->group_count; at++)
+    if (!p->groups[at].copies) MB_TRY(change_group(p, &p->groups[at]));
+  for (int64_t at = 0; at < p->group_count; at++) MB_TRY(write_back(p, &p->groups[at]));
   return MB_OK;
 }
 
@@ -143,20 +166,29 @@ static mb_status change(mb_spectral *p, const char *who) {
       if (mbi_spectral_changes(g, i)) MB_TRY(mbi_check_writable(p->matrices[g->index[i]], who));
   }
   p->probed = 0;
+  mb_status status = change_groups(p, who);
   for (int64_t at = 0; at < p->group_count; at++) {
-    MB_TRY(change_group(p, &p->groups[at]));
-    MB_TRY(write_back(p, &p->groups[at]));
+    mb_tensor_release(p->groups[at].copies);
+    p->groups[at].copies = NULL;
   }
-  p->changed = 1;
-  return MB_OK;
+  p->changed = status == MB_OK;
+  return status;
 }
 
-// The change that the method wants of a value, relative to it; 0 where tau is NaN.
-static double gain_of(const mb_spectral *p, const mbi_spectral_group *g, double sigma, double tau) {
-  if (p->options.method != MB_SPECTRAL_SOFT) return sigma > tau ? tau / sigma - 1 : 0;
-  if (!(tau < (double)INFINITY) || sigma == 0) return 0;
-  double gain = tau / hypot(tau, sigma) - 1;
-  return -gain > 0.25 * (g->dtype == MB_F32 ? (double)FLT_EPSILON : DBL_EPSILON) ? gain : 0; // less is lost in rounding
+// What the method makes of a value; the value itself where tau is NaN.
+static double target_of(const mb_spectral *p, const mbi_spectral_group *g, double sigma, double tau) {
+  if (p->options.method != MB_SPECTRAL_SOFT) return sigma > tau ? tau : sigma;
+  if (!(tau < (double)INFINITY) || sigma == 0) return sigma;
+  double low = tau < sigma ? tau : sigma, high = tau < sigma ? sigma : tau;
+  double target = low / hypot(1, low / high); // tau sigma / hypot(tau, sigma), in any range
+  double least = 0.25 * (g->dtype == MB_F32 ? (double)FLT_EPSILON : DBL_EPSILON);
+  return 1 - target / sigma > least ? target : sigma; // less is lost in rounding
+}
+
+// Notes that value j of member i becomes `target`. Vectors need it as it is: beside a large sigma the gain holds nothing of it.
+static void set_gain(const mbi_spectral_group *g, int64_t i, int64_t j, double sigma, double target) {
+  g->gain[i * g->k + j] = target == sigma ? 0 : target / sigma - 1;
+  if (g->kind == MBI_SPECTRAL_VECTOR) g->gain[g->count + i] = target;
 }
 
 mb_status mb_spectral_clamp(mb_spectral *p, const double *tau, int32_t *clipped, unsigned char *saturated) {
@@ -171,7 +203,7 @@ mb_status mb_spectral_clamp(mb_spectral *p, const double *tau, int32_t *clipped,
       const double *sigma = p->sigma + index * p->width;
       int32_t lowered = 0;
       for (int64_t j = 0; j < g->k; j++) {
-        g->gain[i * g->k + j] = j < g->kept ? gain_of(p, g, sigma[j], tau[index]) : 0;
+        set_gain(g, i, j, j < g->kept ? sigma[j] : 0, j < g->kept ? target_of(p, g, sigma[j], tau[index]) : 0);
         lowered += g->gain[i * g->k + j] != 0;
       }
       if (g->kind == MBI_SPECTRAL_WHOLE) g->gain[g->count + i] = tau[index];
@@ -180,6 +212,23 @@ mb_status mb_spectral_clamp(mb_spectral *p, const double *tau, int32_t *clipped,
     }
   }
   return change(p, "mb_spectral_clamp");
+}
+
+// Values may be raised to what the matrix's dtype holds, and by no greater a factor than the dtype computed in holds.
+static mb_status check_raised(const mb_spectral *p, const double *target) {
+  for (int64_t at = 0; at < p->group_count; at++) {
+    const mbi_spectral_group *g = &p->groups[at];
+    double limit = mbi_spectral_limit(g), most = g->dtype == MB_F32 ? (double)FLT_MAX : DBL_MAX;
+    for (int64_t i = 0; i < g->count; i++)
+      for (int64_t j = 0; j < g->kept; j++) {
+        double sigma = p->sigma[g->index[i] * p->width + j], wanted = target[g->index[i] * p->width + j];
+        if (!(wanted > sigma) || sigma == 0) continue;
+        if (wanted > limit || (g->kind != MBI_SPECTRAL_VECTOR && wanted / sigma > most))
+          MB_FAIL(MB_ERR_NUMERIC, "mb_spectral_apply: target %lld of matrix %lld raises %g to %g, and %g is the limit of %s", (long long)j,
+                  (long long)g->index[i], sigma, wanted, limit, mbi_dtype_name(g->source));
+      }
+  }
+  return MB_OK;
 }
 
 mb_status mb_spectral_apply(mb_spectral *p, const double *target) {
@@ -194,6 +243,7 @@ mb_status mb_spectral_apply(mb_spectral *p, const double *target) {
         MB_FAIL(MB_ERR_ARG, "mb_spectral_apply: target %lld of matrix %lld is %g, a finite number from 0 was expected", (long long)j,
                 (long long)i, wanted);
     }
+  MB_TRY(check_raised(p, target));
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
     for (int64_t i = 0; i < g->count; i++) {
@@ -202,7 +252,7 @@ mb_status mb_spectral_apply(mb_spectral *p, const double *target) {
       for (int64_t j = 0; j < g->k; j++) {
         int changes = j < g->kept && wanted[j] == wanted[j] && sigma[j] > 0 && wanted[j] != sigma[j];
         if (changes && wanted[j] > sigma[j] && sigma[j] < noise_level(g->dtype) * sigma[0]) changes = 0;
-        g->gain[i * g->k + j] = changes ? wanted[j] / sigma[j] - 1 : 0;
+        set_gain(g, i, j, changes ? sigma[j] : 0, changes ? wanted[j] : 0);
       }
     }
   }

@@ -83,6 +83,8 @@ static mb_status make_groups(mb_spectral *p) {
     g->data = memory;
     MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->scale));
     g->scale = memory;
+    MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->lift));
+    g->lift = memory;
     MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * g->k), sizeof *g->sigma));
     g->sigma = memory;
     MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * (g->k > 2 ? g->k : 2)), sizeof *g->gain));
@@ -129,7 +131,7 @@ void mb_spectral_release(mb_spectral *p) {
   if (!p) return;
   for (int64_t i = 0; i < p->group_count; i++) {
     mbi_spectral_group *g = &p->groups[i];
-    mbi_free(g->index), mbi_free(g->data), mbi_free(g->scale), mbi_free(g->sigma), mbi_free(g->gain);
+    mbi_free(g->index), mbi_free(g->data), mbi_free(g->scale), mbi_free(g->sigma), mbi_free(g->gain), mbi_free(g->lift);
     mb_tensor_release(g->x), mb_tensor_release(g->y), mb_tensor_release(g->t);
     mb_tensor_release(g->w), mb_tensor_release(g->values), mb_tensor_release(g->factor);
     mb_tensor_release(g->basis), mb_tensor_release(g->copies);

@@ -19,6 +19,7 @@
 // G's values alone, and powers of two change no digit.
 #include "spectral/spectral.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -29,10 +30,10 @@
 static const double SAFE_LOW = 1e-8, SAFE_HIGH = 1e8;
 
 double mbi_spectral_scale(double norm, mb_dtype dtype) {
-  int limit = dtype == MB_F32 ? 126 : 1000;
+  int least = dtype == MB_F32 ? -126 : -1000, most = dtype == MB_F32 ? 120 : 1000; // times a random number it is still one
   if (!(norm > 0) || !isfinite(norm)) return 1;
   int exponent = -ilogb(norm);
-  return ldexp(1, exponent < -limit ? -limit : exponent > limit ? limit : exponent);
+  return ldexp(1, exponent < least ? least : exponent > most ? most : exponent);
 }
 
 // The largest absolute value of a contiguous tensor without NaN.
@@ -281,6 +282,10 @@ static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
     for (int64_t i = 0; i < g->count; i++)
       for (int64_t j = 0; j < g->kept; j++) p->sigma[g->index[i] * p->width + j] = g->sigma[i * g->k + j] / g->scale[i];
   }
+  for (int64_t i = 0; i < p->count * p->width; i++)
+    if (isinf(p->sigma[i]))
+      MB_FAIL(MB_ERR_NUMERIC, "mb_spectral_probe: singular value %lld of matrix %lld is beyond %g, the limit of float64",
+              (long long)(i % p->width), (long long)(i / p->width), DBL_MAX);
   memcpy(sigma, p->sigma, (size_t)(p->count * p->width) * sizeof(double));
   p->probed = 1;
   return MB_OK;

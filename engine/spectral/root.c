@@ -55,6 +55,45 @@ static int steps_for(mbi_quintic *steps, int n) {
   return mbi_polar_express(steps, n, n > 4 ? ldexp(1, 7 - 2 * n) : 0.5, 1e-15, 0.1, MBI_SLACK);
 }
 
+// How much of a matrix |a - a^T|_F may be: a product's rounding, and no more.
+static double asymmetry(mb_dtype dtype) { return dtype == MB_F32 ? 1e-4 : 1e-10; }
+
+// Refuses what is not symmetric. host: room for (2, count).
+static mb_status check_symmetry(const mbi_iteration *it, mb_tensor *norms, void *a, double *host) {
+  const mbi_device *memory = mbi_device_of(it->device);
+  const mbi_kernels *k = memory->kernels[it->dtype];
+  int64_t s = it->n;
+  mbi_view turned = {.data = a, .ndim = 3, .size = {it->count, s, s}, .stride = {s * s, 1, s}}, difference = turned;
+  difference.data = it->y, difference.stride[1] = s, difference.stride[2] = 1;
+  MB_TRY(k->normalize(it->y, mbi_data(norms), 1, a, it->count, s * s, 1, 0));
+  MB_TRY(memory->copy_out(host, mbi_data(norms), (size_t)it->count * sizeof(double)));
+  MB_TRY(memory->convert(it->y, it->dtype, a, it->dtype, it->count * s * s));
+  MB_TRY(k->axpby(&difference, &turned, -1, 1));
+  MB_TRY(k->normalize(it->y, mbi_data(norms), 1, it->y, it->count, s * s, 1, 0));
+  MB_TRY(memory->copy_out(host + it->count, mbi_data(norms), (size_t)it->count * sizeof(double)));
+  for (int64_t i = 0; i < it->count; i++)
+    if (!(host[it->count + i] <= asymmetry(it->dtype) * host[i]))
+      MB_FAIL(MB_ERR_ARG, "mb_inverse_sqrt: matrix %lld is not symmetric: |a - a^T| is %g, at most %g of |a| = %g was expected", (long long)i,
+              host[it->count + i], asymmetry(it->dtype), host[i]);
+  return MB_OK;
+}
+
+// Refuses x (count, s, s) that are not positive definite, which no number of steps would tell for sure: a small negative
+// eigenvalue grows as slowly as a small positive one. In float64, where a float32 matrix is what it is.
+static mb_status check_definite(const mbi_iteration *it) {
+  int64_t s = it->n, member, minor;
+  mbi_shape shape = {.ndim = 3, .size = {it->count, s, s}};
+  mb_tensor *factor;
+  MB_TRY(mbi_tensor_new(&factor, it->device, MB_F64, &shape));
+  mb_status status = mbi_memory_of(factor)->convert(mbi_data(factor), MB_F64, it->x, it->dtype, it->count * s * s);
+  if (status == MB_OK) status = mbi_kernels_of(factor)->cholesky(&member, &minor, mbi_data(factor), s, it->count);
+  mb_tensor_release(factor);
+  if (status == MB_OK && member >= 0)
+    status = mbi_fail(MB_ERR_NUMERIC, "mb_inverse_sqrt: matrix %lld is not positive definite: its leading minor of order %lld is not positive",
+                      (long long)member, (long long)minor);
+  return status;
+}
+
 // it->x = (a + a^T) / 2 / |.|_F of a (count, s, s), whose memory is used up; norms (count) in float64.
 static mb_status unit(mbi_iteration *it, void *a, double *norms) {
   const mbi_device *memory = mbi_device_of(it->device);
@@ -64,6 +103,7 @@ static mb_status unit(mbi_iteration *it, void *a, double *norms) {
   sum.data = it->x, sum.stride[1] = s, sum.stride[2] = 1;
   MB_TRY(memory->convert(it->x, it->dtype, a, it->dtype, it->count * s * s));
   MB_TRY(k->axpby(&sum, &turned, 0.5, 0.5));
+  MB_TRY(check_definite(it));
   return k->normalize(it->x, norms, 1, it->x, it->count, s * s, 1, 0);
 }
 
@@ -95,13 +135,18 @@ mb_status mb_inverse_sqrt(mb_tensor **out, mb_tensor *a, int64_t steps) {
   if (status == MB_OK) status = mbi_tensor_new(&norms, a->storage->device, MB_F64, &one);
   if (status == MB_OK) {
     void *z = mbi_data(room);
-    status = unit(&it, mbi_data(result), mbi_data(norms));
+    void *host = NULL;
+    status = mbi_calloc(&host, "mb_inverse_sqrt", (size_t)(2 * s.count), sizeof(double));
+    if (status == MB_OK) status = check_symmetry(&it, norms, mbi_data(result), host);
+    mbi_free(host);
+    if (status == MB_OK) status = unit(&it, mbi_data(result), mbi_data(norms));
     if (status == MB_OK) status = mbi_inverse_sqrt(&it, &z, polynomials, steps_for(polynomials, steps == 0 ? 12 : (int)steps));
     if (status == MB_OK) status = scale_back(&it, mbi_data(result), z, mbi_data(norms), it.a);
   }
   if (status == MB_OK) status = mbi_kernels_of(result)->find_nonfinite(&bad, mbi_data(result), mbi_numel(result));
   if (status == MB_OK && bad >= 0)
-    status = mbi_fail(MB_ERR_NUMERIC, "mb_inverse_sqrt: matrix %lld is not positive definite", (long long)(bad / (s.n * s.n)));
+    status = mbi_fail(MB_ERR_NUMERIC, "mb_inverse_sqrt: the root of matrix %lld leaves the range of %s", (long long)(bad / (s.n * s.n)),
+                      mbi_dtype_name(a->dtype));
   mbi_iteration_release(&it);
   mb_tensor_release(room), mb_tensor_release(norms);
   if (status != MB_OK) mb_tensor_release(result);

@@ -30,11 +30,12 @@ typedef struct mbi_spectral_group {
   int64_t count;
   int64_t *index;    // (count) places in the plan, ascending
   void **data;       // (count) addresses of the matrices, or of their copies
-  mb_tensor *copies; // (count, m, n) where source is not dtype, from a probe to the change
+  mb_tensor *copies; // (count, m, n) where source is not dtype, from a probe to the change; or during a change, see stage.c
   double *scale;     // (count) powers of two: the values below are those of scale * G
   double *sigma;     // (count, k) on the host, descending
   double *gain;      // (count, k) on the host, the relative change asked for; room for (count, 2)
-                     // WHOLE: (count) not 0 where there is one, then (count) tau
+                     // WHOLE: (count) not 0 where there is one, then (count) tau; VECTOR: then (count) the norm to have
+  double *lift;      // (count) see stage.c: what a copy was multiplied by, or 0 for an ordinary matrix
   mb_tensor *x, *y, *t, *w, *values; // SKETCH, see mbi_sketch; `values` (count, >= k) hold sigma on the device
   mb_tensor *factor;                 // EXACT, see mbi_gram
   mb_tensor *basis;                  // SKETCH with warm_start: (count, kept, n)
@@ -75,6 +76,13 @@ mb_status mbi_spectral_remember(mbi_spectral_group *g);
 // The change of every matrix of a group of WHOLE that has a gain.
 mb_status mbi_spectral_polar(const mbi_spectral_group *g);
 mb_status mbi_spectral_soft(const mbi_spectral_group *g);
+
+// The largest number that the matrices of a group hold.
+double mbi_spectral_limit(const mbi_spectral_group *g);
+// Moves a group of which a member that changes is extreme into copies, before the change; and after it takes the scales off
+// copies again and refuses those that the matrices cannot hold.
+mb_status mbi_spectral_stage(mbi_spectral_group *g);
+mb_status mbi_spectral_settle(mbi_spectral_group *g, const char *who);
 
 // Some members of a group, worked on together.
 typedef struct mbi_spectral_chunk {

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // verify.c: what a change left behind: the largest singular value of every matrix that it altered, measured afresh on
-// the matrices as they are (sigma.c), whatever method made the change and in whatever dtype it worked.
+// the matrices as they are (sigma.c), whatever method made the change and in whatever dtype it worked, at scales of their own: a
+// change may leave less of a matrix than any fixed part of what it was.
 #include <math.h>
 
 #include "spectral/iterate.h"
@@ -22,9 +23,13 @@ static mb_status verify_group(mb_spectral *p, const mbi_spectral_group *g, doubl
   int64_t *place = (int64_t *)(void *)(sigma + g->count), count = 0;
   for (int64_t i = 0; i < g->count; i++) {
     if (!mbi_spectral_changes(g, i)) continue;
-    MB_TRY(mbi_check(p->matrices[g->index[i]], "mb_spectral_verify", "a matrix of the plan"));
-    data[count] = mbi_data(p->matrices[g->index[i]]);
-    scale[count] = g->scale[i];
+    mb_tensor *matrix = p->matrices[g->index[i]];
+    double norm;
+    int finite;
+    MB_TRY(mbi_check(matrix, "mb_spectral_verify", "a matrix of the plan"));
+    MB_TRY(mbi_spectral_norm(&norm, &finite, matrix));
+    data[count] = mbi_data(matrix);
+    scale[count] = mbi_spectral_scale(norm, g->source);
     place[count++] = g->index[i];
   }
   if (count == 0) return MB_OK;

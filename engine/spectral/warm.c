@@ -94,9 +94,17 @@ mb_status mb_spectral_basis_set(mb_spectral *p, int64_t matrix, mb_tensor *basis
     MB_FAIL(MB_ERR_SHAPE, "%s: a basis (%lld, %lld) of %s was expected for matrix %lld, not %s of %s", who, (long long)g->kept,
             (long long)g->n, mbi_dtype_name(g->dtype), (long long)matrix, mbi_shape_text(text, basis->shape.ndim, basis->shape.size),
             mbi_dtype_name(basis->dtype));
-  mb_tensor *dense;
-  MB_TRY(mbi_dense(&dense, basis));
-  mb_status status = make_basis(g);
+  mb_tensor *here, *dense;
+  MB_TRY(mb_to_device(&here, basis, g->device));
+  mb_status status = mbi_dense(&dense, here);
+  mb_tensor_release(here);
+  MB_TRY(status);
+  int64_t bad;
+  status = mbi_kernels_of(dense)->find_nonfinite(&bad, mbi_data(dense), mbi_numel(dense));
+  if (status == MB_OK && bad >= 0)
+    status = mbi_fail(MB_ERR_NONFINITE, "%s: the basis of matrix %lld holds NaN or Inf, first at element %lld", who, (long long)matrix,
+                      (long long)bad);
+  if (status == MB_OK) status = make_basis(g);
   if (status == MB_OK)
     status = mbi_memory_of(dense)->convert(slice_of(g, place), g->dtype, mbi_data(dense), g->dtype, g->kept * g->n);
   if (status == MB_OK) g->warm = 1;

@@ -103,6 +103,44 @@ static void inverse_square_roots(void) {
   known_free(&a);
 }
 
+// What is not positive definite is refused however small its negative eigenvalue, and so is what is not symmetric.
+static void refused(int count, mb_dtype dtype, const double *numbers, mb_status code, const char *text) {
+  mb_tensor *wide, *t, *out;
+  CHECK_OK(mb_from_host(&wide, MB_F64, 3, (int64_t[]){count, 2, 2}, MB_CPU, numbers));
+  CHECK_OK(mb_cast(&t, wide, dtype));
+  for (int64_t steps = 0; steps <= 60; steps += 15) {
+    CHECK_FAILS(code, text, mb_inverse_sqrt(&out, t, steps));
+    CHECK(out == NULL);
+  }
+  mb_tensor_release(wide), mb_tensor_release(t);
+}
+
+static void roots_that_do_not_exist(void) {
+  static const char *minor = "mb_inverse_sqrt: matrix 0 is not positive definite: its leading minor of order 2 is not positive";
+  refused(1, MB_F64, (double[]){1, 0, 0, -1e-9}, MB_ERR_NUMERIC, minor);
+  refused(1, MB_F32, (double[]){1, 0, 0, 0}, MB_ERR_NUMERIC, minor);
+  refused(1, MB_F32, (double[]){1, 0, 0, -1e-30}, MB_ERR_NUMERIC, minor);
+  refused(1, MB_F32, (double[]){1, 2, 2, 1}, MB_ERR_NUMERIC, minor);
+  refused(2, MB_F64, (double[]){1, 0, 0, 1, 0, 0, 0, 0}, MB_ERR_NUMERIC, "matrix 1 is not positive definite: its leading minor of order 1");
+  for (int dtype = 0; dtype < 2; dtype++) {
+    refused(2, (mb_dtype)dtype, (double[]){2, 1, 1, 2, 2, 1, 0, 2}, MB_ERR_ARG, "mb_inverse_sqrt: matrix 1 is not symmetric: |a - a^T| is 1.414");
+    refused(1, (mb_dtype)dtype, (double[]){1e30, 1e27, 0, 1e30}, MB_ERR_ARG, "mb_inverse_sqrt: matrix 0 is not symmetric");
+  }
+  // A product's rounding is no asymmetry, and tiny eigenvalues are positive.
+  double numbers[4] = {2, 1, 1 + 1e-6, 2}, value;
+  mb_tensor *wide, *t, *out;
+  CHECK_OK(mb_from_host(&wide, MB_F64, 2, (int64_t[]){2, 2}, MB_CPU, numbers));
+  CHECK_OK(mb_cast(&t, wide, MB_F32));
+  CHECK_OK(mb_inverse_sqrt(&out, t, 0));
+  mb_tensor_release(wide), mb_tensor_release(t), mb_tensor_release(out);
+  CHECK_OK(mb_from_host(&t, MB_F64, 2, (int64_t[]){2, 2}, MB_CPU, (double[]){1, 0, 0, 1e-12}));
+  CHECK_OK(mb_inverse_sqrt(&out, t, 20));
+  CHECK_OK(mb_sum(&wide, out, 0, NULL, 0));
+  CHECK_OK(mb_tensor_item(&value, wide));
+  CHECK_NEAR(value, 1e6 + 1, 1);
+  mb_tensor_release(wide), mb_tensor_release(t), mb_tensor_release(out);
+}
+
 static void wrong_use(void) {
   mb_tensor *out, *wide, *flat, *bad, *negative;
   double numbers[18] = {2, 0, 0, 0, 2, 0, 0, 0, 2, 1, 2, 0, 2, 1, 0, 0, 0, 1};
@@ -145,6 +183,7 @@ int main(void) {
   largest_singular_values();
   batches();
   inverse_square_roots();
+  roots_that_do_not_exist();
   wrong_use();
   return check_end();
 }

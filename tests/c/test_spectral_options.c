@@ -116,6 +116,11 @@ static void bases_are_all_there_is(void) {
   CHECK_OK(mb_spectral_basis(&basis, first, 0));
   CHECK_FAILS(MB_ERR_ARG, "mb_spectral_basis_set: the plan remembers nothing of matrix 3", mb_spectral_basis_set(second, 3, basis));
   CHECK_FAILS(MB_ERR_ARG, "mb_spectral_basis_set: the plan remembers nothing of matrix 0", mb_spectral_basis_set(third, 0, basis));
+  CHECK_OK(mb_tensor_data(&data, basis));
+  kept = ((float *)data)[34];
+  ((float *)data)[34] = NAN;
+  CHECK_FAILS(MB_ERR_NONFINITE, "mb_spectral_basis_set: the basis of matrix 0 holds NaN or Inf, first at element 34", mb_spectral_basis_set(second, 0, basis));
+  ((float *)data)[34] = kept;
   CHECK_FAILS(MB_ERR_SHAPE, "a basis (3, 30) of f64 was expected for matrix 2, not (3, 30) of f32", mb_spectral_basis_set(second, 2, basis));
   CHECK_FAILS(MB_ERR_SHAPE, "a basis (3, 30) of f32 was expected for matrix 1, not (40, 30) of f32", mb_spectral_basis_set(second, 1, t[0]));
   CHECK_FAILS(MB_ERR_ARG, "mb_spectral_basis: matrix 4 of 4", mb_spectral_basis(&basis, second, 4));
