@@ -221,6 +221,34 @@ static void numbers_that_rise_are_found(void) {
   }
 }
 
+static void failing_allocations_leave_nothing(void) {
+  mb_memory_stats before, now;
+  for (int method = 0; method < 4; method++)
+    for (int64_t nth = 1;; nth++) {
+      mb_tensor *t, *copy;
+      double sigma[20], tau = 1e38;
+      CHECK_OK(mb_full(&t, MB_F32, 2, (int64_t[]){30, 20}, MB_CPU, 2e38));
+      CHECK_OK(mb_clone(&copy, t));
+      mb_memory(&before);
+      mb_spectral *plan = plan_in(&t, 1, method, 0);
+      CHECK_OK(mb_spectral_probe(plan, sigma));
+      mb_debug_fail_allocation(nth);
+      mb_status status = mb_spectral_clamp(plan, &tau, NULL, NULL);
+      mb_debug_fail_allocation(0);
+      CHECK(bits_differ(t, copy) == (status == MB_OK));
+      CHECK_OK(mb_spectral_probe(plan, sigma)); // a plan that failed goes on
+      CHECK_OK(mb_spectral_clamp(plan, &tau, NULL, NULL));
+      CHECK(norm_of(t) <= 1.00001 * tau && norm_of(t) > 0.5 * tau);
+      mb_spectral_release(plan);
+      mb_memory(&now);
+      CHECK_EQ(now.live_tensors, before.live_tensors);
+      mb_tensor_release(t), mb_tensor_release(copy);
+      if (status == MB_OK) break;
+      CHECK_EQ(status, MB_ERR_NOMEM);
+      CHECK(nth < 100);
+    }
+}
+
 int main(void) {
   seed_start();
   mb_rng_seed(seed_state);
@@ -231,5 +259,6 @@ int main(void) {
   what_is_left_is_measured_at_its_own_size();
   what_cannot_be_held_is_refused();
   numbers_that_rise_are_found();
+  failing_allocations_leave_nothing();
   return check_end();
 }
