@@ -4,7 +4,7 @@
 -- row i - 1 for matrix i; number[] tables are one a matrix, from 1. Missing values are NaN.
 --
 --   plan(matrices, { method = "exact"|"randomized"|"polar"|"soft", rank, oversample, power_iters,
---     warm_start, dtype }) -> plan
+--     warm_start, dtype, explain }) -> plan
 --     an array of tensors; the plan holds them
 --   plan:width() -> n                        singular values kept a matrix
 --   plan:probe() -> sigma                    double[count * width], descending, NaN where there are fewer;
@@ -47,10 +47,16 @@ M.doubles = doubles
 local Plan = {}
 Plan.__index = Plan
 
+local function explained(plan, call, ...)
+  if plan.explain then return status.explained(plan.explain, call, ...) end
+  return call(...)
+end
+
 --- A plan over tensors; equal shapes are computed together.
 ---@param matrices moonbow.Tensor[]
 ---@param o { method: string, rank?: integer, oversample?: integer, power_iters?: integer, warm_start?: boolean,
----  dtype?: "f64" } dtype "f64": float32 matrices are computed on in float64
+---  dtype?: "f64", explain?: fun(text: string): string } dtype "f64": float32 matrices are computed on in float64; explain
+---  puts the engine's complaints
 ---@return moonbow.SpectralPlan
 function M.plan(matrices, o)
   local array, count = ops.pointers("spectral plan", matrices)
@@ -58,12 +64,12 @@ function M.plan(matrices, o)
   c.method = methods[o.method] or fail("spectral plan: unknown method %s", types.describe(o.method))
   c.rank, c.oversample, c.power_iters = o.rank or 0, o.oversample or 0, o.power_iters or 0
   c.warm_start, c.compute_f64 = o.warm_start and 1 or 0, o.dtype == "f64" and 1 or 0
-  act("mb_spectral_new", out, array, count, c)
+  explained(o, act, "mb_spectral_new", out, array, count, c)
   local plan = ffi.gc(out[0], C.mb_spectral_release)
   local width = tonumber(C.mb_spectral_width(plan))
   return setmetatable({
     plan = plan, count = count, matrices = matrices, columns = width, sigma = doubles(count * width),
-    tau = doubles(count), clipped = ints(count), saturated = bytes(count),
+    tau = doubles(count), clipped = ints(count), saturated = bytes(count), explain = o.explain,
   }, Plan)
 end
 
@@ -76,7 +82,7 @@ function Plan:width() return self.columns end
 function Plan:tensor(i) return self.matrices[i] end
 
 function Plan:probe()
-  act("mb_spectral_probe", handle_of(self), self.sigma)
+  explained(self, act, "mb_spectral_probe", handle_of(self), self.sigma)
   return self.sigma
 end
 
@@ -85,7 +91,7 @@ end
 ---@return boolean[] saturated
 function Plan:clamp(tau)
   for i = 1, self.count do self.tau[i - 1] = tau[i] or NAN end
-  handle.act_once("mb_spectral_clamp", handle_of(self), self.tau, self.clipped, self.saturated)
+  explained(self, handle.act_once, "mb_spectral_clamp", handle_of(self), self.tau, self.clipped, self.saturated)
   local clipped, saturated = {}, {}
   for i = 1, self.count do
     clipped[i], saturated[i] = self.clipped[i - 1], self.saturated[i - 1] ~= 0
@@ -95,13 +101,13 @@ end
 
 ---@param target ffi.cdata* double[count * width]
 function Plan:apply(target)
-  handle.act_once("mb_spectral_apply", handle_of(self), target)
+  explained(self, handle.act_once, "mb_spectral_apply", handle_of(self), target)
 end
 
 ---@return ffi.cdata* double[count]
 function Plan:verify()
   local after = doubles(self.count)
-  act("mb_spectral_verify", handle_of(self), after)
+  explained(self, act, "mb_spectral_verify", handle_of(self), after)
   return after
 end
 
@@ -117,7 +123,7 @@ end
 ---@param i integer
 ---@param basis moonbow.Tensor
 function Plan:set_basis(i, basis)
-  act("mb_spectral_basis_set", handle_of(self), i - 1, basis)
+  explained(self, act, "mb_spectral_basis_set", handle_of(self), i - 1, basis)
 end
 
 function Plan:release()

@@ -69,11 +69,29 @@ local function may_help(status)
     or (status == STATE and last_error():find("still needed by the backward", 1, true) ~= nil)
 end
 
+local explain -- how the engine's texts are put, within M.explained
+
+local function finish(before, ok, ...)
+  explain = before
+  if not ok then error((...), 0) end
+  return ...
+end
+
+--- Calls fn(...); what the engine complains of meanwhile is put as explain(text) says.
+---@param how fun(text: string): string
+---@param fn fun(...): ...
+function M.explained(how, fn, ...)
+  local before = explain
+  explain = how
+  return finish(before, pcall(fn, ...))
+end
+
 --- Raises the engine's text if `status` is not OK.
 function M.check(status)
   status = tonumber(status)
   if status == OK then return end
-  M.raise(last_error() .. (status == NOMEM and largest_tensors() or ""))
+  local text = last_error()
+  M.raise((explain and explain(text) or text) .. (status == NOMEM and largest_tensors() or ""))
 end
 
 --- Deals with a status that is not OK: collects and calls C[name](...) once more where that may help, and

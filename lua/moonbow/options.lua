@@ -41,6 +41,17 @@ M.raise = status.raise
 ---@type fun(value: any): string
 M.describe = types.describe
 
+--- A number's shortest text that reads as the same number: "0.9", "0.99999995".
+---@param x number
+---@return string
+function M.number(x)
+  for digits = 6, 16 do
+    local text = ("%%.%dg"):format(digits):format(x)
+    if tonumber(text) == x then return text end
+  end
+  return ("%.17g"):format(x)
+end
+
 -- ----- names --------------------------------------------------------------------------------------------
 
 -- Edits (insert, delete, replace, swap of neighbours) from a to b.

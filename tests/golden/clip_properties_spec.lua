@@ -211,7 +211,7 @@ describe("a rule", function()
         local case = draw(index)
         for _, rank in ipairs { 3, #case.factors.values } do
           for _, method in ipairs { "exact", "randomized" } do
-            local options, tau = { method = method, rank = rank }, case.tau * case.scale
+            local options, tau = { method = method, rank = method == "randomized" and rank or nil }, case.tau * case.scale
             mb.seed(case.seed)
             local clipped, info = clip(options, case.g, tau)
             mb.seed(case.seed)

@@ -244,7 +244,7 @@ describe("mb.clip.norm with a threshold", function()
       local function clip(answer)
         return mb.clip.norm { scope = scope, threshold = function(p) return p.name == name and answer() or 1 end }
       end
-      says(("mb.clip.norm: threshold function returned -1 for '%s', a number >= 0 or nil was expected"):format(name),
+      says(("mb.clip.norm: threshold function returned the number -1 for '%s', a number >= 0 or nil was expected"):format(name),
         clip(function() return -1 end), model)
       says(("mb.clip.norm: threshold function failed for '%s': "):format(name), clip(function() error "no idea" end), model)
       says("no idea", clip(function() error "no idea" end), model)

@@ -190,6 +190,21 @@ describe("train_gpt2.lua", function()
     refuses("a threshold out of bounds", "--threshold ema:2 --data TEXT --out NOWHERE/h", 2, "--threshold ema:2", "beta")
     refuses("a warm-up longer than the run", "--warmup 9 --steps 3 --data TEXT --out NOWHERE/h", 2, "--warmup 9", "--steps 3")
     refuses("a rank that is none", "--rank many --data TEXT --out NOWHERE/h", 2, "--rank: 'many' is not a number or auto")
+    local function ignored(arguments, complaint)
+      refuses("what would be ignored: " .. arguments, arguments .. " --data TEXT --out NOWHERE/h", 2, complaint)
+    end
+    for _, o in ipairs { "method exact", "rank 8", "oversample 5", "power_iters 1", "scope matrix", "view fused" } do
+      ignored("--clip norm --" .. o, ("--%s is for --clip spectral, this run has --clip norm"):format(o))
+      ignored("--clip none --" .. o, ("--%s is for --clip spectral, this run has --clip none"):format(o))
+    end
+    ignored("--clip none --clip_on grad", "--clip_on grad is for --clip spectral or norm")
+    ignored("--clip none --threshold 1", "--threshold 1 is for --clip spectral or norm")
+    ignored("--max_norm 1", "--max_norm 1 is for --clip norm, this run has --clip spectral")
+    ignored("--method exact --rank auto", "--rank auto is for --method randomized, this run has --method exact")
+    refuses("a threshold that is not finite", "--threshold 1e999 --data TEXT --out NOWHERE/h", 2,
+      "--threshold: 1e999 is not finite")
+    refuses("momentum that is not there", "--clip_on momentum --optimizer sgd --momentum 0 --data TEXT --out NOWHERE/h", 2,
+      "--clip_on momentum: --optimizer sgd with --momentum 0 has no momentum to clip")
     refuses("an option in place of a value", "--out --plain", 2, "--out")
     refuses("bf16 without a device for it", "--dtype bf16 --device cpu --data TEXT --out NOWHERE/i", 1, "bf16")
   end)

@@ -3,7 +3,7 @@
 -- matrix.lua: one tensor clipped, for looking and trying: the argument stays as it is.
 --
 --   local clipped, info = mb.clip.matrix(g, { threshold = 1.0, method = "exact" })
---   info = { sigma, tau, clipped, saturated, rank = with "auto", after and exceeds = with verify = true }
+--   info = { sigma, tau, clipped, saturated, rank = with "auto", after, rounding and exceeds = with verify }
 
 local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
@@ -20,11 +20,14 @@ return function(t, given)
   local spec = { threshold = { type = "any", required = true }, rule = { type = "function" } }
   for name, row in pairs(method.spec) do spec[name] = row end
   local o = options.check(who, given, spec)
+  if o.warm_start then
+    options.fail("%s: warm_start goes on from call to call, and this clips one matrix once; use mb.clip.spectral", who)
+  end
   local threshold = policies.of(who, o.threshold)
-  local m, result = method.of(who, o), t:detach():clone()
-  local plan = method.plan(who, m, { result })
+  local m, result = method.of(who, o, given), t:detach():clone()
+  local plan = method.plan(who, m, { result }, { {} })
   local sigma = plan:probe()[0]
-  local sample = { name = "", shape = t.shape, step = 0, sigma = sigma, state = {} }
+  local sample = { shape = t.shape, step = 0, sigma = sigma, state = {} }
   local tau = policies.ask(who, threshold, sample)
   local info = method.change(who, m, plan, { tau }, o.rule, { sample })[1]
   plan:release()

@@ -101,17 +101,39 @@ function Memory:state_dict()
   return state
 end
 
-function Memory:load_state_dict(state)
+-- A table whose keys are names of matrices or groups.
+local function check_names(who, what, list)
+  if type(list) ~= "table" then
+    options.fail("%s: the state's %s are %s, a table was expected", who, what, options.describe(list))
+  end
+  for key in pairs(list) do
+    if type(key) ~= "string" then
+      options.fail("%s: the state's %s go by name, and one has %s", who, what, options.describe(key))
+    end
+  end
+end
+M.check_names = check_names
+
+---Raises an error unless a state is one that this clipper can go on from.
+function Memory:check(state)
   if type(state) ~= "table" then options.fail("%s: a state was expected, not %s", self.who, options.describe(state)) end
   for _, key in ipairs(options.keys(self.identity)) do -- `clip` is the first of them
     if state[key] ~= self.identity[key] then
       options.fail("%s: the state has %s '%s', this clipper '%s'", self.who, key, tostring(state[key]), self.identity[key])
     end
   end
-  if not types.is_integer(state.step) or type(state.states) ~= "table" then
-    options.fail("%s: the state needs an integer step and a table states, not %s and %s", self.who,
-      options.describe(state.step), options.describe(state.states))
+  if not types.is_integer(state.step) or state.step < 0 then
+    options.fail("%s: the state's step is %s, an integer of at least 0 was expected", self.who, options.describe(state.step))
   end
+  check_names(self.who, "states", state.states)
+  for _, name in ipairs(options.keys(state.states)) do
+    local problem = self.policy:problem_of(state.states[name])
+    if problem then options.fail("%s: the state of '%s' for %s has %s", self.who, name, self.policy.text, problem) end
+  end
+end
+
+function Memory:load_state_dict(state)
+  self:check(state)
   self.step, self.states = state.step, copy(state.states)
 end
 

@@ -12,6 +12,7 @@
 -- A sample's shape is the matrix's where it stands alone by its own name, and {} for a group.
 
 local options = require "moonbow.options"
+local policies = require "moonbow.threshold.policy"
 
 local M = {}
 
@@ -40,7 +41,7 @@ local named = {
 
 local function checked(who, scope, p)
   local ok, name = pcall(scope, p)
-  if not ok then options.fail("%s: scope failed for '%s': %s", who, p.name, tostring(name)) end
+  if not ok then policies.fail_raised(who, "scope", p.name, name) end
   if name ~= nil and type(name) ~= "string" then
     options.fail("%s: scope returned %s for '%s', a name or nil was expected", who, options.describe(name), p.name)
   end

@@ -3,6 +3,7 @@
 -- select.lua: which parameters a clipper takes, and how it complains of values that are not finite.
 
 local options = require "moonbow.options"
+local policies = require "moonbow.threshold.policy"
 
 local M = {}
 
@@ -15,8 +16,20 @@ end
 ---@param who string
 function M.check_model(who, model)
   if type(model) ~= "table" or not model.handle or not model.parameters then
-    options.fail("%s: a model was expected, not %s", who, options.describe(model))
+    local meaning = type(model) == "table" and model.model and model.step and "an optimizer: write opt:step(clip), or clip(model)"
+    options.fail("%s: a model was expected, not %s", who, meaning or options.describe(model))
   end
+end
+
+---What `where` says of a parameter.
+---@param who string
+---@param where fun(p: moonbow.Parameter): boolean
+---@param p moonbow.Parameter
+---@return boolean
+function M.takes(who, where, p)
+  local ok, answer = pcall(where, p)
+  if not ok then policies.fail_raised(who, "where", p.name, answer) end
+  return answer
 end
 
 ---The parameters of `model` that `where` takes; an error if there are none.
@@ -28,7 +41,7 @@ function M.parameters(who, model, where)
   M.check_model(who, model)
   local taken = {}
   for _, p in ipairs(model:parameters()) do
-    if where(p) then taken[#taken + 1] = p end
+    if M.takes(who, where, p) then taken[#taken + 1] = p end
   end
   if #taken == 0 then options.fail("%s: `where` takes no parameter of model '%s'", who, model.name) end
   return taken

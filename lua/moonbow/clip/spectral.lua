@@ -16,13 +16,19 @@
 --     verify = true,                                 -- sigma_1 is measured again after the change
 --   }
 --   local report = clip(model)                       -- report[i] = { name, sigma, tau, clipped, saturated, rank = with
---                                                       "auto", after and exceeds = with verify }
+--                                                       "auto", after, rounding and exceeds = with verify }
 --   local report = opt:step(clip)                    -- clips and steps, whatever `on` is (optim/clipping.lua)
 --
 -- Three steps, and C never calls Lua: probe, the engine finds the largest singular values of all matrices;
 -- policy, the threshold is asked for each one's tau; clamp, the engine changes the gradients. A tensor is a
 -- matrix of shape[1] rows; a vector's only singular value is its norm. `saturated` says that more values
 -- may exceed tau than `rank` could find, so that the result is not fully clipped.
+--
+-- verify: `after` is sigma_1 of the result, measured anew; `exceeds` says that after > tau (1 + 1e-5) + rounding, or that it is
+-- not finite. `rounding` is what the dtype of the matrix can hold of the method's result: of sigma_1 before, 1e-6 in float32
+-- (1e-5 with polar), 1e-8 in float64. Where tau is less than that of sigma_1, after may be many tau.
+--
+-- What is remembered goes by the parameters' names: a clipper belongs to one model, and two models take two clippers.
 
 local memory = require "moonbow.clip.memory"
 local method = require "moonbow.clip.method"
@@ -67,7 +73,7 @@ local function plan_of(self, source)
   if not self.plan or self.source ~= source.key then
     local matrices, tensors = matrices_of(self, source), {}
     for i, matrix in ipairs(matrices) do tensors[i] = matrix.tensor end
-    local groups, plan = scopes.groups(self.who, self.scope, matrices), method.plan(self.who, self.method, tensors)
+    local groups, plan = scopes.groups(self.who, self.scope, matrices), method.plan(self.who, self.method, tensors, matrices)
     local bases = (not self.plan or self.model == source.model) and bases_of(self)
     if bases then method.set_bases(plan, matrices, bases) end
     if self.plan then self.plan:release() end
@@ -87,7 +93,7 @@ local function probe(self, source, plan)
   local ok, problem = pcall(plan.probe, plan)
   if ok then return problem end
   if source:find_nonfinite() then select.fail_nonfinite(self.who, source) end
-  options.raise(tostring(problem))
+  error(problem, 0)
 end
 
 -- tau for every matrix from the largest values.
@@ -137,7 +143,7 @@ end
 ---@param p moonbow.Parameter
 ---@return string?
 function SpectralClip:describe(p)
-  if not self.where(p) then return nil end
+  if not select.takes(self.who, self.where, p) then return nil end
   return ("%sspectral %s%s%s, %s%s"):format(sources.prefix(self.on), tostring(self.memory.policy), scopes.describe(self.scope),
     self.rule and " rule" or "", #p.shape > 1 and method.describe(self.method) or "norm",
     views.describe(self.who, self.view, p))
@@ -160,7 +166,10 @@ function SpectralClip:state_dict()
   return state
 end
 
+---Everything is checked before anything changes.
 function SpectralClip:load_state_dict(state)
+  self.memory:check(state)
+  if self.method.warm_start then method.check_bases(self.who, self.method, state.bases or {}) end
   self.memory:load_state_dict(state)
   if not self.method.warm_start then return end
   go_back(self, memory.copy(state.bases or {}))
@@ -183,10 +192,12 @@ function M.new(given)
   }
   for name, row in pairs(method.spec) do spec[name] = row end
   local o = options.check(who, given, spec)
+  local m = method.of(who, o, given)
   local identity = { clip = "spectral", scope = name_of(o.scope), view = name_of(o.view), on = o.on }
+  if m.warm_start then identity.rank = tostring(m.rank) end
   return setmetatable({
     who = who, rule = o.rule, where = o.where, scope = o.scope, view = o.view, on = o.on,
-    method = method.of(who, o), memory = memory.new(who, identity, o.threshold),
+    method = m, memory = memory.new(who, identity, o.threshold),
   }, SpectralClip)
 end
 

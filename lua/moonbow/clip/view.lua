@@ -15,6 +15,7 @@
 -- three is three vectors.
 
 local options = require "moonbow.options"
+local policies = require "moonbow.threshold.policy"
 local types = require "bindings.types"
 
 local M = {}
@@ -33,7 +34,7 @@ local M = {}
 function M.count(who, view, p)
   if type(view) == "string" then return p.parts and p.parts[view] or 1 end
   local ok, count = pcall(view, p)
-  if not ok then options.fail("%s: view failed for '%s': %s", who, p.name, tostring(count)) end
+  if not ok then policies.fail_raised(who, "view", p.name, count) end
   if count == nil then return 1 end
   if not types.is_integer(count) or count < 1 or p.shape[1] % count ~= 0 then
     options.fail("%s: view returned %s for '%s' with %d rows, a number that divides them was expected", who,

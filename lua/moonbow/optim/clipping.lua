@@ -64,8 +64,11 @@ end
 ---@return boolean
 function M.is_inside(clip)
   local meta = type(clip) == "table" and getmetatable(clip)
+  if type(clip) == "table" and clip.handle and clip.parameters and not clip.change then
+    options.fail("opt:step: a clipper or a function(model) was expected, not a model; the optimizer knows its own")
+  end
   if type(clip) ~= "function" and not (meta and meta.__call) then
-    options.fail("opt:step: a clipper was expected, not %s", options.describe(clip))
+    options.fail("opt:step: a clipper or a function(model) was expected, not %s", options.describe(clip))
   end
   local is_inside = meta and clip.on ~= nil and clip.on ~= "grad"
   if is_inside and not (clip.parameters and clip.change) then

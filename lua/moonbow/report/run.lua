@@ -50,6 +50,29 @@ local function settle_clip(settings)
   end
 end
 
+-- Which --clip an option of the command line belongs to, where it is not for all.
+local only_for = {
+  method = "spectral", rank = "spectral", oversample = "spectral", power_iters = "spectral", scope = "spectral",
+  view = "spectral", max_norm = "norm", threshold = "spectral or norm", clip_on = "spectral or norm",
+}
+
+-- Refuses what was given and would be ignored.
+local function check_clip(settings, given)
+  for _, name in ipairs(require("moonbow.options").keys(only_for)) do
+    if given[name] ~= nil and not only_for[name]:find(settings.clip, 1, true) then
+      cli.fail(2, "--%s %s is for --clip %s, this run has --clip %s", name, tostring(given[name]), only_for[name], settings.clip)
+    end
+  end
+  for _, name in ipairs { "rank", "oversample", "power_iters" } do
+    if given[name] ~= nil and settings.method ~= "randomized" then
+      cli.fail(2, "--%s %s is for --method randomized, this run has --method %s", name, tostring(given[name]), settings.method)
+    end
+  end
+  if settings.clip ~= "none" and settings.clip_on == "momentum" and settings.optimizer == "sgd" and settings.momentum == 0 then
+    cli.fail(2, "--clip_on momentum: --optimizer sgd with --momentum 0 has no momentum to clip")
+  end
+end
+
 ---Settings of a run: defaults, then the preset or the run to resume, then what the command line says.
 ---@param options moonbow.cli.Option[]
 ---@param presets table<string, table<string, any>>
@@ -71,6 +94,7 @@ function M.settings(options, presets, argv)
   end
   if settings.data then settings.data = mb.system.absolute(settings.data) end -- a resume may come from another folder
   settings.min_lr = settings.min_lr or settings.lr / 10
+  check_clip(settings, given)
   settle_clip(settings)
   if settings.n_embd % settings.n_head ~= 0 then
     cli.fail(1, "--n_embd %d is not divisible by --n_head %d", settings.n_embd, settings.n_head)
@@ -123,6 +147,7 @@ local function threshold_of(rule)
   local number = tonumber(rule)
   if number then
     if number <= 0 or number ~= number then cli.fail(2, "--threshold: %s is not above 0", rule) end
+    if number == math.huge then cli.fail(2, "--threshold: %s is not finite", rule) end
     return number
   end
   local kind, rest = rule:match "^(%a+)(.*)$"
@@ -145,14 +170,15 @@ end
 function M.clip(settings)
   local mb = require "moonbow"
   if settings.clip == "norm" then
-    if settings.threshold then return mb.clip.norm { threshold = threshold_of(settings.threshold) } end
-    return mb.clip.norm { max_norm = settings.max_norm }
+    if settings.threshold then return mb.clip.norm { threshold = threshold_of(settings.threshold), on = settings.clip_on } end
+    return mb.clip.norm { max_norm = settings.max_norm, on = settings.clip_on }
   end
   if settings.clip == "none" then return mb.clip.norm { max_norm = math.huge } end
+  local sketches = settings.method == "randomized"
   return mb.clip.spectral {
     threshold = threshold_of(settings.threshold), scope = settings.scope, view = settings.view, on = settings.clip_on,
-    method = settings.method, rank = settings.rank,
-    oversample = settings.oversample, power_iters = settings.power_iters,
+    method = settings.method, rank = sketches and settings.rank or nil,
+    oversample = sketches and settings.oversample or nil, power_iters = sketches and settings.power_iters or nil,
   }
 end
 

@@ -33,7 +33,7 @@ local none = {}
 
 -- Two heaps: low holds the floor x + 1 smallest values. A sample moves floor x by one at most, so that the two values
 -- that count with it are among the tops, the seconds and the sample.
-local whole = {}
+local whole = { fields = { low = "numbers", high = "numbers" } }
 
 function whole.look(state, sigma, quantile)
   local low, high = state.low or none, state.high or none
@@ -61,7 +61,7 @@ function whole.learn(state, sigma, quantile)
 end
 
 -- The last values only.
-local windowed = {}
+local windowed = { fields = { history = "numbers" } }
 
 function windowed.look(state, sigma, quantile, window)
   local past = state.history or none
@@ -92,11 +92,11 @@ return function(given)
   })
   local quantile, window = o.p / 100, o.window
   local way = window == math.huge and whole or windowed
-  local text = window == math.huge and ("autoclip(%g)"):format(o.p) or ("autoclip(%g, %d)"):format(o.p, window)
+  local text = "autoclip(" .. options.number(o.p) .. (window == math.huge and ")" or (", %d)"):format(window))
   return policy.new(text, function(sample, state)
     local low, high, share = way.look(state, sample.sigma, quantile, window)
     return high and share > 0 and low + share * (high - low) or low
   end, function(sample, state)
     way.learn(state, sample.sigma, quantile, window)
-  end)
+  end, way.fields)
 end

@@ -46,9 +46,33 @@ function Policy:__tostring() return self.text end
 ---@param text string "ema(0.9)"
 ---@param look fun(sample: moonbow.Sample, state: table): number?
 ---@param learn? fun(sample: moonbow.Sample, state: table, tau: number?)
+---@param fields? table<string, "number"|"numbers"> what a state holds, if it is not empty; nil for anything
 ---@return moonbow.Threshold
-function M.new(text, look, learn)
-  return setmetatable({ text = text, look = look, learn = learn, edits = false, states = {} }, Policy)
+function M.new(text, look, learn, fields)
+  return setmetatable({ text = text, look = look, learn = learn, fields = fields, edits = false, states = {} }, Policy)
+end
+
+local function holds(value, kind)
+  if kind == "number" then return type(value) == "number" end
+  if type(value) ~= "table" then return false end
+  for key, item in pairs(value) do
+    if type(item) ~= "number" or type(key) ~= "number" or (key ~= 1 and value[key - 1] == nil) then return false end
+  end
+  return true
+end
+
+---What is wrong with a state that this policy is to go on from, or nil.
+---@param state any
+---@return string?
+function Policy:problem_of(state)
+  if type(state) ~= "table" then return options.describe(state) .. ", a table was expected" end
+  if not self.fields or next(state) == nil then return nil end
+  for _, name in ipairs(options.keys(self.fields)) do
+    if not holds(state[name], self.fields[name]) then
+      return ("%s = %s, %s expected"):format(name, options.describe(state[name]),
+        self.fields[name] == "number" and "a number was" or "an array of numbers was")
+    end
+  end
 end
 
 ---A number, a policy or a function as a policy.
@@ -60,7 +84,7 @@ function M.of(who, threshold)
     if threshold <= 0 or threshold ~= threshold then
       options.fail("%s: threshold is %s, a number above 0 was expected", who, tostring(threshold))
     end
-    return M.new(("const(%g)"):format(threshold), function() return threshold end)
+    return M.new(("const(%s)"):format(options.number(threshold)), function() return threshold end)
   end
   if getmetatable(threshold) == Policy then return threshold end
   if type(threshold) == "function" then
@@ -72,9 +96,17 @@ function M.of(who, threshold)
     options.describe(threshold))
 end
 
+-- " for 'w'", or nothing for what has no name.
+local function of_name(name)
+  return name and name ~= "" and (" for '%s'"):format(name) or ""
+end
+M.of_name = of_name
+
 -- One line that says what went wrong, whose rule and where; never the rule's own traceback.
 local function fail_raised(who, what, name, problem)
-  options.fail("%s: %s failed for '%s': %s", who, what, tostring(name), (tostring(problem):gsub("%s*\n%s*", "; ")))
+  local meta = type(problem) == "table" and getmetatable(problem)
+  local text = (type(problem) == "string" or (meta and meta.__tostring)) and tostring(problem) or options.describe(problem)
+  options.fail("%s: %s failed%s: %s", who, what, of_name(name), (text:gsub("%s*\n%s*", "; ")))
 end
 
 ---What a policy says to a sample, which it does not learn from yet, checked: nil, or a number that is not negative.
@@ -86,8 +118,8 @@ function M.ask(who, policy, sample)
   local ok, tau = pcall(policy.look, sample, sample.state)
   if not ok then fail_raised(who, "threshold " .. policy.text, sample.name, tau) end
   if tau == nil or (type(tau) == "number" and tau >= 0) then return tau end
-  options.fail("%s: threshold %s returned %s for '%s', a number >= 0 or nil was expected", who, policy.text,
-    tostring(tau), tostring(sample.name))
+  options.fail("%s: threshold %s returned %s%s, a number >= 0 or nil was expected", who, policy.text,
+    options.describe(tau), of_name(sample.name))
 end
 
 M.fail_raised = fail_raised

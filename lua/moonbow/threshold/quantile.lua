@@ -19,11 +19,11 @@ return function(given)
     window = { type = "integer", default = 100, min = 1 },
   })
   local q, window = o.q, o.window
-  return policy.new(("quantile(%g, %d)"):format(q, window), function(_, state)
+  return policy.new(("quantile(%s, %d)"):format(options.number(q), window), function(_, state)
     local past = state.history
     return past and past[1] and history.sorted(past)[math.floor(q * (#past - 1)) + 1] or nil
   end, function(sample, state)
     state.history = state.history or {}
     if sample.sigma == sample.sigma then history.push(state.history, sample.sigma, window) end
-  end)
+  end, { history = "numbers" })
 end

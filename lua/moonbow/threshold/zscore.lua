@@ -46,7 +46,8 @@ return function(given)
     epsilon = { type = "number", default = 1e-6, min = 0 },
   })
   local z, alpha, warmup, to, epsilon = o.z, o.alpha, o.warmup, o.to, o.epsilon
-  local text = ("zscore(%g, %g, %d%s)"):format(z, alpha, warmup, to == "reciprocal" and "" or ", " .. to)
+  local text = ("zscore(%s, %s, %d%s%s)"):format(options.number(z), options.number(alpha), warmup,
+    to == "reciprocal" and "" or ", " .. to, epsilon == 1e-6 and "" or ", epsilon " .. options.number(epsilon))
   return policy.new(text, function(sample, state)
     local sigma = sample.sigma
     if (state.n or 0) < warmup then return nil end
@@ -65,5 +66,5 @@ return function(given)
     elseif sigma == sigma then
       follow(state, math.min(sigma, tau), alpha)
     end
-  end)
+  end, { n = "number", mean = "number", variance = "number" })
 end
