@@ -78,8 +78,11 @@ describe("a state", function()
     three(with_gradients(Model {}))
     says("the state has rank '3', this clipper '2'", two.load_state_dict, two, three:state_dict())
     local wide = new { rank = 3, dtype = "f64" }
+    local state = three:state_dict()
+    says("the state has dtype 'of the matrices', this clipper 'f64'", wide.load_state_dict, wide, state)
+    state.dtype = "f64"
     says("the state's basis of 'a' is a f32 tensor of shape (3, 90), a tensor of f64 with 3 rows at most was expected",
-      wide.load_state_dict, wide, three:state_dict())
+      wide.load_state_dict, wide, state)
     wide(with_gradients(Model {}))
   end)
 

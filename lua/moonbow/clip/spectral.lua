@@ -194,7 +194,7 @@ function M.new(given)
   local o = options.check(who, given, spec)
   local m = method.of(who, o, given)
   local identity = { clip = "spectral", scope = name_of(o.scope), view = name_of(o.view), on = o.on }
-  if m.warm_start then identity.rank = tostring(m.rank) end
+  if m.warm_start then identity.rank, identity.dtype = tostring(m.rank), m.dtype or "of the matrices" end
   return setmetatable({
     who = who, rule = o.rule, where = o.where, scope = o.scope, view = o.view, on = o.on,
     method = m, memory = memory.new(who, identity, o.threshold),
