@@ -219,8 +219,10 @@ function M.no_grad(fn, ...)
   return finish_mode(C.mb_grad_mode(0), pcall(fn, ...))
 end
 
---- Frees every tensor handle that nothing refers to.
+--- Frees every tensor handle that nothing refers to. Compiled traces refer to what they were compiled for, a model's
+--- functions for one: they are given up, and compiled again when they are needed.
 function M.collect()
+  jit.flush()
   collectgarbage()
   collect()
 end

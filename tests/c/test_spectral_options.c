@@ -123,6 +123,7 @@ static void bases_are_all_there_is(void) {
   ((float *)data)[34] = kept;
   CHECK_FAILS(MB_ERR_SHAPE, "a basis (3, 30) of f64 was expected for matrix 2, not (3, 30) of f32", mb_spectral_basis_set(second, 2, basis));
   CHECK_FAILS(MB_ERR_SHAPE, "a basis (3, 30) of f32 was expected for matrix 1, not (40, 30) of f32", mb_spectral_basis_set(second, 1, t[0]));
+  mb_tensor_release(basis);
   CHECK_FAILS(MB_ERR_ARG, "mb_spectral_basis: matrix 4 of 4", mb_spectral_basis(&basis, second, 4));
   CHECK(basis == NULL);
   for (int i = 0; i < 4; i++) mb_tensor_release(t[i]);

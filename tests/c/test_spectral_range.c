@@ -226,19 +226,20 @@ static void failing_allocations_leave_nothing(void) {
   for (int method = 0; method < 4; method++)
     for (int64_t nth = 1;; nth++) {
       mb_tensor *t, *copy;
-      double sigma[20], tau = 1e38;
+      double sigma[20], tau = 1e38, largest;
       CHECK_OK(mb_full(&t, MB_F32, 2, (int64_t[]){30, 20}, MB_CPU, 2e38));
       CHECK_OK(mb_clone(&copy, t));
       mb_memory(&before);
       mb_spectral *plan = plan_in(&t, 1, method, 0);
       CHECK_OK(mb_spectral_probe(plan, sigma));
+      largest = sigma[0];
       mb_debug_fail_allocation(nth);
       mb_status status = mb_spectral_clamp(plan, &tau, NULL, NULL);
       mb_debug_fail_allocation(0);
       CHECK(bits_differ(t, copy) == (status == MB_OK));
       CHECK_OK(mb_spectral_probe(plan, sigma)); // a plan that failed goes on
       CHECK_OK(mb_spectral_clamp(plan, &tau, NULL, NULL));
-      CHECK(norm_of(t) <= 1.00001 * tau && norm_of(t) > 0.5 * tau);
+      CHECK(norm_of(t) <= tau + 5e-6 * largest && norm_of(t) > 0.5 * tau); // polar's accuracy, of sigma_1
       mb_spectral_release(plan);
       mb_memory(&now);
       CHECK_EQ(now.live_tensors, before.live_tensors);
