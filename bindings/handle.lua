@@ -219,10 +219,8 @@ function M.no_grad(fn, ...)
   return finish_mode(C.mb_grad_mode(0), pcall(fn, ...))
 end
 
---- Frees every tensor handle that nothing refers to. Compiled traces refer to what they were compiled for, a model's
---- functions for one: they are given up, and compiled again when they are needed.
+--- Frees every tensor handle that nothing refers to.
 function M.collect()
-  jit.flush()
   collectgarbage()
   collect()
 end

@@ -30,7 +30,10 @@ function M.no_leaks(fn)
   mb.collect()
   local before = mb.memory().live_tensors
   -- On a stack of its own, which is gone afterwards: unused slots of this one would keep values alive.
+  -- And not compiled: a trace holds on to the functions it was made for, and they to their model.
+  jit.off()
   local ok, problem = coroutine.resume(coroutine.create(fn))
+  jit.on()
   if not ok then error(problem, 0) end
   mb.collect()
   local after = mb.memory().live_tensors
