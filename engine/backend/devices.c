@@ -1,16 +1,56 @@
 // SPDX-License-Identifier: MIT
 //
-// devices.c: which devices this process can use.
+// devices.c: which devices this process can use. The CPU is part of the library; the CUDA device comes from a plugin beside
+// it, libmoonbow_cuda.so, opened when the device is first asked for. MOONBOW_CUDA_PLUGIN names another file.
+#define _GNU_SOURCE
+#include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-#include "backend/backend.h"
 #include "backend/cpu/device.h"
+#include "backend/plugin.h"
 
-const mbi_device *mbi_device_of(mb_device device) {
-  if (device == MB_CPU) return mbi_cpu_device();
-  mbi_fail(MB_ERR_DEVICE, "device cuda is not available: this build has no CUDA backend");
+enum { PATH_CAPACITY = 4096, REASON_CAPACITY = 512 };
+
+// Where the plugin is expected: in the folder of this library.
+static int plugin_path(char *path) {
+  const char *wish = getenv("MOONBOW_CUDA_PLUGIN");
+  static const char inside_this_library;
+  Dl_info here;
+  if (wish) return snprintf(path, PATH_CAPACITY, "%s", wish) < PATH_CAPACITY;
+  if (!dladdr(&inside_this_library, &here) || !here.dli_fname) return 0;
+  const char *end = strrchr(here.dli_fname, '/');
+  int folder = end ? (int)(end - here.dli_fname) + 1 : 0;
+  return snprintf(path, PATH_CAPACITY, "%.*slibmoonbow_cuda.so", folder, here.dli_fname) < PATH_CAPACITY;
+}
+
+static mb_status open_plugin(const mbi_device **out) {
+  char path[PATH_CAPACITY];
+  if (!plugin_path(path)) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: the path of its plugin is too long");
+  if (access(path, R_OK) != 0) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: there is no %s; it is built where nvcc is found", path);
+  void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+  if (!library) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: %s", dlerror());
+  mbi_plugin_opener *open;
+  *(void **)&open = dlsym(library, "mbi_plugin_open");
+  if (!open) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: %s is not a plugin of moonbow", path);
+  static const mbi_plugin_host host = {.abi = MBI_PLUGIN_ABI, .fail = mbi_fail};
+  return open(out, &host);
+}
+
+// The plugin is looked for once; what it answered then is the answer ever after.
+static const mbi_device *cuda_device(void) {
+  static const mbi_device *device;
+  static char reason[REASON_CAPACITY];
+  if (device) return device;
+  if (!*reason && open_plugin(&device) == MB_OK) return device;
+  if (!*reason) snprintf(reason, sizeof reason, "%s", mb_last_error());
+  mbi_fail(MB_ERR_DEVICE, "%s", reason);
   return NULL;
 }
+
+const mbi_device *mbi_device_of(mb_device device) { return device == MB_CPU ? mbi_cpu_device() : cuda_device(); }
 
 mb_status mb_device_check(mb_device device) {
   if (device != MB_CPU && device != MB_CUDA) MB_FAIL(MB_ERR_DEVICE, "mb_device_check: unknown device %d", (int)device);

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+//
+// device.cu: the device's table: its kernels, copies between views, numbers of any dtype, checks of ids. Memory and
+// streams are in memory.cu.
+#include "backend/cuda/memory.h"
+#include "backend/cuda/simt.h"
+#include "backend/cuda/views.h"
+
+namespace mbk {
+namespace {
+
+// ----- views ----------------------------------------------------------------------------------------------
+
+template <class U> struct CopyView {
+  Walk<2> walk;
+  U *to;
+  const U *from;
+  SIMT void operator()(int64_t i) const {
+    int64_t at[2];
+    walk.offsets(i, at);
+    to[at[0]] = from[at[1]];
+  }
+};
+
+template <class U> mb_status copy_elements(const mbi_view *dst, const mbi_view *src) {
+  Walk<2> walk = make_walk<2>({dst, src});
+  return launch_elements(CopyView<U>{walk, (U *)dst->data, (const U *)src->data}, walk.count, "copy_view");
+}
+
+mb_status copy_view(const mbi_view *dst, const mbi_view *src, size_t element) {
+  switch (element) {
+    case 1: return copy_elements<uint8_t>(dst, src);
+    case 2: return copy_elements<uint16_t>(dst, src);
+    case 4: return copy_elements<uint32_t>(dst, src);
+    default: return copy_elements<uint64_t>(dst, src);
+  }
+}
+
+// ----- numbers of any dtype -----------------------------------------------------------------------------------
+
+// Floats become integers by truncation, held within the type's range; NaN becomes 0.
+template <class To, class From> struct Convert {
+  To *to;
+  const From *from;
+  double low, high; // of To, when it is an integer
+  SIMT void operator()(int64_t i) const {
+    From x = from[i];
+    if (low == high) to[i] = (To)x;
+    else to[i] = x != x ? To(0) : (double)x < low ? (To)low : (double)x > high ? (To)high : (To)x;
+  }
+};
+
+template <class From> mb_status convert_from(void *dst, mb_dtype dtype, const From *src, int64_t count) {
+  switch (dtype) {
+    case MB_F32: return launch_elements(Convert<float, From>{(float *)dst, src, 0, 0}, count, "convert");
+    case MB_F64: return launch_elements(Convert<double, From>{(double *)dst, src, 0, 0}, count, "convert");
+    case MB_I32: return launch_elements(Convert<int32_t, From>{(int32_t *)dst, src, -2147483648.0, 2147483647.0}, count, "convert");
+    case MB_U16: return launch_elements(Convert<uint16_t, From>{(uint16_t *)dst, src, 0, 65535.0}, count, "convert");
+    default: return launch_elements(Convert<uint8_t, From>{(uint8_t *)dst, src, 0, 255.0}, count, "convert");
+  }
+}
+
+mb_status convert(void *dst, mb_dtype dst_dtype, const void *src, mb_dtype src_dtype, int64_t count) {
+  switch (src_dtype) {
+    case MB_F32: return convert_from(dst, dst_dtype, (const float *)src, count);
+    case MB_F64: return convert_from(dst, dst_dtype, (const double *)src, count);
+    case MB_I32: return convert_from(dst, dst_dtype, (const int32_t *)src, count);
+    case MB_U16: return convert_from(dst, dst_dtype, (const uint16_t *)src, count);
+    default: return convert_from(dst, dst_dtype, (const uint8_t *)src, count);
+  }
+}
+
+template <class U> struct Fill {
+  U *to;
+  U value;
+  SIMT void operator()(int64_t i) const { to[i] = value; }
+};
+
+double held(double x, double low, double high) { return x != x ? 0 : x < low ? low : x > high ? high : x; }
+
+mb_status fill(void *dst, mb_dtype dtype, double value, int64_t count) {
+  switch (dtype) {
+    case MB_F32: return launch_elements(Fill<float>{(float *)dst, (float)value}, count, "fill");
+    case MB_F64: return launch_elements(Fill<double>{(double *)dst, value}, count, "fill");
+    case MB_I32: return launch_elements(Fill<int32_t>{(int32_t *)dst, (int32_t)held(value, -2147483648.0, 2147483647.0)}, count, "fill");
+    case MB_U16: return launch_elements(Fill<uint16_t>{(uint16_t *)dst, (uint16_t)held(value, 0, 65535)}, count, "fill");
+    default: return launch_elements(Fill<uint8_t>{(uint8_t *)dst, (uint8_t)held(value, 0, 255)}, count, "fill");
+  }
+}
+
+// ----- ids ------------------------------------------------------------------------------------------------------
+
+// One block finds the first id outside [0, limit): `count` of a batch is small beside the step it belongs to.
+template <class I> struct CheckIds {
+  static constexpr int THREADS = 1024;
+  struct Shared {
+    ReduceRoom<int64_t> room;
+  };
+  int64_t *bad;
+  const I *ids;
+  int64_t count, limit, ignored;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    Private<int64_t, THREADS> first; // minus the number of the first bad id, so that the largest wins
+    block.each([&](int thread) {
+      first[thread] = INT64_MIN;
+      for (int64_t i = thread; i < count && first[thread] == INT64_MIN; i += THREADS) {
+        int64_t id = (int64_t)ids[i];
+        if (id != ignored && (id < 0 || id >= limit)) first[thread] = -i;
+      }
+    });
+    int64_t most = block.most(first, shared.room);
+    block.each([&](int thread) {
+      if (thread == 0) *bad = most == INT64_MIN ? -1 : -most;
+    });
+  }
+};
+
+template <class I> mb_status check_ids_of(int64_t *bad, const I *ids, int64_t count, int64_t limit, int64_t ignored) {
+  int64_t *found;
+  MB_TRY(scratch_of(&found, 0, 1));
+  MB_TRY(launch(CheckIds<I>{found, ids, count, limit, ignored}, 1, "check_ids"));
+  return to_host(bad, found, sizeof *bad);
+}
+
+mb_status check_ids(int64_t *bad, const void *ids, mb_dtype dtype, int64_t count, int64_t limit, int64_t ignored) {
+  switch (dtype) {
+    case MB_I32: return check_ids_of(bad, (const int32_t *)ids, count, limit, ignored);
+    case MB_U16: return check_ids_of(bad, (const uint16_t *)ids, count, limit, ignored);
+    default: return check_ids_of(bad, (const uint8_t *)ids, count, limit, ignored);
+  }
+}
+
+// ----- the table --------------------------------------------------------------------------------------------------
+
+template <class T> const mbi_kernels table = {
+#define MB_KERNEL(name, ...) Kernels<T>::name,
+#include "backend/kernels.def"
+#undef MB_KERNEL
+};
+
+mbi_device make_device() {
+  mbi_device d{};
+  d.name = "cuda";
+  d.allocate = allocate, d.release = release;
+  d.copy_in = to_device, d.copy_out = to_host, d.zero = zero;
+  d.copy_view = copy_view, d.convert = convert, d.fill = fill, d.check_ids = check_ids;
+  d.kernels[MB_F32] = &table<float>;
+  d.kernels[MB_F64] = &table<double>;
+  return d;
+}
+
+} // namespace
+
+mb_status (*fail)(mb_status status, const char *format, ...);
+
+} // namespace mbk
+
+extern "C" __attribute__((visibility("default"))) mb_status mbi_plugin_open(const mbi_device **out, const mbi_plugin_host *host) {
+  static mbi_device device;
+  mbk::fail = host->fail;
+  if (host->abi != MBI_PLUGIN_ABI)
+    return host->fail(MB_ERR_DEVICE, "device cuda: the plugin was built for interface %d, the library has %d", (int)MBI_PLUGIN_ABI, host->abi);
+  mb_status status = mbk::open_device();
+  if (status != MB_OK) return status;
+  device = mbk::make_device();
+  *out = &device;
+  return MB_OK;
+}
