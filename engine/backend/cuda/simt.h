@@ -54,6 +54,11 @@ template <class T> struct ReduceRoom {
 
 struct Nothing {};
 
+#ifdef __CUDACC__
+// The value of the thread whose number differs in the bits of `step`; overloaded for structs that are combined.
+template <class T> SIMT T exchange(T x, int step) { return __shfl_xor_sync(0xffffffffu, x, step); }
+#endif
+
 struct Add {
   template <class T> SIMT T operator()(T a, T b) const { return a + b; }
 };
@@ -81,7 +86,7 @@ template <int THREADS_> struct Block {
 #ifdef __CUDACC__
     T value = x.value;
 SIMT_UNROLL
-    for (int step = WARP / 2; step > 0; step /= 2) value = op(value, __shfl_xor_sync(0xffffffffu, value, step));
+    for (int step = WARP / 2; step > 0; step /= 2) value = op(value, exchange(value, step));
     if (threadIdx.x % WARP == 0) room.of_warp[threadIdx.x / WARP] = value;
     __syncthreads();
     T all = room.of_warp[0];
@@ -152,7 +157,7 @@ template <class F> struct ElementKernel {
   }
 };
 
-constexpr SIMT_BOTH int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+SIMT_BOTH constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // f(i) for every i < n, in no order. Blocks beyond `MANY` take several elements a thread.
 template <class F> mb_status launch_elements(const F &f, int64_t n, const char *name) {

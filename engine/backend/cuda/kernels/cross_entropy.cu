@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+//
+// cross_entropy.cu: for each row x of V logits with target t, smoothing s, shift m = max x and z = sum exp(x - m),
+//   loss = log z - (1 - s) (x[t] - m) - s mean(x - m),   dx[v] = g (exp(x[v] - m) / z - s / V - (1 - s) [v = t])
+// A block a row, which reads its logits once: every thread keeps a maximum and a sum of its own, rescaled when the maximum
+// rises (online softmax, Milakov and Gimelshein 2018). m and 1 / z are kept apart, not as one log-sum-exp, which would lose
+// the digits of log z next to a large m.
+#include <cfloat>
+
+#include "backend/cuda/rows.h"
+
+namespace mbk {
+namespace {
+
+// A maximum, the sum of exp(x - maximum), and the plain sum.
+template <class T> struct Partial {
+  T most;
+  double z, total;
+};
+#ifdef __CUDACC__
+template <class T> SIMT Partial<T> exchange(Partial<T> x, int step) {
+  return {__shfl_xor_sync(0xffffffffu, x.most, step), __shfl_xor_sync(0xffffffffu, x.z, step), __shfl_xor_sync(0xffffffffu, x.total, step)};
+}
+#endif
+struct Join {
+  template <class T> SIMT Partial<T> operator()(Partial<T> a, Partial<T> b) const {
+    if (a.most < b.most) {
+      Partial<T> c = a;
+      a = b, b = c;
+    }
+    return {a.most, a.z + b.z * (double)exp_of(b.most - a.most), a.total + b.total};
+  }
+};
+
+template <class T> struct Losses {
+  static constexpr int THREADS = ROW_THREADS;
+  struct Shared {
+    ReduceRoom<Partial<T>> room;
+  };
+  double *loss;
+  T *shift, *inverse;
+  const T *logits;
+  const int32_t *targets;
+  int64_t columns, ignored;
+  double smoothing;
+  T lowest;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    int64_t r = block.index;
+    const T *x = logits + r * columns;
+    Private<Partial<T>, THREADS> mine;
+    block.each([&](int thread) {
+      Partial<T> p{lowest, 0, 0};
+      T z = 0, total = 0;
+      for (int64_t v = thread; v < columns; v += THREADS) {
+        if (x[v] > p.most) z *= exp_of(p.most - x[v]), p.most = x[v];
+        z += exp_of(x[v] - p.most);
+        total += x[v];
+      }
+      p.z = (double)z, p.total = (double)total;
+      mine[thread] = p;
+    });
+    Partial<T> all = block.combine(mine, Join(), shared.room);
+    block.each([&](int thread) {
+      if (thread != 0) return;
+      bool counts = targets[r] != ignored;
+      double m = (double)all.most;
+      shift[r] = counts ? all.most : T(0);
+      inverse[r] = counts ? (T)(1 / all.z) : T(0);
+      loss[r] = 0;
+      if (counts) loss[r] = log_of(all.z) - (1 - smoothing) * ((double)x[targets[r]] - m);
+      if (counts && smoothing > 0) loss[r] -= smoothing * (all.total / (double)columns - m);
+    });
+  }
+};
+
+template <class T> struct Total {
+  static constexpr int THREADS = 1024;
+  struct Shared {
+    ReduceRoom<double> room;
+  };
+  T *out, *weight;
+  const double *loss;
+  const int32_t *targets;
+  int64_t rows, ignored;
+  int is_mean;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    Private<double, THREADS> sums, counts;
+    block.each([&](int thread) {
+      double sum = 0, count = 0;
+      for (int64_t r = thread; r < rows; r += THREADS) sum += loss[r], count += targets[r] != ignored;
+      sums[thread] = sum, counts[thread] = count;
+    });
+    double sum = block.sum(sums, shared.room), count = block.sum(counts, shared.room);
+    block.each([&](int thread) {
+      if (thread != 0) return;
+      *out = (T)(is_mean ? sum / count : sum);
+      *weight = (T)(is_mean ? 1 / count : 1);
+    });
+  }
+};
+
+template <class T> struct Gradient {
+  T *dx;
+  int accumulate;
+  const T *dout, *x, *stats;
+  const int32_t *targets;
+  int64_t rows, columns, ignored;
+  double smoothing;
+  SIMT void operator()(int64_t i) const {
+    int64_t r = i / columns, v = i - r * columns;
+    T value = 0;
+    if (targets[r] != ignored) {
+      T scale = *dout * stats[2 * rows];
+      value = scale * stats[rows + r] * exp_of(x[i] - stats[r]) - scale * (T)(smoothing / (double)columns);
+      if (v == targets[r]) value -= scale * (T)(1 - smoothing);
+    }
+    dx[i] = accumulate ? dx[i] + value : value;
+  }
+};
+
+} // namespace
+
+template <class T>
+mb_status Kernels<T>::cross_entropy(void *out, void *stats, const void *logits, const int32_t *targets, int64_t rows, int64_t columns,
+                                    double smoothing, int64_t ignored, int is_mean) {
+  double *loss;
+  T *shift = (T *)stats;
+  MB_TRY(scratch_of(&loss, 0, rows));
+  MB_TRY(launch(Losses<T>{loss, shift, shift + rows, (const T *)logits, targets, columns, ignored, smoothing,
+                          sizeof(T) == sizeof(float) ? (T)-FLT_MAX : (T)-DBL_MAX},
+                rows, "cross_entropy"));
+  return launch(Total<T>{(T *)out, shift + 2 * rows, loss, targets, rows, ignored, is_mean}, 1, "cross_entropy");
+}
+
+template <class T>
+mb_status Kernels<T>::cross_entropy_backward(void *dlogits, int accumulate, const void *dout, const void *logits, const void *stats,
+                                             const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
+  return launch_elements(Gradient<T>{(T *)dlogits, accumulate, (const T *)dout, (const T *)logits, (const T *)stats, targets, rows, columns,
+                                     ignored, smoothing},
+                         rows * columns, "cross_entropy_backward");
+}
+
+MBK_SLOT(cross_entropy);
+MBK_SLOT(cross_entropy_backward);
+
+} // namespace mbk

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+//
+// rmsnorm.cu: rows of C elements, a block a row. With g = dy weight,
+//   y = x rstd weight,   rstd = 1 / sqrt(mean(x^2) + epsilon)
+//   dx = rstd g - x rstd^3 mean(g x),   dweight = sum over rows of dy x rstd
+// dweight goes by shares of the rows, as in layernorm.cu.
+#include "backend/cuda/rows.h"
+
+namespace mbk {
+namespace {
+
+template <class T> struct Forward {
+  static constexpr int THREADS = ROW_THREADS;
+  struct Shared {
+    ReduceRoom<T> room;
+  };
+  T *y, *rstds;
+  const T *x, *weight;
+  int64_t columns;
+  double epsilon;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    const T *row = x + block.index * columns;
+    Private<T, THREADS> mine;
+    block.each([&](int thread) {
+      T sum = 0;
+      for (int64_t c = thread; c < columns; c += THREADS) sum += row[c] * row[c];
+      mine[thread] = sum;
+    });
+    T rstd = T(1) / sqrt_of(block.sum(mine, shared.room) / (T)columns + (T)epsilon);
+    block.each([&](int thread) {
+      for (int64_t c = thread; c < columns; c += THREADS) y[block.index * columns + c] = row[c] * rstd * (weight ? weight[c] : T(1));
+      if (thread == 0 && rstds) rstds[block.index] = rstd;
+    });
+  }
+};
+
+template <class T> struct Backward {
+  static constexpr int THREADS = ROW_THREADS;
+  struct Shared {
+    ReduceRoom<T> room;
+  };
+  T *dx;
+  int accumulate;
+  const T *dy, *x, *rstds, *weight;
+  int64_t columns;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    int64_t first = block.index * columns;
+    T rstd = rstds[block.index];
+    Private<T, THREADS> mine;
+    block.each([&](int thread) {
+      T sum = 0;
+      for (int64_t c = thread; c < columns; c += THREADS) sum += dy[first + c] * (weight ? weight[c] : T(1)) * x[first + c];
+      mine[thread] = sum;
+    });
+    T b = block.sum(mine, shared.room) / (T)columns * rstd * rstd * rstd;
+    block.each([&](int thread) {
+      for (int64_t c = thread; c < columns; c += THREADS) {
+        T value = rstd * dy[first + c] * (weight ? weight[c] : T(1)) - x[first + c] * b;
+        dx[first + c] = accumulate ? dx[first + c] + value : value;
+      }
+    });
+  }
+};
+
+template <class T> struct Shares {
+  T *lines; // (shares, C)
+  const T *dy, *x, *rstds;
+  int64_t rows, columns, shares;
+  SIMT void operator()(int64_t i) const {
+    int64_t share = i / columns, c = i % columns;
+    T sum = 0;
+    for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; r++) sum += dy[r * columns + c] * x[r * columns + c] * rstds[r];
+    lines[i] = sum;
+  }
+};
+
+} // namespace
+
+template <class T>
+mb_status Kernels<T>::rmsnorm(void *y, void *rstd, const void *x, const void *weight, int64_t rows, int64_t columns, double epsilon) {
+  return launch(Forward<T>{(T *)y, (T *)rstd, (const T *)x, (const T *)weight, columns, epsilon}, rows, "rmsnorm");
+}
+
+template <class T>
+mb_status Kernels<T>::rmsnorm_backward(void *dx, int accumulate_x, void *dweight, int accumulate_weight, const void *dy, const void *x,
+                                       const void *rstd, const void *weight, int64_t rows, int64_t columns) {
+  const char *name = "rmsnorm_backward";
+  if (dweight) {
+    int64_t shares = row_shares(rows);
+    T *lines;
+    MB_TRY(scratch_of(&lines, 0, shares * columns));
+    MB_TRY(launch_elements(Shares<T>{lines, (const T *)dy, (const T *)x, (const T *)rstd, rows, columns, shares}, shares * columns, name));
+    MB_TRY(launch_elements(FoldLines<T>{(T *)dweight, accumulate_weight, lines, shares, columns}, columns, name));
+  }
+  if (!dx) return MB_OK;
+  return launch(Backward<T>{(T *)dx, accumulate_x, (const T *)dy, (const T *)x, (const T *)rstd, (const T *)weight, columns}, rows, name);
+}
+
+MBK_SLOT(rmsnorm);
+MBK_SLOT(rmsnorm_backward);
+
+} // namespace mbk

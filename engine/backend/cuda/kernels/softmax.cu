@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT
+//
+// softmax.cu: y = exp(x - max x) / sum, or its logarithm, over the middle of (outer, size, inner).
+//   dx = y (dy - sum dy y);   for the logarithm dx = dy - exp(y) sum dy
+// inner = 1: a block a row. Else a thread a column, whose neighbours lie beside it. The maximum passes over NaN, the sum
+// does not: a NaN makes all of its row NaN.
+#include <cfloat>
+
+#include "backend/cuda/rows.h"
+
+namespace mbk {
+namespace {
+
+template <class T> SIMT T lowest();
+template <> SIMT float lowest<float>() { return -FLT_MAX; }
+template <> SIMT double lowest<double>() { return -DBL_MAX; }
+
+template <class T> struct Rows {
+  static constexpr int THREADS = ROW_THREADS;
+  struct Shared {
+    ReduceRoom<T> room;
+  };
+  T *y;
+  const T *x;
+  int64_t size;
+  int is_log;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    const T *row = x + block.index * size;
+    T *out = y + block.index * size;
+    Private<T, THREADS> mine;
+    block.each([&](int thread) {
+      T most = lowest<T>();
+      for (int64_t i = thread; i < size; i += THREADS) most = row[i] > most ? row[i] : most;
+      mine[thread] = most;
+    });
+    T most = block.most(mine, shared.room);
+    block.each([&](int thread) {
+      T sum = 0;
+      for (int64_t i = thread; i < size; i += THREADS) sum += exp_of(row[i] - most);
+      mine[thread] = sum;
+    });
+    T sum = block.sum(mine, shared.room), shift = most + log_of(sum), scale = 1 / sum;
+    block.each([&](int thread) {
+      for (int64_t i = thread; i < size; i += THREADS) out[i] = is_log ? row[i] - shift : exp_of(row[i] - most) * scale;
+    });
+  }
+};
+
+template <class T> struct RowsBackward {
+  static constexpr int THREADS = ROW_THREADS;
+  struct Shared {
+    ReduceRoom<T> room;
+  };
+  T *dx;
+  int accumulate;
+  const T *dy, *y;
+  int64_t size;
+  int is_log;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    int64_t first = block.index * size;
+    Private<T, THREADS> mine;
+    block.each([&](int thread) {
+      T sum = 0;
+      for (int64_t i = first + thread; i < first + size; i += THREADS) sum += is_log ? dy[i] : dy[i] * y[i];
+      mine[thread] = sum;
+    });
+    T sum = block.sum(mine, shared.room);
+    block.each([&](int thread) {
+      for (int64_t i = first + thread; i < first + size; i += THREADS) {
+        T value = is_log ? dy[i] - exp_of(y[i]) * sum : y[i] * (dy[i] - sum);
+        dx[i] = accumulate ? dx[i] + value : value;
+      }
+    });
+  }
+};
+
+template <class T> struct Columns {
+  T *y;
+  const T *x;
+  int64_t size, inner;
+  int is_log;
+  SIMT void operator()(int64_t i) const {
+    int64_t first = i / inner * size * inner + i % inner, last = first + size * inner;
+    T most = lowest<T>(), sum = 0;
+    for (int64_t j = first; j < last; j += inner) most = x[j] > most ? x[j] : most;
+    for (int64_t j = first; j < last; j += inner) sum += exp_of(x[j] - most);
+    T shift = most + log_of(sum), scale = 1 / sum;
+    for (int64_t j = first; j < last; j += inner) y[j] = is_log ? x[j] - shift : exp_of(x[j] - most) * scale;
+  }
+};
+
+template <class T> struct ColumnsBackward {
+  T *dx;
+  int accumulate;
+  const T *dy, *y;
+  int64_t size, inner;
+  int is_log;
+  SIMT void operator()(int64_t i) const {
+    int64_t first = i / inner * size * inner + i % inner, last = first + size * inner;
+    T sum = 0;
+    for (int64_t j = first; j < last; j += inner) sum += is_log ? dy[j] : dy[j] * y[j];
+    for (int64_t j = first; j < last; j += inner) {
+      T value = is_log ? dy[j] - exp_of(y[j]) * sum : y[j] * (dy[j] - sum);
+      dx[j] = accumulate ? dx[j] + value : value;
+    }
+  }
+};
+
+} // namespace
+
+template <class T> mb_status Kernels<T>::softmax(void *y, const void *x, int64_t outer, int64_t size, int64_t inner, int is_log) {
+  if (inner == 1) return launch(Rows<T>{(T *)y, (const T *)x, size, is_log}, outer, "softmax");
+  return launch_elements(Columns<T>{(T *)y, (const T *)x, size, inner, is_log}, outer * inner, "softmax");
+}
+
+template <class T>
+mb_status Kernels<T>::softmax_backward(void *dx, int accumulate, const void *dy, const void *y, int64_t outer, int64_t size,
+                                       int64_t inner, int is_log) {
+  const char *name = "softmax_backward";
+  if (inner == 1) return launch(RowsBackward<T>{(T *)dx, accumulate, (const T *)dy, (const T *)y, size, is_log}, outer, name);
+  return launch_elements(ColumnsBackward<T>{(T *)dx, accumulate, (const T *)dy, (const T *)y, size, inner, is_log}, outer * inner, name);
+}
+
+MBK_SLOT(softmax);
+MBK_SLOT(softmax_backward);
+
+} // namespace mbk
