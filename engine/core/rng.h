@@ -7,11 +7,18 @@
 #define MBI_RNG_H
 #include <stdint.h>
 
-static inline void mbi_philox(uint32_t out[4], uint64_t seed, uint64_t step, uint64_t stream, uint64_t block) {
+#ifdef __CUDACC__
+#define MBI_EVERYWHERE __host__ __device__
+#else
+#define MBI_EVERYWHERE
+#endif
+MBI_EVERYWHERE static inline void mbi_philox(uint32_t out[4], uint64_t seed, uint64_t step, uint64_t stream, uint64_t block) {
   uint32_t c0 = (uint32_t)block, c1 = (uint32_t)(block >> 32) ^ (uint32_t)(step >> 32) ^ (uint32_t)(stream >> 32);
   uint32_t c2 = (uint32_t)step, c3 = (uint32_t)stream;
   uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+#ifndef __CUDACC__
 #pragma GCC unroll 10 // lets loops over blocks become vector code
+#endif
   for (int round = 0; round < 10; round++) {
     uint64_t p0 = (uint64_t)0xD2511F53u * c0, p1 = (uint64_t)0xCD9E8D57u * c2;
     c0 = (uint32_t)(p1 >> 32) ^ c1 ^ k0;

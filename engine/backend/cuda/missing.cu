@@ -4,12 +4,6 @@
 #include "backend/cuda/host.h"
 
 namespace mbk {
-template <class T> mb_status Kernels<T>::gemm(const mbi_gemm *) { return fail(MB_ERR_DEVICE, "cuda: gemm has no kernel"); }
-MBK_SLOT(gemm);
-template <class T> mb_status Kernels<T>::attention(const mbi_attention *, const mbi_heads *, void *, const mbi_heads *, const mbi_heads *, const mbi_heads *) { return fail(MB_ERR_DEVICE, "cuda: attention has no kernel"); }
-MBK_SLOT(attention);
-template <class T> mb_status Kernels<T>::attention_backward(const mbi_attention *, const mbi_attention_gradients *, const void *, const mbi_heads *, const mbi_heads *, const mbi_heads *) { return fail(MB_ERR_DEVICE, "cuda: attention_backward has no kernel"); }
-MBK_SLOT(attention_backward);
 template <class T> mb_status Kernels<T>::fuse(const mbi_fuse_run *) { return fail(MB_ERR_DEVICE, "cuda: fuse has no kernel"); }
 MBK_SLOT(fuse);
 template <class T> mb_status Kernels<T>::sketch_pass(const mbi_sketch *, int, int) { return fail(MB_ERR_DEVICE, "cuda: sketch_pass has no kernel"); }
