@@ -13,6 +13,9 @@ local M = {}
 --- Seed of this run.
 M.seed = tonumber(os.getenv "MB_SEED") or 20260711
 
+--- Device that specs put their tensors on; MB_TEST_DEVICE sets it.
+M.device = os.getenv "MB_TEST_DEVICE" or "cpu"
+
 --- Folder of the checkout's shared fixtures, or nil when they are not there.
 ---@return string?
 function M.fixtures()

@@ -163,7 +163,7 @@ function M.views(row, case)
         if row.in_place and leaves[1][1] then
           views.check_rest_untouched(case.inputs[1], kind, leaves[1][1], what)
         elseif a.requires_grad then
-          local weights = gradcheck.tensor(gradcheck.weights(row, case), "f64")
+          local weights = gradcheck.tensor(gradcheck.weights(row, case), "f64"):to(a.device)
           mb.sum(a * weights):backward()
           mb.sum(b * weights):backward()
           for i, leaf in pairs(leaves[1]) do

@@ -20,7 +20,7 @@ function M.tensor(input, dtype, wants_grad)
   local values = {}
   for i = 1, #input do values[i] = input[i] end
   return mb.tensor(values, {
-    shape = input.shape, dtype = input.dtype or dtype, device = "cpu",
+    shape = input.shape, dtype = input.dtype or dtype, device = helper.device,
     requires_grad = (wants_grad and M.is_float(input)) or false,
   })
 end
@@ -93,7 +93,7 @@ end
 --- gradients already.
 function M.backward(row, case, t, weights, dtype)
   local out = row.run(t, case)
-  local loss = mb.sum(mb.mul(out, M.tensor(weights, dtype)))
+  local loss = mb.sum(mb.mul(out, M.tensor(weights, dtype):to(out.device)))
   loss:backward()
   local gradients = {}
   for i = 1, #case.inputs do
@@ -103,8 +103,21 @@ function M.backward(row, case, t, weights, dtype)
   return gradients, M.values(out)
 end
 
---- Gradients of the f64 leaves `t` by central differences.
+-- The same tensors where differences can be made by changing elements; one given twice stays one.
+local function on_cpu(t, count)
+  local copies, moved = {}, {}
+  for i = 1, count do
+    if t[i] then
+      moved[t[i].id] = moved[t[i].id] or (t[i].device == "cpu" and t[i] or t[i]:detach():to "cpu")
+      copies[i] = moved[t[i].id]
+    end
+  end
+  return copies
+end
+
+--- Gradients of the f64 leaves `t` by central differences, made on the CPU.
 function M.numeric(row, case, t, weights)
+  t = on_cpu(t, #case.inputs)
   local points = row.points or 2
   local eps = row.eps or (points == 4 and 1e-3 or 1e-6)
   local gradients = {}
