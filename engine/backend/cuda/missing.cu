@@ -4,8 +4,6 @@
 #include "backend/cuda/host.h"
 
 namespace mbk {
-template <class T> mb_status Kernels<T>::fuse(const mbi_fuse_run *) { return fail(MB_ERR_DEVICE, "cuda: fuse has no kernel"); }
-MBK_SLOT(fuse);
 template <class T> mb_status Kernels<T>::sketch_pass(const mbi_sketch *, int, int) { return fail(MB_ERR_DEVICE, "cuda: sketch_pass has no kernel"); }
 MBK_SLOT(sketch_pass);
 template <class T> mb_status Kernels<T>::sketch_basis(void *, const void *, double *, int64_t, int64_t, int64_t) { return fail(MB_ERR_DEVICE, "cuda: sketch_basis has no kernel"); }

@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+//
+// nvrtc.cu: from source to a loaded kernel. Machine code of earlier runs is read from a cache on disk, MOONBOW_CACHE or
+// the user's cache folder, by a hash of the source, the compiler's version and the architecture. The driver's library is
+// opened by hand: linking it would keep the plugin from loading where there is no driver.
+#include "backend/cuda/nvrtc.h"
+
+#include <dlfcn.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <set>
+#include <vector>
+
+#if defined __CUDACC__ || defined MB_HAVE_NVRTC
+#include <nvrtc.h>
+#endif
+#ifdef __CUDACC__
+#include <cuda.h>
+#endif
+
+namespace mbk {
+
+#if defined __CUDACC__ || defined MB_HAVE_NVRTC
+
+static mb_status failed(nvrtcProgram program, nvrtcResult result, const char *what) {
+  size_t bytes = 0;
+  std::string log;
+  if (program && nvrtcGetProgramLogSize(program, &bytes) == NVRTC_SUCCESS && bytes > 1) {
+    log.resize(bytes);
+    nvrtcGetProgramLog(program, &log[0]);
+  }
+  for (char &c : log) c = c == '\n' || c == '\0' ? ' ' : c;
+  if (program) nvrtcDestroyProgram(&program);
+  return fail(MB_ERR_INTERNAL, "cuda: %s of a run-time kernel failed: %s; %.900s", what, nvrtcGetErrorString(result), log.c_str());
+}
+
+static mb_status compile(std::vector<char> *code, const std::string &source, int architecture) {
+  std::string target = "--gpu-architecture=sm_" + std::to_string(architecture);
+  const char *options[] = {target.c_str(), "--std=c++17"};
+  nvrtcProgram program = nullptr;
+  nvrtcResult result = nvrtcCreateProgram(&program, source.c_str(), "moonbow.cu", 0, nullptr, nullptr);
+  if (result != NVRTC_SUCCESS) return failed(program, result, "creation");
+  result = nvrtcCompileProgram(program, 2, options);
+  if (result != NVRTC_SUCCESS) return failed(program, result, "compilation");
+  size_t bytes = 0;
+  result = nvrtcGetCUBINSize(program, &bytes);
+  if (result == NVRTC_SUCCESS) code->resize(bytes), result = nvrtcGetCUBIN(program, code->data());
+  if (result != NVRTC_SUCCESS) return failed(program, result, "code generation");
+  nvrtcDestroyProgram(&program);
+  return MB_OK;
+}
+
+#endif
+
+#ifdef __CUDACC__
+
+// ----- the cache on disk ------------------------------------------------------------------------------------------
+
+static std::string cache_folder() {
+  const char *wish = getenv("MOONBOW_CACHE"), *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+  if (wish) return wish; // empty: no cache
+  std::string folder = base && *base ? base : home && *home ? std::string(home) + "/.cache" : "";
+  if (folder.empty()) return folder;
+  mkdir(folder.c_str(), 0777);
+  return folder + "/moonbow";
+}
+
+static std::string cache_path(const std::string &source, int architecture) {
+  std::string folder = cache_folder();
+  if (folder.empty()) return folder;
+  int major = 0, minor = 0;
+  nvrtcVersion(&major, &minor);
+  uint64_t first = 1469598103934665603u, second = 0x9E3779B97F4A7C15u;
+  for (unsigned char c : source) {
+    first = (first ^ c) * 1099511628211u; // FNV-1a
+    second = (second ^ c) * 6364136223846793005u + 1442695040888963407u;
+  }
+  char name[96];
+  snprintf(name, sizeof name, "/%016llx%016llx-%d.%d-sm%d.cubin", (unsigned long long)first, (unsigned long long)second, major, minor,
+           architecture);
+  mkdir(folder.c_str(), 0777);
+  return folder + name;
+}
+
+static bool read_file(std::vector<char> *code, const std::string &path) {
+  FILE *file = path.empty() ? nullptr : fopen(path.c_str(), "rb");
+  if (!file) return false;
+  fseek(file, 0, SEEK_END);
+  long bytes = ftell(file);
+  rewind(file);
+  if (bytes > 0) code->resize((size_t)bytes);
+  bool whole = bytes > 0 && fread(code->data(), 1, (size_t)bytes, file) == (size_t)bytes;
+  fclose(file);
+  return whole;
+}
+
+// Through a file of another name: no reader sees half of it. A cache that cannot be written is none.
+static void write_file(const std::vector<char> &code, const std::string &path) {
+  std::string draft = path + "." + std::to_string(getpid());
+  FILE *file = path.empty() ? nullptr : fopen(draft.c_str(), "wb");
+  if (!file) return;
+  bool whole = fwrite(code.data(), 1, code.size(), file) == code.size();
+  if (fclose(file) != 0 || !whole || rename(draft.c_str(), path.c_str()) != 0) remove(draft.c_str());
+}
+
+// ----- the driver ---------------------------------------------------------------------------------------------------
+
+struct Driver {
+  decltype(&cuModuleLoadData) load;
+  decltype(&cuModuleGetFunction) find;
+  decltype(&cuLaunchKernel) launch;
+  decltype(&cuGetErrorString) text;
+};
+
+static mb_status driver_of(const Driver **out) {
+  static Driver driver;
+  *out = &driver;
+  if (driver.load) return MB_OK;
+  void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
+  if (!library) return fail(MB_ERR_DEVICE, "cuda: the driver's library cannot be opened: %s", dlerror());
+  driver.find = (decltype(driver.find))dlsym(library, "cuModuleGetFunction");
+  driver.launch = (decltype(driver.launch))dlsym(library, "cuLaunchKernel");
+  driver.text = (decltype(driver.text))dlsym(library, "cuGetErrorString");
+  driver.load = (decltype(driver.load))dlsym(library, "cuModuleLoadData");
+  if (driver.find && driver.launch && driver.text && driver.load) return MB_OK;
+  driver.load = nullptr;
+  return fail(MB_ERR_DEVICE, "cuda: the driver's library lacks functions of CUDA 12");
+}
+
+static mb_status check(const Driver *driver, CUresult result, const char *what, const char *name) {
+  if (result == CUDA_SUCCESS) return MB_OK;
+  const char *text = nullptr;
+  driver->text(result, &text);
+  return fail(result == CUDA_ERROR_OUT_OF_MEMORY ? MB_ERR_NOMEM : MB_ERR_DEVICE, "cuda: %s of %s failed: %s", what, name, text ? text : "?");
+}
+
+mb_status compile_for_device(Module *out, const std::string &source, const char *name) {
+  const Driver *driver;
+  int major = 0, minor = 0;
+  MB_TRY(driver_of(&driver));
+  MBK_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
+  MBK_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
+  std::vector<char> code;
+  std::string path = cache_path(source, 10 * major + minor);
+  CUmodule module = nullptr;
+  // A file that does not load was damaged: it is made again.
+  if (!read_file(&code, path) || driver->load(&module, code.data()) != CUDA_SUCCESS) {
+    MB_TRY(compile(&code, source, 10 * major + minor));
+    MB_TRY(check(driver, driver->load(&module, code.data()), "loading", name));
+    write_file(code, path);
+  }
+  CUfunction function = nullptr;
+  MB_TRY(check(driver, driver->find(&function, module, name), "finding", name));
+  out->function = function;
+  return MB_OK;
+}
+
+mb_status launch_module(const Module &module, int64_t blocks, int threads, void **arguments, const char *name) {
+  const Driver *driver;
+  MB_TRY(driver_of(&driver));
+  if (blocks > INT32_MAX) return fail(MB_ERR_SHAPE, "%s: %lld blocks are more than a launch can have", name, (long long)blocks);
+  CUresult result = driver->launch((CUfunction)module.function, (unsigned)blocks, 1, 1, (unsigned)threads, 1, 1, 0, stream(), arguments, nullptr);
+  return check(driver, result, "launch", name);
+}
+
+#elif defined MB_HAVE_NVRTC
+
+mb_status check_source(const std::string &source) {
+  static std::set<std::string> checked;
+  if (!checked.insert(source).second) return MB_OK;
+  for (int architecture : {80, 90}) {
+    std::vector<char> code;
+    MB_TRY(compile(&code, source, architecture));
+  }
+  return MB_OK;
+}
+
+#else
+
+mb_status check_source(const std::string &) { return MB_OK; }
+
+#endif
+
+} // namespace mbk
