@@ -140,7 +140,7 @@ MB_CALL mb_status mb_gather(mb_tensor **out, mb_tensor *a, int dim, mb_tensor *i
 // In place, not recorded. An error if the tape still needs the old values of `t`, or if `t` has history or
 // is an expanded view. `a` broadcasts to `t`; where it overlaps `t`, its values before the call count.
 MB_CALL mb_status mb_fill_(mb_tensor *t, double value);
-MB_CALL mb_status mb_copy_(mb_tensor *t, mb_tensor *source);                  // broadcasts, converts dtype
+MB_CALL mb_status mb_copy_(mb_tensor *t, mb_tensor *source);                  // broadcasts, converts dtype and device
 MB_CALL mb_status mb_add_(mb_tensor *t, mb_tensor *a, double alpha);          // t += alpha * a
 MB_CALL mb_status mb_mul_(mb_tensor *t, mb_tensor *a);                        // t *= a, a broadcasts
 MB_CALL mb_status mb_affine_(mb_tensor *t, double scale, double shift);       // t = scale * t + shift

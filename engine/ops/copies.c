@@ -61,7 +61,7 @@ mb_status mbi_cast_backward(mbi_node *node, mb_tensor *dout) {
 // ----- devices ----------------------------------------------------------------------------------------
 
 // One of the two devices is the CPU, whose memory is the host's.
-static mb_status moved(mb_tensor **out, mb_tensor *a, mb_device device) {
+mb_status mbi_moved(mb_tensor **out, mb_tensor *a, mb_device device) {
   *out = NULL;
   mb_tensor *dense, *result;
   MB_TRY(mbi_dense(&dense, a));
@@ -83,13 +83,13 @@ mb_status mb_to_device(mb_tensor **out, mb_tensor *a, mb_device device) {
   if (!mbi_device_of(device)) return MB_ERR_DEVICE;
   if (a->storage->device == device) return same(out, a);
   mb_tensor *result;
-  MB_TRY(moved(&result, a, device));
+  MB_TRY(mbi_moved(&result, a, device));
   return mbi_finish(out, result, MB_OK, MBI_OP_to_device, &a, 1, NULL, 0, &a->storage->device, sizeof a->storage->device);
 }
 
 mb_status mbi_to_device_backward(mbi_node *node, mb_tensor *dout) {
   mb_tensor *dx;
-  MB_TRY(moved(&dx, dout, *(const mb_device *)node->params));
+  MB_TRY(mbi_moved(&dx, dout, *(const mb_device *)node->params));
   return mbi_give(node, 0, dx);
 }
 

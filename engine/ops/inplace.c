@@ -72,6 +72,13 @@ mb_status mb_copy_(mb_tensor *t, mb_tensor *source) {
   mb_tensor *cast, *held;
   if (source->dtype == t->dtype) mb_tensor_retain(cast = source);
   else MB_TRY(mbi_cast(&cast, source, t->dtype));
+  if (cast->storage->device != t->storage->device) {
+    mb_tensor *there;
+    mb_status moved = mbi_moved(&there, cast, t->storage->device);
+    mb_tensor_release(cast);
+    MB_TRY(moved);
+    cast = there;
+  }
   mbi_view to = mbi_view_of(t), from;
   mb_status status = begin(&from, &held, "mb_copy_", t, cast, "source");
   if (status == MB_OK) status = mbi_memory_of(t)->copy_view(&to, &from, mbi_dtype_size(t->dtype));

@@ -24,6 +24,8 @@ mb_status mbi_fill_view(mb_tensor *t, double value);
 // A contiguous copy of t, without history; mbi_cast changes the dtype on the way.
 mb_status mbi_copy(mb_tensor **out, mb_tensor *t);
 mb_status mbi_cast(mb_tensor **out, mb_tensor *t, mb_dtype dtype);
+// A contiguous copy of t on another device, without history.
+mb_status mbi_moved(mb_tensor **out, mb_tensor *t, mb_device device);
 
 // ids.c: *out = ids as contiguous MB_I32, each checked to be in 0..limit-1 or equal to `ignored` (a value no id
 // has: MBI_NONE_IGNORED). The error names the position, the id, and `limit` things called `what`.
