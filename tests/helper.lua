@@ -55,6 +55,7 @@ end
 
 io.stderr:write(("MB_SEED=%d\n"):format(M.seed))
 strict.on()
+require("moonbow").device(M.device)
 package.loaded["tests.helper"] = M -- busted loads this file by its path
 
 return M

@@ -9,6 +9,7 @@ local config = { vocab_size = 97, block_size = 32, n_layer = 3, n_head = 4, n_em
 
 -- Largest |a - b|, and largest |b|.
 local function difference(a, b)
+  a, b = a:to "cpu", b:to "cpu"
   local gap = (a:to "f64" - b:to "f64"):abs():max():item()
   return gap, b:abs():max():item()
 end
