@@ -71,10 +71,12 @@ function M.from_table(values, dtype, device)
     if shape[i] == 0 then fail("mb.tensor: an empty table is no tensor, every size must be at least 1") end
     numel = numel * shape[i]
   end
-  local buffer = kind.array(numel)
-  fill_level(values, shape, 1, kind, buffer, 0, {})
+  local written = kind.wide and types.dtype(kind.wide) or kind
+  local buffer = written.array(numel)
+  fill_level(values, shape, 1, written, buffer, 0, {})
   local n, sizes = types.shape("mb.tensor", shape)
-  return produce("mb_from_host", kind.code, n, sizes, types.device(device), buffer)
+  local t = produce("mb_from_host", written.code, n, sizes, types.device(device), buffer)
+  return kind.wide and produce("mb_cast", t, kind.code) or t
 end
 
 --- A tensor with a copy of the elements a pointer points to.
@@ -116,8 +118,15 @@ end
 
 -- ----- out of tensors ---------------------------------------------------------------------------------
 
+-- A tensor whose elements Lua can read: itself, or a copy in another dtype.
+local function readable(t)
+  local wide = types.dtype_of(t).wide
+  return wide and produce("mb_cast", t, types.dtype(wide).code) or t
+end
+
 -- A copy of all elements in row-major order, and their number.
 local function host_copy(t)
+  t = readable(t)
   local numel = tonumber(C.mb_tensor_numel(t))
   local buffer = types.dtype_of(t).array(numel)
   act("mb_tensor_to_host", buffer, t)
@@ -128,8 +137,10 @@ M.host_copy = host_copy
 --- The elements as a string of little-endian numbers.
 ---@return string
 function M.bytes(t)
-  local buffer, numel = host_copy(t)
-  return ffi.string(buffer, numel * types.dtype_of(t).size)
+  local bytes = tonumber(C.mb_tensor_numel(t)) * types.dtype_of(t).size
+  local buffer = ffi.new("unsigned char[?]", bytes)
+  act("mb_tensor_to_host", buffer, t)
+  return ffi.string(buffer, bytes)
 end
 
 local function read_level(buffer, shape, level, at)
@@ -225,7 +236,7 @@ local SHOWN = 6
 
 -- The first elements: in place where the CPU can reach them, so that a big tensor prints at once.
 local function first_values(t, count)
-  if types.device_of(t) ~= "cpu" then return host_copy(t) end
+  if types.device_of(t) ~= "cpu" or types.dtype_of(t).wide then return host_copy(t) end
   act("mb_tensor_data", pointer_out, t)
   local kind, shape, strides = types.dtype_of(t), types.shape_of(t), C.mb_tensor_stride(t)
   local from, buffer = ffi.cast(kind.pointer, pointer_out[0]), kind.array(count)

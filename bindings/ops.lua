@@ -420,7 +420,7 @@ function M.to(a, name)
   end
   if name == types.device_of(a) then return a end
   if name ~= "cpu" and name ~= "cuda" then
-    fail("mb.to: expected a dtype (f32, f64, i32, u16, u8) or a device (cpu, cuda), not %s", describe(name))
+    fail("mb.to: expected a dtype (f32, f64, bf16, i32, u16, u8) or a device (cpu, cuda), not %s", describe(name))
   end
   return produce("mb_to_device", a, types.device(name))
 end

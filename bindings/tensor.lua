@@ -24,7 +24,7 @@ local fail = status.fail
 ---@field shape integer[]
 ---@field ndim integer
 ---@field numel integer
----@field dtype "f32"|"f64"|"i32"|"u16"|"u8"
+---@field dtype "f32"|"f64"|"bf16"|"i32"|"u16"|"u8"
 ---@field device "cpu"|"cuda"
 ---@field requires_grad boolean
 ---@field grad moonbow.Tensor?

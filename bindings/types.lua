@@ -27,6 +27,7 @@ end
 ---@field const_pointer ffi.ctype*
 ---@field size integer bytes of an element
 ---@field is_float boolean
+---@field wide? string dtype that its elements are read and written through, where Lua has no such number
 ---@field min? integer
 ---@field max? integer
 
@@ -43,7 +44,9 @@ M.dtypes = { -- ORDER DTYPE
   i32 = dtype("i32", C.MB_I32, "int32_t", -2 ^ 31, 2 ^ 31 - 1),
   u16 = dtype("u16", C.MB_U16, "uint16_t", 0, 2 ^ 16 - 1),
   u8 = dtype("u8", C.MB_U8, "uint8_t", 0, 2 ^ 8 - 1),
+  bf16 = dtype("bf16", C.MB_BF16, "uint16_t"),
 }
+M.dtypes.bf16.wide = "f32"
 
 local dtype_of_code = {}
 for _, d in pairs(M.dtypes) do dtype_of_code[d.code] = d end
@@ -53,7 +56,7 @@ for _, d in pairs(M.dtypes) do dtype_of_code[d.code] = d end
 ---@return moonbow.DType
 function M.dtype(name)
   return M.dtypes[name]
-    or status.fail("unknown dtype '%s': expected f32, f64, i32, u16 or u8", tostring(name))
+    or status.fail("unknown dtype '%s': expected f32, f64, bf16, i32, u16 or u8", tostring(name))
 end
 
 ---@return moonbow.DType
@@ -68,7 +71,7 @@ function M.dtype_of_pointer(pointer)
   local ok, first = pcall(function() return pointer + 0 end) -- an array becomes a pointer
   if not ok then return nil end
   for _, d in pairs(M.dtypes) do
-    if ffi.istype(d.pointer, first) or ffi.istype(d.const_pointer, first) then return d end
+    if not d.wide and (ffi.istype(d.pointer, first) or ffi.istype(d.const_pointer, first)) then return d end
   end
 end
 

@@ -97,7 +97,7 @@ mb_status mb_model_build(mb_model *model, mb_dtype dtype, mb_device device, uint
   MB_TRY(mbi_model_check(model, "mb_model_build"));
   if (model->values) MB_FAIL(MB_ERR_STATE, "mb_model_build: model '%s' is built already", model->name);
   if (!model->count) MB_FAIL(MB_ERR_STATE, "mb_model_build: model '%s' has no parameters", model->name);
-  if (!mbi_dtype_is_float(dtype)) MB_FAIL(MB_ERR_DTYPE, "mb_model_build: dtype is %s, f32 or f64 was expected", mbi_dtype_name(dtype));
+  if (dtype != MB_F32 && dtype != MB_F64) MB_FAIL(MB_ERR_DTYPE, "mb_model_build: dtype is %s, f32 or f64 was expected", mbi_dtype_name(dtype));
   MB_TRY(mb_device_check(device));
   mb_status status = build(model, dtype, device, seed);
   if (status == MB_OK) return MB_OK;

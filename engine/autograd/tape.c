@@ -131,6 +131,7 @@ mb_status mbi_record(mb_tensor *out, mbi_op op, mb_tensor *const *inputs, int n_
     mb_tensor *input = inputs[i];
     if (!input) continue;
     node->edges[i].shape = input->shape;
+    node->edges[i].dtype = input->dtype;
     if (input->node) {
       node->edges[i].node = input->node;
       input->node->refs++;
@@ -240,7 +241,7 @@ mb_status mbi_sink(mb_tensor **out, int *accumulate, mbi_node *node, int input) 
     *slot = copy;
     MB_TRY(status);
   } else if (!*slot) {
-    MB_TRY(mbi_tensor_new(slot, node->device, node->dtype, &edge->shape));
+    MB_TRY(mbi_tensor_new(slot, node->device, edge->dtype, &edge->shape));
   }
   if (edge->leaf) edge->leaf->grad_is_zero = 0;
   mbi_touch(*slot);

@@ -27,6 +27,7 @@ typedef struct mbi_edge {
   struct mbi_node *node; // retained; the op that made the input
   mb_tensor *leaf;       // retained; the input itself if it is a leaf. Both NULL: no gradient wanted.
   mbi_shape shape;       // of the input
+  mb_dtype dtype;
 } mbi_edge;
 
 typedef struct mbi_saved {

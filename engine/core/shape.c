@@ -75,10 +75,11 @@ mb_status mbi_dim(int *out, const char *who, int dim, int ndim) {
 static const struct {
   const char *name;
   size_t size;
-} dtypes[MB_DTYPE_COUNT] = { /* ORDER DTYPE */ {"f32", 4}, {"f64", 8}, {"i32", 4}, {"u16", 2}, {"u8", 1} };
+} dtypes[MB_DTYPE_COUNT] = { /* ORDER DTYPE */ {"f32", 4}, {"f64", 8}, {"i32", 4}, {"u16", 2}, {"u8", 1}, {"bf16", 2} };
 
 size_t mbi_dtype_size(mb_dtype dtype) { return dtypes[dtype].size; }
 const char *mbi_dtype_name(mb_dtype dtype) {
   return (unsigned)dtype < MB_DTYPE_COUNT ? dtypes[dtype].name : "unknown dtype";
 }
-int mbi_dtype_is_float(mb_dtype dtype) { return dtype == MB_F32 || dtype == MB_F64; }
+int mbi_dtype_is_float(mb_dtype dtype) { return dtype == MB_F32 || dtype == MB_F64 || dtype == MB_BF16; }
+mb_dtype mbi_wide_dtype(mb_dtype dtype) { return dtype == MB_BF16 ? MB_F32 : dtype; }

@@ -27,4 +27,6 @@ mb_status mbi_dim(int *out, const char *who, int dim, int ndim);
 size_t mbi_dtype_size(mb_dtype dtype);
 const char *mbi_dtype_name(mb_dtype dtype);
 int mbi_dtype_is_float(mb_dtype dtype);
+// The dtype of losses, and of what a backward needs of a row: float32 for bf16, else the same.
+mb_dtype mbi_wide_dtype(mb_dtype dtype);
 #endif

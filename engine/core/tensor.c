@@ -19,6 +19,15 @@ mb_status mbi_check_float(const mb_tensor *t, const char *who, const char *argum
   MB_TRY(mbi_check(t, who, argument));
   if (!mbi_dtype_is_float(t->dtype))
     MB_FAIL(MB_ERR_DTYPE, "%s: %s is %s, a floating dtype was expected", who, argument, mbi_dtype_name(t->dtype));
+  if (!mbi_kernels_of(t))
+    MB_FAIL(MB_ERR_DTYPE, "%s: %s is %s, with which %s does not compute", who, argument, mbi_dtype_name(t->dtype), mbi_memory_of(t)->name);
+  return MB_OK;
+}
+
+mb_status mbi_check_wide(const mb_tensor *t, const char *who, const char *argument) {
+  MB_TRY(mbi_check(t, who, argument));
+  if (t->dtype != MB_F32 && t->dtype != MB_F64)
+    MB_FAIL(MB_ERR_DTYPE, "%s: %s is %s, f32 or f64 was expected", who, argument, mbi_dtype_name(t->dtype));
   return MB_OK;
 }
 

@@ -30,6 +30,8 @@ struct mb_tensor {
 // Checks a handle an API function was given: not NULL, not discarded. `argument` is its name.
 mb_status mbi_check(const mb_tensor *t, const char *who, const char *argument);
 mb_status mbi_check_float(const mb_tensor *t, const char *who, const char *argument);
+// The same, float32 or float64: where bf16 would lose what is computed.
+mb_status mbi_check_wide(const mb_tensor *t, const char *who, const char *argument);
 // Same dtype and device; both handles already checked.
 mb_status mbi_check_same(const mb_tensor *a, const mb_tensor *b, const char *who);
 

@@ -23,7 +23,7 @@ static mb_status check_array(const mb_program *program, const mb_tensor *const *
   char name[32];
   snprintf(name, sizeof name, "array %d", i);
   const mb_tensor *t = arrays[i], *first = arrays[0];
-  MB_TRY(mbi_check_float(t, who, name));
+  MB_TRY(mbi_check_wide(t, who, name));
   if (!mbi_is_contiguous(t)) MB_FAIL(MB_ERR_SHAPE, "%s: %s is not contiguous", who, name);
   if (t->dtype != first->dtype)
     MB_FAIL(MB_ERR_DTYPE, "%s: dtypes differ, array 0 is %s, %s is %s", who, mbi_dtype_name(first->dtype), name, mbi_dtype_name(t->dtype));

@@ -54,7 +54,8 @@ MB_API const char *mb_build_info(void);              // one line: compiler, BLAS
 
 // ----- types --------------------------------------------------------------------------------------
 
-typedef enum mb_dtype { MB_F32 = 0, MB_F64, MB_I32, MB_U16, MB_U8, MB_DTYPE_COUNT } mb_dtype; /* ORDER DTYPE */
+// bf16 (the upper half of a float32) is computed with on cuda; the CPU keeps and converts it.
+typedef enum mb_dtype { MB_F32 = 0, MB_F64, MB_I32, MB_U16, MB_U8, MB_BF16, MB_DTYPE_COUNT } mb_dtype; /* ORDER DTYPE */
 typedef enum mb_device { MB_CPU = 0, MB_CUDA } mb_device;
 
 typedef struct mb_tensor mb_tensor;

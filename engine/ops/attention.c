@@ -30,7 +30,7 @@ static mbi_heads dense_heads_of(const mb_tensor *t, const mbi_attention *s) {
 
 static mb_status make_lse(mb_tensor **lse, const mb_tensor *like, const mbi_attention *s) {
   mbi_shape shape = {.ndim = 3, .size = {s->batch, s->heads, s->time}};
-  return mbi_tensor_new(lse, like->storage->device, like->dtype, &shape);
+  return mbi_tensor_new(lse, like->storage->device, mbi_wide_dtype(like->dtype), &shape);
 }
 
 static mb_status check_scale(double *scale, const char *who, int64_t width) {

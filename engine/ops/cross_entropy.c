@@ -44,8 +44,8 @@ mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *target
   MB_TRY(mbi_ids(&ids, targets, columns, params.ignored, "mb_cross_entropy", "targets", "classes"));
   mbi_shape scalar = {0}, stats_shape = {.ndim = 1, .size = {2 * rows + 1}};
   mb_status status = mbi_dense(&dense, logits);
-  if (status == MB_OK) status = mbi_tensor_new(&stats, logits->storage->device, logits->dtype, &stats_shape);
-  if (status == MB_OK) status = mbi_tensor_new(&loss, logits->storage->device, logits->dtype, &scalar);
+  if (status == MB_OK) status = mbi_tensor_new(&stats, logits->storage->device, mbi_wide_dtype(logits->dtype), &stats_shape);
+  if (status == MB_OK) status = mbi_tensor_new(&loss, logits->storage->device, mbi_wide_dtype(logits->dtype), &scalar);
   if (status == MB_OK) {
     status = mbi_kernels_of(logits)->cross_entropy(mbi_data(loss), mbi_data(stats), mbi_data(dense), mbi_data(ids), rows, columns,
                                                    params.smoothing, params.ignored, options->reduction == MB_MEAN);

@@ -36,8 +36,8 @@ mb_status mb_layernorm(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tens
   if (status == MB_OK && weight) status = mbi_dense(&w, weight);
   if (status == MB_OK && bias) status = mbi_dense(&b, bias);
   if (status == MB_OK && mbi_will_record(inputs, 3)) {
-    status = mbi_tensor_new(&mean, x->storage->device, x->dtype, &shape);
-    if (status == MB_OK) status = mbi_tensor_new(&rstd, x->storage->device, x->dtype, &shape);
+    status = mbi_tensor_new(&mean, x->storage->device, mbi_wide_dtype(x->dtype), &shape);
+    if (status == MB_OK) status = mbi_tensor_new(&rstd, x->storage->device, mbi_wide_dtype(x->dtype), &shape);
   }
   if (status == MB_OK) status = mbi_tensor_like(&y, dense);
   if (status == MB_OK) {

@@ -94,7 +94,7 @@ static mb_status input_gradient(mbi_node *node, mb_tensor *dout) {
 
 static mb_status bias_gradient(mbi_node *node, mb_tensor *dout) {
   mb_tensor *db;
-  MB_TRY(mbi_tensor_new(&db, node->device, node->dtype, &node->edges[2].shape));
+  MB_TRY(mbi_tensor_new(&db, node->device, node->edges[2].dtype, &node->edges[2].shape));
   mbi_view g = mbi_view_of(dout);
   unsigned leading = (1u << (dout->shape.ndim - 1)) - 1;
   mb_status status = mbi_kernels_of(dout)->reduce(MBI_REDUCE_SUM, mbi_data(db), NULL, &g, leading, 1.0);

@@ -18,7 +18,7 @@ mb_status mbi_places_open(mbi_place places[MBI_MAX_INPUTS], mbi_node *node) {
   for (int i = 0; i < node->n_inputs && status == MB_OK; i++) {
     if (!mbi_needs(node, i)) continue;
     places[i].is_own = came_in_twice(node, i);
-    status = places[i].is_own ? mbi_tensor_new(&places[i].tensor, node->device, node->dtype, &node->edges[i].shape)
+    status = places[i].is_own ? mbi_tensor_new(&places[i].tensor, node->device, node->edges[i].dtype, &node->edges[i].shape)
                               : mbi_sink(&places[i].tensor, &places[i].accumulate, node, i);
   }
   return status == MB_OK ? MB_OK : mbi_places_close(places, node, status);

@@ -31,7 +31,7 @@ mb_status mb_rmsnorm(mb_tensor **out, mb_tensor *x, mb_tensor *weight, double ep
   mbi_shape shape = {.ndim = 1, .size = {rows}};
   mb_status status = mbi_dense(&dense, x);
   if (status == MB_OK && weight) status = mbi_dense(&w, weight);
-  if (status == MB_OK && mbi_will_record(inputs, 2)) status = mbi_tensor_new(&rstd, x->storage->device, x->dtype, &shape);
+  if (status == MB_OK && mbi_will_record(inputs, 2)) status = mbi_tensor_new(&rstd, x->storage->device, mbi_wide_dtype(x->dtype), &shape);
   if (status == MB_OK) status = mbi_tensor_like(&y, dense);
   if (status == MB_OK) {
     status = mbi_kernels_of(x)->rmsnorm(mbi_data(y), data_or_null(rstd), mbi_data(dense), data_or_null(w), rows, columns, epsilon);

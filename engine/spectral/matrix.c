@@ -13,7 +13,7 @@ static mb_status check_square(const mbi_matrices *s, const mb_tensor *a, const c
 
 mb_status mbi_matrices_of(mbi_matrices *s, mb_tensor *a, const char *who) {
   char text[MBI_SHAPE_TEXT];
-  MB_TRY(mbi_check_float(a, who, "a"));
+  MB_TRY(mbi_check_wide(a, who, "a"));
   int ndim = a->shape.ndim;
   if (ndim != 2 && ndim != 3)
     MB_FAIL(MB_ERR_SHAPE, "%s: a (m, n) or (L, m, n) was expected, the tensor has shape %s", who,

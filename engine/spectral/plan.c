@@ -21,7 +21,7 @@ static mb_status check_matrix(mb_tensor *t, int64_t i) {
   enum { MOST = 1 << 24 };
   char who[48], text[MBI_SHAPE_TEXT];
   snprintf(who, sizeof who, "mb_spectral_new: matrix %lld", (long long)i);
-  MB_TRY(mbi_check_float(t, who, "it"));
+  MB_TRY(mbi_check_wide(t, who, "it"));
   int64_t m = t->shape.ndim > 0 ? t->shape.size[0] : 1, n = mbi_numel(t) / m;
   if (!mbi_is_contiguous(t))
     MB_FAIL(MB_ERR_ARG, "%s of shape %s is not contiguous", who, mbi_shape_text(text, t->shape.ndim, t->shape.size));

@@ -44,7 +44,7 @@ mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count) 
   char who[48];
   for (int64_t i = 0; i < count; i++) {
     snprintf(who, sizeof who, "mb_sum_squares: tensor %lld", (long long)i);
-    MB_TRY(mbi_check_float(tensors[i], who, "it"));
+    MB_TRY(mbi_check_wide(tensors[i], who, "it"));
   }
   for (int64_t i = 0; i < count; i++) {
     mb_tensor *dense;

@@ -34,7 +34,7 @@ end
 
 -- ----- options ------------------------------------------------------------------------------------------
 
-local row_dtype = { choices = { "f32", "f64", "i32", "u16", "u8" }, default = "f32" }
+local row_dtype = { choices = { "f32", "f64", "bf16", "i32", "u16", "u8" }, default = "f32" }
 local row_device = { choices = { "cpu", "cuda" } }
 local row_grad = { type = "boolean", default = false }
 local common = { dtype = row_dtype, device = row_device, requires_grad = row_grad }

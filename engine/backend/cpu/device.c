@@ -68,12 +68,29 @@ static mb_status cpu_zero(void *data, size_t bytes) {
 
 // ----- numbers of any dtype -----------------------------------------------------------------------------
 
+static double from_bf16(uint16_t x) {
+  uint32_t bits = (uint32_t)x << 16;
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return (double)value;
+}
+
+// The nearest bf16, of two the even one; NaN stays NaN.
+static uint16_t to_bf16(double x) {
+  float value = (float)x;
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  if (value != value) return (uint16_t)(bits >> 16 | 0x40);
+  return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
 static double load(const void *data, mb_dtype dtype, int64_t i) {
   switch (dtype) {
     case MB_F32: return (double)((const float *)data)[i];
     case MB_F64: return ((const double *)data)[i];
     case MB_I32: return ((const int32_t *)data)[i];
     case MB_U16: return ((const uint16_t *)data)[i];
+    case MB_BF16: return from_bf16(((const uint16_t *)data)[i]);
     default: return ((const uint8_t *)data)[i];
   }
 }
@@ -87,6 +104,7 @@ static void store(void *data, mb_dtype dtype, int64_t i, double x) {
     case MB_F64: ((double *)data)[i] = x; break;
     case MB_I32: ((int32_t *)data)[i] = (int32_t)held(x, INT32_MIN, INT32_MAX); break;
     case MB_U16: ((uint16_t *)data)[i] = (uint16_t)held(x, 0, UINT16_MAX); break;
+    case MB_BF16: ((uint16_t *)data)[i] = to_bf16(x); break;
     default: ((uint8_t *)data)[i] = (uint8_t)held(x, 0, UINT8_MAX); break;
   }
 }
