@@ -46,6 +46,31 @@ function M.forward(row, case)
   end
 end
 
+-- A case whose floating inputs are what bf16 can hold.
+local function rounded(case)
+  local result = { inputs = {} }
+  for key, value in pairs(case) do if key ~= "inputs" then result[key] = value end end
+  for i, input in ipairs(case.inputs) do
+    result.inputs[i] = is_float(input) and values(gradcheck.tensor(input, "bf16")) or input
+  end
+  return result
+end
+
+--- bf16 on devices that compute with it: forward against the formula, backward against float32's, within its rounding.
+function M.bf16(row, given)
+  local case, what = rounded(given), label(row, given) .. " bf16"
+  local tolerance = row.tolerance16 or 0.02
+  local t = tensors(case, "bf16")
+  compare(values(row.run(t, case)), row.reference(case.inputs, case), tolerance, what)
+  if row.gradient == false or row.in_place then return end
+  local weights = rounded({ inputs = { gradcheck.weights(row, case) } }).inputs[1]
+  local want = gradcheck.backward(row, case, tensors(case, "f32", true), weights, "f32")
+  local got = gradcheck.backward(row, case, tensors(case, "bf16", true), weights, "bf16")
+  for i = 1, #want do
+    if want[i] then compare(got[i], want[i], 3 * tolerance, ("%s, gradient of input %d"):format(what, i)) end
+  end
+end
+
 --- Integers of every dtype, where the row allows them.
 function M.integers(row, case)
   if not row.any_dtype then return end

@@ -93,7 +93,7 @@ end
 --- gradients already.
 function M.backward(row, case, t, weights, dtype)
   local out = row.run(t, case)
-  local loss = mb.sum(mb.mul(out, M.tensor(weights, dtype):to(out.device)))
+  local loss = mb.sum(mb.mul(out, M.tensor(weights, out.dtype):to(out.device)))
   loss:backward()
   local gradients = {}
   for i = 1, #case.inputs do

@@ -4,7 +4,7 @@
 --   busted -f ... tests/ops/ops_spec.lua --filter mb_softmax
 -- MB_SEED changes the random inputs; a failure prints the seed it had.
 
-require "tests.helper"
+local helper = require "tests.helper"
 local checks = require "tests.ops.checks"
 local draw = require "tests.ops.draw"
 local load = require "bindings.load"
@@ -60,6 +60,9 @@ for _, row in ipairs(rows) do
     it("computes its formula in f64 and f32", function() checks.over_cases(row, checks.forward) end)
     it("gives the same for views as for their copies", function() checks.over_cases(row, checks.views) end)
     it("refuses wrong dtypes and discarded tensors", function() checks.over_cases(row, checks.refusals) end)
+    if helper.device == "cuda" and row.bf16 ~= false then
+      it("computes in bf16", function() checks.over_cases(row, checks.bf16) end)
+    end
     if row.any_dtype then
       it("takes integers", function() checks.over_cases(row, checks.integers) end)
     end

@@ -44,8 +44,8 @@ template <class To, class From> struct Convert {
   const From *from;
   double low, high; // of To, when it is an integer
   SIMT void operator()(int64_t i) const {
-    From x = from[i];
-    if (low == high) to[i] = (To)x;
+    Wide<From> x = from[i];
+    if (low == high) to[i] = (To)(Wide<To>)x;
     else to[i] = x != x ? To(0) : (double)x < low ? (To)low : (double)x > high ? (To)high : (To)x;
   }
 };
@@ -54,6 +54,7 @@ template <class From> mb_status convert_from(void *dst, mb_dtype dtype, const Fr
   switch (dtype) {
     case MB_F32: return launch_elements(Convert<float, From>{(float *)dst, src, 0, 0}, count, "convert");
     case MB_F64: return launch_elements(Convert<double, From>{(double *)dst, src, 0, 0}, count, "convert");
+    case MB_BF16: return launch_elements(Convert<bf16, From>{(bf16 *)dst, src, 0, 0}, count, "convert");
     case MB_I32: return launch_elements(Convert<int32_t, From>{(int32_t *)dst, src, -2147483648.0, 2147483647.0}, count, "convert");
     case MB_U16: return launch_elements(Convert<uint16_t, From>{(uint16_t *)dst, src, 0, 65535.0}, count, "convert");
     default: return launch_elements(Convert<uint8_t, From>{(uint8_t *)dst, src, 0, 255.0}, count, "convert");
@@ -64,6 +65,7 @@ mb_status convert(void *dst, mb_dtype dst_dtype, const void *src, mb_dtype src_d
   switch (src_dtype) {
     case MB_F32: return convert_from(dst, dst_dtype, (const float *)src, count);
     case MB_F64: return convert_from(dst, dst_dtype, (const double *)src, count);
+    case MB_BF16: return convert_from(dst, dst_dtype, (const bf16 *)src, count);
     case MB_I32: return convert_from(dst, dst_dtype, (const int32_t *)src, count);
     case MB_U16: return convert_from(dst, dst_dtype, (const uint16_t *)src, count);
     default: return convert_from(dst, dst_dtype, (const uint8_t *)src, count);
@@ -82,6 +84,7 @@ mb_status fill(void *dst, mb_dtype dtype, double value, int64_t count) {
   switch (dtype) {
     case MB_F32: return launch_elements(Fill<float>{(float *)dst, (float)value}, count, "fill");
     case MB_F64: return launch_elements(Fill<double>{(double *)dst, value}, count, "fill");
+    case MB_BF16: return launch_elements(Fill<bf16>{(bf16 *)dst, bf16((float)value)}, count, "fill");
     case MB_I32: return launch_elements(Fill<int32_t>{(int32_t *)dst, (int32_t)held(value, -2147483648.0, 2147483647.0)}, count, "fill");
     case MB_U16: return launch_elements(Fill<uint16_t>{(uint16_t *)dst, (uint16_t)held(value, 0, 65535)}, count, "fill");
     default: return launch_elements(Fill<uint8_t>{(uint8_t *)dst, (uint8_t)held(value, 0, 255)}, count, "fill");
@@ -146,6 +149,7 @@ mbi_device make_device() {
   d.copy_view = copy_view, d.convert = convert, d.fill = fill, d.check_ids = check_ids;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;
+  d.kernels[MB_BF16] = &table<bf16>;
   return d;
 }
 

@@ -16,6 +16,8 @@ extern "C" {
 #include <cuda_runtime.h>
 #endif
 
+#include "backend/cuda/bf16.h"
+
 namespace mbk {
 
 // The engine's mbi_fail, given when the plugin was opened.
@@ -56,8 +58,9 @@ template <class T> struct Kernels {
 #include "backend/kernels.def"
 #undef MB_KERNEL
 };
-#define MBK_SLOT(name) \
-  extern const void *const made_##name[] = {(const void *)&Kernels<float>::name, (const void *)&Kernels<double>::name}
+#define MBK_SLOT(name)                                                                                  \
+  extern const void *const made_##name[] = {(const void *)&Kernels<float>::name, (const void *)&Kernels<double>::name, \
+                                            (const void *)&Kernels<bf16>::name}
 
 } // namespace mbk
 #endif

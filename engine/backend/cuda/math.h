@@ -6,6 +6,7 @@
 #define MBK_CUDA_MATH_H
 #include <cmath>
 
+#include "backend/cuda/bf16.h"
 #include "backend/cuda/simt.h"
 
 namespace mbk {

@@ -21,12 +21,12 @@ inline int64_t row_shares(int64_t rows) {
 template <class T> struct FoldLines {
   T *out;
   int accumulate;
-  const T *lines;
+  const Wide<T> *lines;
   int64_t shares, stride;
   SIMT void operator()(int64_t c) const {
-    T sum = 0;
+    Wide<T> sum = 0;
     for (int64_t s = 0; s < shares; s++) sum += lines[s * stride + c];
-    out[c] = accumulate ? out[c] + sum : sum;
+    out[c] = (T)(accumulate ? (Wide<T>)out[c] + sum : sum);
   }
 };
 

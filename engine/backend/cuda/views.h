@@ -5,6 +5,7 @@
 // becomes an offset by divisions.
 #ifndef MBK_CUDA_VIEWS_H
 #define MBK_CUDA_VIEWS_H
+#include "backend/cuda/bf16.h"
 #include "backend/cuda/simt.h"
 
 namespace mbk {

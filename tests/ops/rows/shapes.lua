@@ -32,7 +32,8 @@ local plain = { { {} }, { { 1 } }, { { 5 } }, { { 3, 4 } }, { { 2, 1, 3 } }, { {
 
 over("mb_clone", plain, function(t) return t[1]:clone() end, same)
 over("mb_contiguous", plain, function(t) return t[1]:contiguous() end, same)
-over("mb_to_device", plain, function(t) return handle.produce("mb_to_device", t[1], 0) end, same)
+over("mb_to_device", plain, function(t) return handle.produce("mb_to_device", t[1], 0) end, same,
+  { bf16 = false }) -- the weights of the result meet it on the CPU
 over("mb_detach", plain, function(t) return t[1]:detach() end, same, { gradient = false })
 -- There and back, so that the result has the dtype of the input; values are exact in f32.
 over("mb_cast", plain, function(t)

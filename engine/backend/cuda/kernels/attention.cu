@@ -34,11 +34,11 @@ template <class T> SIMT_BOTH Head<T> head_of(const mbi_heads &x, int64_t heads, 
 }
 
 // Rows [first, first + TILE) of a head into shared memory, zeros beyond its end.
-template <class T, int D> SIMT void load(typename Sizes<T, D>::Wide &to, const Head<T> &from, int64_t first, int64_t time, int width, int thread) {
+template <class T, int D, class E> SIMT void load(typename Sizes<T, D>::Wide &to, const Head<E> &from, int64_t first, int64_t time, int width, int thread) {
   constexpr int TILE = Sizes<T, D>::TILE;
   for (int e = thread; e < TILE * D; e += SIDE * SIDE) {
     int row = e / D, d = e % D;
-    to[row][d] = first + row < time && d < width ? from.data[(first + row) * from.time + d] : T(0);
+    to[row][d] = first + row < time && d < width ? (T)from.data[(first + row) * from.time + d] : T(0);
   }
 }
 
@@ -92,8 +92,8 @@ template <class T, int D> SIMT void clear(Result<T, D> &x) {
     for (int c = 0; c < Sizes<T, D>::WIDE; c++) x.at[r][c] = 0;
 }
 
-template <class T, int D>
-SIMT void write(T *data, int64_t stride, const Result<T, D> &x, T factor, int64_t first, int64_t time, int width, int thread) {
+template <class T, int D, class E>
+SIMT void write(E *data, int64_t stride, const Result<T, D> &x, T factor, int64_t first, int64_t time, int width, int thread) {
   int i = thread / SIDE, j = thread % SIDE;
   SIMT_UNROLL
   for (int r = 0; r < Sizes<T, D>::ROWS; r++)
@@ -101,13 +101,14 @@ SIMT void write(T *data, int64_t stride, const Result<T, D> &x, T factor, int64_
     for (int c = 0; c < Sizes<T, D>::WIDE; c++) {
       int64_t row = first + i + SIDE * r;
       int d = j + SIDE * c;
-      if (row < time && d < width) data[row * stride + d] = factor * x.at[r][c];
+      if (row < time && d < width) data[row * stride + d] = (E)(factor * x.at[r][c]);
     }
 }
 
 // ----- forward --------------------------------------------------------------------------------------------------
 
-template <class T, int D> struct Forward {
+template <class E, int D> struct Forward {
+  using T = Wide<E>;
   static constexpr int THREADS = SIDE * SIDE, TILE = Sizes<T, D>::TILE, ROWS = Sizes<T, D>::ROWS, WIDE = Sizes<T, D>::WIDE;
   struct Shared {
     typename Sizes<T, D>::Wide q, kv;
@@ -122,10 +123,10 @@ template <class T, int D> struct Forward {
     int64_t tiles = ceil_div(a.time, TILE), head = block.index / tiles, tile = tiles - 1 - block.index % tiles; // long rows first
     int64_t first = tile * TILE;
     int width = (int)a.width;
-    Head<T> keys = head_of<T>(k, a.heads, head), values = head_of<T>(v, a.heads, head);
+    Head<E> keys = head_of<E>(k, a.heads, head), values = head_of<E>(v, a.heads, head);
     Private<Result<T, D>, THREADS> result;
     block.each([&](int thread) {
-      load<T, D>(shared.q, head_of<T>(q, a.heads, head), first, a.time, width, thread);
+      load<T, D>(shared.q, head_of<E>(q, a.heads, head), first, a.time, width, thread);
       clear<T, D>(result[thread]);
       if (thread < TILE) shared.most[thread] = T(-INFINITY), shared.sum[thread] = 0;
     });
@@ -145,7 +146,7 @@ template <class T, int D> struct Forward {
         square_by_rows<T, D, false>(mine.at, shared.s, shared.kv, thread);
       });
     }
-    T *to = (T *)out.data + head / a.heads * out.batch + head % a.heads * out.head;
+    E *to = (E *)out.data + head / a.heads * out.batch + head % a.heads * out.head;
     block.each([&](int thread) {
       Result<T, D> &mine = result[thread];
       SIMT_UNROLL
@@ -185,15 +186,16 @@ template <class T, int D> struct Forward {
 
 // ----- backward -------------------------------------------------------------------------------------------------
 
-template <class T> struct Delta {
+template <class E> struct Delta {
+  using T = Wide<E>;
   mbi_attention a;
   mbi_heads dout, out;
   T *delta; // (B, H, T)
   SIMT void operator()(int64_t i) const {
     int64_t head = i / a.time, t = i % a.time;
-    const T *g = head_of<T>(dout, a.heads, head).data + t * dout.time, *o = head_of<T>(out, a.heads, head).data + t * out.time;
+    const E *g = head_of<E>(dout, a.heads, head).data + t * dout.time, *o = head_of<E>(out, a.heads, head).data + t * out.time;
     T sum = 0;
-    for (int64_t d = 0; d < a.width; d++) sum += g[d] * o[d];
+    for (int64_t d = 0; d < a.width; d++) sum += (T)g[d] * (T)o[d];
     delta[i] = sum;
   }
 };
@@ -237,7 +239,8 @@ template <class T, int D> struct Backward {
   }
 };
 
-template <class T, int D> struct QueryGradient : Backward<T, D> {
+template <class E, int D> struct QueryGradient : Backward<Wide<E>, D> {
+  using T = Wide<E>;
   using Base = Backward<T, D>;
   using Base::a, Base::g, Base::q, Base::k, Base::v, Base::TILE, Base::ROWS, Base::THREADS;
   SIMT void run(const Block<Base::THREADS> &block, typename Base::Shared &shared) const {
@@ -245,14 +248,14 @@ template <class T, int D> struct QueryGradient : Backward<T, D> {
     int width = (int)a.width;
     Private<Result<T, D>, Base::THREADS> dq;
     block.each([&](int thread) {
-      load<T, D>(shared.q, head_of<T>(q, a.heads, head), first, a.time, width, thread);
-      load<T, D>(shared.dout, head_of<T>(g.dout, a.heads, head), first, a.time, width, thread);
+      load<T, D>(shared.q, head_of<E>(q, a.heads, head), first, a.time, width, thread);
+      load<T, D>(shared.dout, head_of<E>(g.dout, a.heads, head), first, a.time, width, thread);
       clear<T, D>(dq[thread]);
     });
     for (int64_t key = 0; key <= first; key += TILE) {
       block.each([&](int thread) {
-        load<T, D>(shared.k, head_of<T>(k, a.heads, head), key, a.time, width, thread);
-        load<T, D>(shared.v, head_of<T>(v, a.heads, head), key, a.time, width, thread);
+        load<T, D>(shared.k, head_of<E>(k, a.heads, head), key, a.time, width, thread);
+        load<T, D>(shared.v, head_of<E>(v, a.heads, head), key, a.time, width, thread);
       });
       block.each([&](int thread) {
         T p[Base::ROWS][Base::ROWS], ds[Base::ROWS][Base::ROWS];
@@ -261,12 +264,13 @@ template <class T, int D> struct QueryGradient : Backward<T, D> {
       });
       block.each([&](int thread) { square_by_rows<T, D, false>(dq[thread].at, shared.s, shared.k, thread); });
     }
-    T *to = (T *)g.dq.data + head / a.heads * g.dq.batch + head % a.heads * g.dq.head;
+    E *to = (E *)g.dq.data + head / a.heads * g.dq.batch + head % a.heads * g.dq.head;
     block.each([&](int thread) { write<T, D>(to, g.dq.time, dq[thread], (T)a.scale, first, a.time, width, thread); });
   }
 };
 
-template <class T, int D> struct KeyGradient : Backward<T, D> {
+template <class E, int D> struct KeyGradient : Backward<Wide<E>, D> {
+  using T = Wide<E>;
   using Base = Backward<T, D>;
   using Base::a, Base::g, Base::q, Base::k, Base::v, Base::TILE, Base::ROWS, Base::THREADS;
   struct Scores {
@@ -278,14 +282,14 @@ template <class T, int D> struct KeyGradient : Backward<T, D> {
     Private<Result<T, D>, Base::THREADS> dk, dv;
     Private<Scores, Base::THREADS> ds;
     block.each([&](int thread) {
-      load<T, D>(shared.k, head_of<T>(k, a.heads, head), key, a.time, width, thread);
-      load<T, D>(shared.v, head_of<T>(v, a.heads, head), key, a.time, width, thread);
+      load<T, D>(shared.k, head_of<E>(k, a.heads, head), key, a.time, width, thread);
+      load<T, D>(shared.v, head_of<E>(v, a.heads, head), key, a.time, width, thread);
       clear<T, D>(dk[thread]), clear<T, D>(dv[thread]);
     });
     for (int64_t first = key; first < a.time; first += TILE) {
       block.each([&](int thread) {
-        load<T, D>(shared.q, head_of<T>(q, a.heads, head), first, a.time, width, thread);
-        load<T, D>(shared.dout, head_of<T>(g.dout, a.heads, head), first, a.time, width, thread);
+        load<T, D>(shared.q, head_of<E>(q, a.heads, head), first, a.time, width, thread);
+        load<T, D>(shared.dout, head_of<E>(g.dout, a.heads, head), first, a.time, width, thread);
       });
       block.each([&](int thread) {
         T p[Base::ROWS][Base::ROWS];
@@ -298,8 +302,8 @@ template <class T, int D> struct KeyGradient : Backward<T, D> {
     }
     int64_t batch = head / a.heads, h = head % a.heads;
     block.each([&](int thread) {
-      if (g.dk.data) write<T, D>((T *)g.dk.data + batch * g.dk.batch + h * g.dk.head, g.dk.time, dk[thread], (T)a.scale, key, a.time, width, thread);
-      if (g.dv.data) write<T, D>((T *)g.dv.data + batch * g.dv.batch + h * g.dv.head, g.dv.time, dv[thread], T(1), key, a.time, width, thread);
+      if (g.dk.data) write<T, D>((E *)g.dk.data + batch * g.dk.batch + h * g.dk.head, g.dk.time, dk[thread], (T)a.scale, key, a.time, width, thread);
+      if (g.dv.data) write<T, D>((E *)g.dv.data + batch * g.dv.batch + h * g.dv.head, g.dv.time, dv[thread], T(1), key, a.time, width, thread);
     });
   }
 };
@@ -308,17 +312,18 @@ template <class T, int D> struct KeyGradient : Backward<T, D> {
 
 template <class T, int D>
 mb_status forward(const mbi_attention *s, const mbi_heads *out, void *lse, const mbi_heads *q, const mbi_heads *k, const mbi_heads *v) {
-  return launch(Forward<T, D>{*s, *out, *q, *k, *v, (T *)lse}, s->batch * s->heads * ceil_div(s->time, Sizes<T, D>::TILE), "attention");
+  int64_t tiles = ceil_div(s->time, Sizes<Wide<T>, D>::TILE);
+  return launch(Forward<T, D>{*s, *out, *q, *k, *v, (Wide<T> *)lse}, s->batch * s->heads * tiles, "attention");
 }
 
 template <class T, int D>
 mb_status backward(const mbi_attention *s, const mbi_attention_gradients *g, const void *lse, const mbi_heads *q, const mbi_heads *k,
                    const mbi_heads *v) {
-  int64_t rows = s->batch * s->heads * s->time, blocks = s->batch * s->heads * ceil_div(s->time, Sizes<T, D>::TILE);
-  T *delta;
+  int64_t rows = s->batch * s->heads * s->time, blocks = s->batch * s->heads * ceil_div(s->time, Sizes<Wide<T>, D>::TILE);
+  Wide<T> *delta;
   MB_TRY(scratch_of(&delta, 0, rows));
   MB_TRY(launch_elements(Delta<T>{*s, g->dout, g->out, delta}, rows, "attention_backward"));
-  Backward<T, D> common{*s, *g, *q, *k, *v, (const T *)lse, delta};
+  Backward<Wide<T>, D> common{*s, *g, *q, *k, *v, (const Wide<T> *)lse, delta};
   if (g->dq.data) MB_TRY(launch(QueryGradient<T, D>{common}, blocks, "attention_backward"));
   if (!g->dk.data && !g->dv.data) return MB_OK;
   return launch(KeyGradient<T, D>{common}, blocks, "attention_backward");

@@ -45,7 +45,7 @@ template <class T> struct Pair {
   SIMT void operator()(int64_t i) const {
     int64_t at[3];
     walk.offsets(i, at);
-    out[at[0]] = value_of(f, a[at[1]], b[at[2]]);
+    out[at[0]] = (T)value_of<Wide<T>>(f, a[at[1]], b[at[2]]);
   }
 };
 
@@ -58,7 +58,7 @@ template <class T> struct PairBackward {
   SIMT void operator()(int64_t i) const {
     int64_t at[2];
     walk.offsets(i, at);
-    dx[i] = dy[i] * slope_of(f, side, a[at[0]], b[at[1]]);
+    dx[i] = (T)((Wide<T>)dy[i] * slope_of<Wide<T>>(f, side, a[at[0]], b[at[1]]));
   }
 };
 
@@ -66,11 +66,12 @@ template <class T> struct Axpby {
   Walk<2> walk;
   T *y;
   const T *x;
-  T alpha, beta;
+  Wide<T> alpha, beta;
   SIMT void operator()(int64_t i) const {
     int64_t at[2];
     walk.offsets(i, at);
-    y[at[0]] = beta == 0 ? alpha * x[at[1]] : alpha * x[at[1]] + beta * y[at[0]];
+    Wide<T> value = alpha * (Wide<T>)x[at[1]];
+    y[at[0]] = (T)(beta == 0 ? value : value + beta * (Wide<T>)y[at[0]]);
   }
 };
 
@@ -81,7 +82,7 @@ template <class T> struct Choose {
   SIMT void operator()(int64_t i) const {
     int64_t at[4];
     walk.offsets(i, at);
-    out[at[0]] = c[at[1]] != 0 ? a[at[2]] : b[at[3]];
+    out[at[0]] = (Wide<T>)c[at[1]] != 0 ? a[at[2]] : b[at[3]];
   }
 };
 
@@ -101,7 +102,7 @@ mb_status Kernels<T>::binary_backward(enum mbi_binary f, int side, void *dx, con
 
 template <class T> mb_status Kernels<T>::axpby(const mbi_view *y, const mbi_view *x, double alpha, double beta) {
   Walk<2> walk = make_walk<2>({y, x});
-  return launch_elements(Axpby<T>{walk, (T *)y->data, (const T *)x->data, (T)alpha, (T)beta}, walk.count, "axpby");
+  return launch_elements(Axpby<T>{walk, (T *)y->data, (const T *)x->data, (Wide<T>)alpha, (Wide<T>)beta}, walk.count, "axpby");
 }
 
 template <class T> mb_status Kernels<T>::where(const mbi_view *out, const mbi_view *c, const mbi_view *a, const mbi_view *b) {

@@ -33,41 +33,43 @@ struct Join {
 };
 
 template <class T> struct Losses {
+  using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
   struct Shared {
-    ReduceRoom<Partial<T>> room;
+    ReduceRoom<Partial<W>> room;
   };
   double *loss;
-  T *shift, *inverse;
+  W *shift, *inverse;
   const T *logits;
   const int32_t *targets;
   int64_t columns, ignored;
   double smoothing;
-  T lowest;
+  W lowest;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     int64_t r = block.index;
     const T *x = logits + r * columns;
-    Private<Partial<T>, THREADS> mine;
+    Private<Partial<W>, THREADS> mine;
     block.each([&](int thread) {
-      Partial<T> p{lowest, 0, 0};
-      T z = 0, total = 0;
+      Partial<W> p{lowest, 0, 0};
+      W z = 0, total = 0;
       for (int64_t v = thread; v < columns; v += THREADS) {
-        if (x[v] > p.most) z *= exp_of(p.most - x[v]), p.most = x[v];
-        z += exp_of(x[v] - p.most);
-        total += x[v];
+        W value = x[v];
+        if (value > p.most) z *= exp_of(p.most - value), p.most = value;
+        z += exp_of(value - p.most);
+        total += value;
       }
       p.z = (double)z, p.total = (double)total;
       mine[thread] = p;
     });
-    Partial<T> all = block.combine(mine, Join(), shared.room);
+    Partial<W> all = block.combine(mine, Join(), shared.room);
     block.each([&](int thread) {
       if (thread != 0) return;
       bool counts = targets[r] != ignored;
       double m = (double)all.most;
-      shift[r] = counts ? all.most : T(0);
-      inverse[r] = counts ? (T)(1 / all.z) : T(0);
+      shift[r] = counts ? all.most : W(0);
+      inverse[r] = counts ? (W)(1 / all.z) : W(0);
       loss[r] = 0;
-      if (counts) loss[r] = log_of(all.z) - (1 - smoothing) * ((double)x[targets[r]] - m);
+      if (counts) loss[r] = log_of(all.z) - (1 - smoothing) * ((double)(W)x[targets[r]] - m);
       if (counts && smoothing > 0) loss[r] -= smoothing * (all.total / (double)columns - m);
     });
   }
@@ -100,21 +102,23 @@ template <class T> struct Total {
 };
 
 template <class T> struct Gradient {
+  using W = Wide<T>;
   T *dx;
   int accumulate;
-  const T *dout, *x, *stats;
+  const W *dout, *stats;
+  const T *x;
   const int32_t *targets;
   int64_t rows, columns, ignored;
   double smoothing;
   SIMT void operator()(int64_t i) const {
     int64_t r = i / columns, v = i - r * columns;
-    T value = 0;
+    W value = 0;
     if (targets[r] != ignored) {
-      T scale = *dout * stats[2 * rows];
-      value = scale * stats[rows + r] * exp_of(x[i] - stats[r]) - scale * (T)(smoothing / (double)columns);
-      if (v == targets[r]) value -= scale * (T)(1 - smoothing);
+      W scale = *dout * stats[2 * rows];
+      value = scale * stats[rows + r] * exp_of((W)x[i] - stats[r]) - scale * (W)(smoothing / (double)columns);
+      if (v == targets[r]) value -= scale * (W)(1 - smoothing);
     }
-    dx[i] = accumulate ? dx[i] + value : value;
+    dx[i] = (T)(accumulate ? (W)dx[i] + value : value);
   }
 };
 
@@ -124,18 +128,19 @@ template <class T>
 mb_status Kernels<T>::cross_entropy(void *out, void *stats, const void *logits, const int32_t *targets, int64_t rows, int64_t columns,
                                     double smoothing, int64_t ignored, int is_mean) {
   double *loss;
-  T *shift = (T *)stats;
+  using W = Wide<T>;
+  W *shift = (W *)stats;
   MB_TRY(scratch_of(&loss, 0, rows));
   MB_TRY(launch(Losses<T>{loss, shift, shift + rows, (const T *)logits, targets, columns, ignored, smoothing,
-                          sizeof(T) == sizeof(float) ? (T)-FLT_MAX : (T)-DBL_MAX},
+                          sizeof(W) == sizeof(float) ? (W)-FLT_MAX : (W)-DBL_MAX},
                 rows, "cross_entropy"));
-  return launch(Total<T>{(T *)out, shift + 2 * rows, loss, targets, rows, ignored, is_mean}, 1, "cross_entropy");
+  return launch(Total<W>{(W *)out, shift + 2 * rows, loss, targets, rows, ignored, is_mean}, 1, "cross_entropy");
 }
 
 template <class T>
 mb_status Kernels<T>::cross_entropy_backward(void *dlogits, int accumulate, const void *dout, const void *logits, const void *stats,
                                              const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
-  return launch_elements(Gradient<T>{(T *)dlogits, accumulate, (const T *)dout, (const T *)logits, (const T *)stats, targets, rows, columns,
+  return launch_elements(Gradient<T>{(T *)dlogits, accumulate, (const Wide<T> *)dout, (const Wide<T> *)stats, (const T *)logits, targets, rows, columns,
                                      ignored, smoothing},
                          rows * columns, "cross_entropy_backward");
 }

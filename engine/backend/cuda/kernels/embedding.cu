@@ -3,6 +3,7 @@
 // embedding.cu: out[i] = table[ids[i]], and the sum of rows back into the table. The backward needs no atomics: a block owns
 // ROWS rows of the table and goes through all ids in order, tile by tile; its threads share out the columns, so that every
 // element is added up in the order of the ids.
+#include "backend/cuda/bf16.h"
 #include "backend/cuda/simt.h"
 
 namespace mbk {
@@ -39,7 +40,10 @@ template <class T> struct AddRows {
         for (int k = 0; k < n; k++) {
           int64_t row = shared.ids[k];
           if (row < first || row >= first + ROWS) continue;
-          for (int64_t c = thread; c < columns; c += THREADS) dtable[row * columns + c] += dy[(tile + k) * columns + c];
+          for (int64_t c = thread; c < columns; c += THREADS) {
+            T &to = dtable[row * columns + c];
+            to = (T)((Wide<T>)to + (Wide<T>)dy[(tile + k) * columns + c]);
+          }
         }
       });
     }

@@ -136,6 +136,9 @@ template <class T> mb_status run_program(const mbi_fuse_run *run) {
 } // namespace
 
 template <class T> mb_status Kernels<T>::fuse(const mbi_fuse_run *run) { return run_program<T>(run); }
+template <> mb_status Kernels<bf16>::fuse(const mbi_fuse_run *) {
+  return fail(MB_ERR_DTYPE, "fused programs on cuda: f32 or f64 was expected, not bf16");
+}
 
 MBK_SLOT(fuse);
 

@@ -50,7 +50,10 @@ template <class T> struct GatherBackward {
       from += i % p.size[d] * p.step[d];
       i /= p.size[d];
     }
-    for (int64_t k = 0; k < p.size[p.dim]; k++, from += p.step[p.dim]) dx[at + index[from] * p.stride[p.dim]] += dy[from];
+    for (int64_t k = 0; k < p.size[p.dim]; k++, from += p.step[p.dim]) {
+      T &to = dx[at + index[from] * p.stride[p.dim]];
+      to = (T)((Wide<T>)to + (Wide<T>)dy[from]);
+    }
   }
 };
 

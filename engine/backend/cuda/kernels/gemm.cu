@@ -8,6 +8,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <vector>
 
 #ifdef __CUDACC__
 #include <cublasLt.h>
@@ -58,7 +59,7 @@ mb_status check(cublasStatus_t status, const mbi_gemm *g, const char *what) {
 // What an algorithm depends on; compared byte by byte, so it is filled from zeros.
 struct Key {
   int64_t m, n, k, lda, ldb, ldc, batch, stride_a, stride_b, stride_c;
-  int32_t transposes, is_double, has_bias, beta_is_zero, alignment;
+  int32_t transposes, type, has_bias, beta_is_zero, alignment;
 };
 struct Entry {
   Key key;
@@ -103,13 +104,14 @@ bool tf32_is_allowed() {
   return wish && strcmp(wish, "1") == 0;
 }
 
-mb_status describe(Layouts *l, const mbi_gemm *g, bool is_double) {
-  cudaDataType_t type = is_double ? CUDA_R_64F : CUDA_R_32F;
-  cublasComputeType_t compute = is_double ? CUBLAS_COMPUTE_64F : tf32_is_allowed() ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+mb_status describe(Layouts *l, const mbi_gemm *g, cudaDataType_t type) {
+  bool may_round = type == CUDA_R_32F && tf32_is_allowed();
+  cublasComputeType_t compute = type == CUDA_R_64F ? CUBLAS_COMPUTE_64F : may_round ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  cudaDataType_t scale = type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F;
   cublasOperation_t first = g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
   mb_status status = MB_OK;
-  MBK_LT(cublasLtMatmulDescCreate(&l->product, compute, type));
+  MBK_LT(cublasLtMatmulDescCreate(&l->product, compute, scale));
   MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
   MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
   if (g->bias) {
@@ -150,12 +152,12 @@ done:
   return status;
 }
 
-mb_status algorithm_of(cublasLtMatmulAlgo_t *out, const Layouts *l, const mbi_gemm *g, bool is_double) {
+mb_status algorithm_of(cublasLtMatmulAlgo_t *out, const Layouts *l, const mbi_gemm *g, cudaDataType_t type) {
   Key key;
   memset(&key, 0, sizeof key);
   key.m = g->m, key.n = g->n, key.k = g->k, key.lda = g->lda, key.ldb = g->ldb, key.ldc = g->ldc, key.batch = g->batch;
   if (g->batch > 1) key.stride_a = g->stride_a, key.stride_b = g->stride_b, key.stride_c = g->stride_c;
-  key.transposes = 2 * !!g->transpose_a + !!g->transpose_b, key.is_double = is_double, key.has_bias = g->bias != nullptr;
+  key.transposes = 2 * !!g->transpose_a + !!g->transpose_b, key.type = (int32_t)type, key.has_bias = g->bias != nullptr;
   key.beta_is_zero = g->beta == 0, key.alignment = alignment_of(g);
   Entry *set = entries[hash_of(key) % CACHE];
   for (int way = 0; way < WAYS; way++)
@@ -170,16 +172,16 @@ mb_status algorithm_of(cublasLtMatmulAlgo_t *out, const Layouts *l, const mbi_ge
 }
 
 template <class T> mb_status product(const mbi_gemm *g) {
-  constexpr bool is_double = sizeof(T) == sizeof(double);
+  constexpr cudaDataType_t type = sizeof(T) == sizeof(double) ? CUDA_R_64F : sizeof(T) == sizeof(float) ? CUDA_R_32F : CUDA_R_16BF;
   Layouts l{};
   cublasLtMatmulAlgo_t algorithm;
-  T alpha = (T)g->alpha, beta = (T)g->beta;
+  Wide<T> alpha = (Wide<T>)g->alpha, beta = (Wide<T>)g->beta;
   void *workspace;
   mb_status status = MB_OK;
   if (!the_handle) MBK_LT(cublasLtCreate(&the_handle));
   status = scratch(&workspace, WORKSPACE_SLOT, WORKSPACE);
-  if (status == MB_OK) status = describe(&l, g, is_double);
-  if (status == MB_OK) status = algorithm_of(&algorithm, &l, g, is_double);
+  if (status == MB_OK) status = describe(&l, g, type);
+  if (status == MB_OK) status = algorithm_of(&algorithm, &l, g, type);
   if (status != MB_OK) goto done;
   MBK_LT(cublasLtMatmul(the_handle, l.product, &alpha, g->b, l.b, g->a, l.a, &beta, g->c, l.c, g->c, l.c, &algorithm, workspace, WORKSPACE,
                         stream()));
@@ -199,12 +201,27 @@ void multiply(const mbi_gemm *g, const double *a, const double *b, double *c) {
               (int)g->k, g->alpha, a, (int)g->lda, b, (int)g->ldb, g->beta, c, (int)g->ldc);
 }
 
+// Through float: the sums of a bf16 product are made in float32.
+void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, bf16 *c) {
+  mbi_gemm wide = *g;
+  int64_t a_rows = g->transpose_a ? g->k : g->m, b_rows = g->transpose_b ? g->n : g->k;
+  int64_t a_columns = g->transpose_a ? g->m : g->k, b_columns = g->transpose_b ? g->k : g->n;
+  std::vector<float> x, y, z;
+  for (int64_t r = 0; r < a_rows; r++) x.insert(x.end(), a + r * g->lda, a + r * g->lda + a_columns);
+  for (int64_t r = 0; r < b_rows; r++) y.insert(y.end(), b + r * g->ldb, b + r * g->ldb + b_columns);
+  for (int64_t r = 0; r < g->m; r++) z.insert(z.end(), c + r * g->ldc, c + r * g->ldc + g->n);
+  wide.lda = a_columns, wide.ldb = b_columns, wide.ldc = g->n;
+  multiply(&wide, x.data(), y.data(), z.data());
+  for (int64_t r = 0; r < g->m; r++)
+    for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = z[(size_t)(r * g->n + j)];
+}
+
 template <class T> mb_status product(const mbi_gemm *g) {
   for (int64_t i = 0; i < g->batch; i++) {
     T *c = (T *)g->c + i * g->stride_c;
     multiply(g, (const T *)g->a + i * g->stride_a, (const T *)g->b + i * g->stride_b, c);
     for (int64_t r = 0; g->bias && r < g->m; r++)
-      for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] += ((const T *)g->bias)[j];
+      for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = (T)((Wide<T>)c[r * g->ldc + j] + (Wide<T>)((const T *)g->bias)[j]);
   }
   return MB_OK;
 }

@@ -10,33 +10,35 @@ namespace mbk {
 namespace {
 
 template <class T> struct Forward {
+  using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
   struct Shared {
-    ReduceRoom<T> room;
+    ReduceRoom<W> room;
   };
-  T *y, *means, *rstds;
+  T *y;
+  W *means, *rstds;
   const T *x, *weight, *bias;
   int64_t columns;
   double epsilon;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     const T *row = x + block.index * columns;
     T *out = y + block.index * columns;
-    Private<T, THREADS> mine;
+    Private<W, THREADS> mine;
     block.each([&](int thread) {
-      T sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) sum += row[c];
+      W sum = 0;
+      for (int64_t c = thread; c < columns; c += THREADS) sum += (W)row[c];
       mine[thread] = sum;
     });
-    T mean = block.sum(mine, shared.room) / (T)columns;
+    W mean = block.sum(mine, shared.room) / (W)columns;
     block.each([&](int thread) {
-      T sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) sum += (row[c] - mean) * (row[c] - mean);
+      W sum = 0;
+      for (int64_t c = thread; c < columns; c += THREADS) sum += ((W)row[c] - mean) * ((W)row[c] - mean);
       mine[thread] = sum;
     });
-    T rstd = T(1) / sqrt_of(block.sum(mine, shared.room) / (T)columns + (T)epsilon);
+    W rstd = W(1) / sqrt_of(block.sum(mine, shared.room) / (W)columns + (W)epsilon);
     block.each([&](int thread) {
       for (int64_t c = thread; c < columns; c += THREADS)
-        out[c] = (row[c] - mean) * rstd * (weight ? weight[c] : T(1)) + (bias ? bias[c] : T(0));
+        out[c] = (T)(((W)row[c] - mean) * rstd * (weight ? (W)weight[c] : W(1)) + (bias ? (W)bias[c] : W(0)));
       if (thread == 0 && means) means[block.index] = mean;
       if (thread == 0 && rstds) rstds[block.index] = rstd;
     });
@@ -44,33 +46,36 @@ template <class T> struct Forward {
 };
 
 template <class T> struct Backward {
+  using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
   struct Shared {
-    ReduceRoom<T> room;
+    ReduceRoom<W> room;
   };
   T *dx;
   int accumulate;
-  const T *dy, *x, *means, *rstds, *weight;
+  const T *dy, *x;
+  const W *means, *rstds;
+  const T *weight;
   int64_t columns;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     int64_t first = block.index * columns;
-    T mean = means[block.index], rstd = rstds[block.index];
-    Private<T, THREADS> sum_g, sum_gx;
+    W mean = means[block.index], rstd = rstds[block.index];
+    Private<W, THREADS> sum_g, sum_gx;
     block.each([&](int thread) {
-      T g_sum = 0, gx_sum = 0;
+      W g_sum = 0, gx_sum = 0;
       for (int64_t c = thread; c < columns; c += THREADS) {
-        T g = dy[first + c] * (weight ? weight[c] : T(1));
+        W g = (W)dy[first + c] * (weight ? (W)weight[c] : W(1));
         g_sum += g;
-        gx_sum += g * (x[first + c] - mean) * rstd;
+        gx_sum += g * ((W)x[first + c] - mean) * rstd;
       }
       sum_g[thread] = g_sum, sum_gx[thread] = gx_sum;
     });
-    T mean_g = block.sum(sum_g, shared.room) / (T)columns, mean_gx = block.sum(sum_gx, shared.room) / (T)columns;
+    W mean_g = block.sum(sum_g, shared.room) / (W)columns, mean_gx = block.sum(sum_gx, shared.room) / (W)columns;
     block.each([&](int thread) {
       for (int64_t c = thread; c < columns; c += THREADS) {
-        T g = dy[first + c] * (weight ? weight[c] : T(1)), xhat = (x[first + c] - mean) * rstd;
-        T value = rstd * (g - mean_g - xhat * mean_gx);
-        dx[first + c] = accumulate ? dx[first + c] + value : value;
+        W g = (W)dy[first + c] * (weight ? (W)weight[c] : W(1)), xhat = ((W)x[first + c] - mean) * rstd;
+        W value = rstd * (g - mean_g - xhat * mean_gx);
+        dx[first + c] = (T)(accumulate ? (W)dx[first + c] + value : value);
       }
     });
   }
@@ -78,15 +83,17 @@ template <class T> struct Backward {
 
 // lines (shares, 2, C): shares of dweight and dbias.
 template <class T> struct Shares {
-  T *lines;
-  const T *dy, *x, *means, *rstds;
+  using W = Wide<T>;
+  W *lines;
+  const T *dy, *x;
+  const W *means, *rstds;
   int64_t rows, columns, shares;
   SIMT void operator()(int64_t i) const {
     int64_t share = i / columns, c = i % columns;
-    T dweight = 0, dbias = 0;
+    W dweight = 0, dbias = 0;
     for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; r++) {
-      T d = dy[r * columns + c];
-      dweight += d * (x[r * columns + c] - means[r]) * rstds[r];
+      W d = dy[r * columns + c];
+      dweight += d * ((W)x[r * columns + c] - means[r]) * rstds[r];
       dbias += d;
     }
     lines[share * 2 * columns + c] = dweight;
@@ -99,7 +106,7 @@ template <class T> struct Shares {
 template <class T>
 mb_status Kernels<T>::layernorm(void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows,
                                 int64_t columns, double epsilon) {
-  return launch(Forward<T>{(T *)y, (T *)mean, (T *)rstd, (const T *)x, (const T *)weight, (const T *)bias, columns, epsilon}, rows,
+  return launch(Forward<T>{(T *)y, (Wide<T> *)mean, (Wide<T> *)rstd, (const T *)x, (const T *)weight, (const T *)bias, columns, epsilon}, rows,
                 "layernorm");
 }
 
@@ -110,15 +117,15 @@ mb_status Kernels<T>::layernorm_backward(void *dx, int accumulate_x, void *dweig
   const char *name = "layernorm_backward";
   if (dweight || dbias) {
     int64_t shares = row_shares(rows);
-    T *lines;
+    Wide<T> *lines;
     MB_TRY(scratch_of(&lines, 0, shares * 2 * columns));
-    MB_TRY(launch_elements(Shares<T>{lines, (const T *)dy, (const T *)x, (const T *)mean, (const T *)rstd, rows, columns, shares},
+    MB_TRY(launch_elements(Shares<T>{lines, (const T *)dy, (const T *)x, (const Wide<T> *)mean, (const Wide<T> *)rstd, rows, columns, shares},
                            shares * columns, name));
     if (dweight) MB_TRY(launch_elements(FoldLines<T>{(T *)dweight, accumulate_weight, lines, shares, 2 * columns}, columns, name));
     if (dbias) MB_TRY(launch_elements(FoldLines<T>{(T *)dbias, accumulate_bias, lines + columns, shares, 2 * columns}, columns, name));
   }
   if (!dx) return MB_OK;
-  return launch(Backward<T>{(T *)dx, accumulate_x, (const T *)dy, (const T *)x, (const T *)mean, (const T *)rstd, (const T *)weight, columns},
+  return launch(Backward<T>{(T *)dx, accumulate_x, (const T *)dy, (const T *)x, (const Wide<T> *)mean, (const Wide<T> *)rstd, (const T *)weight, columns},
                 rows, name);
 }
 

@@ -26,7 +26,7 @@ SIMT void normal_pair(float *x, float *y, uint32_t u, uint32_t v) {
 template <class T> struct Normal {
   T *out;
   int64_t count;
-  T mean, std;
+  Wide<T> mean, std;
   Stream s;
   SIMT void operator()(int64_t b) const {
     uint32_t word[4];
@@ -35,20 +35,20 @@ template <class T> struct Normal {
     normal_pair(&value[0], &value[1], word[0], word[1]);
     normal_pair(&value[2], &value[3], word[2], word[3]);
     for (int j = 0; j < 4; j++)
-      if (4 * b + j < count) out[4 * b + j] = mean + std * (T)value[j];
+      if (4 * b + j < count) out[4 * b + j] = (T)(mean + std * (Wide<T>)value[j]);
   }
 };
 
 template <class T> struct Uniform {
   T *out;
   int64_t count;
-  T low, width;
+  Wide<T> low, width;
   Stream s;
   SIMT void operator()(int64_t b) const {
     uint32_t word[4];
     mbi_philox(word, s.seed, s.step, s.stream, (uint64_t)b);
     for (int j = 0; j < 4; j++)
-      if (4 * b + j < count) out[4 * b + j] = low + width * (T)unit(word[j]);
+      if (4 * b + j < count) out[4 * b + j] = (T)(low + width * (Wide<T>)unit(word[j]));
   }
 };
 
@@ -57,13 +57,13 @@ template <class T> struct Dropout {
   const T *x;
   int64_t count;
   uint32_t threshold;
-  T scale;
+  Wide<T> scale;
   Stream s;
   SIMT void operator()(int64_t b) const {
     uint32_t word[4];
     mbi_philox(word, s.seed, s.step, s.stream, (uint64_t)b);
     for (int j = 0; j < 4; j++)
-      if (4 * b + j < count) y[4 * b + j] = word[j] >= threshold ? x[4 * b + j] * scale : T(0);
+      if (4 * b + j < count) y[4 * b + j] = word[j] >= threshold ? (T)((Wide<T>)x[4 * b + j] * scale) : (T)0.0f;
   }
 };
 
@@ -71,18 +71,18 @@ template <class T> struct Dropout {
 
 template <class T>
 mb_status Kernels<T>::random_normal(void *out, int64_t count, double mean, double std, uint64_t seed, uint64_t step, uint64_t stream) {
-  return launch_elements(Normal<T>{(T *)out, count, (T)mean, (T)std, {seed, step, stream}}, ceil_div(count, 4), "random_normal");
+  return launch_elements(Normal<T>{(T *)out, count, (Wide<T>)mean, (Wide<T>)std, {seed, step, stream}}, ceil_div(count, 4), "random_normal");
 }
 
 template <class T>
 mb_status Kernels<T>::random_uniform(void *out, int64_t count, double low, double high, uint64_t seed, uint64_t step, uint64_t stream) {
-  return launch_elements(Uniform<T>{(T *)out, count, (T)low, (T)(high - low), {seed, step, stream}}, ceil_div(count, 4),
+  return launch_elements(Uniform<T>{(T *)out, count, (Wide<T>)low, (Wide<T>)(high - low), {seed, step, stream}}, ceil_div(count, 4),
                          "random_uniform");
 }
 
 template <class T>
 mb_status Kernels<T>::dropout(void *y, const void *x, int64_t count, double p, uint64_t seed, uint64_t step, uint64_t stream) {
-  return launch_elements(Dropout<T>{(T *)y, (const T *)x, count, (uint32_t)(p * 4294967296.0), (T)(1.0 / (1.0 - p)), {seed, step, stream}},
+  return launch_elements(Dropout<T>{(T *)y, (const T *)x, count, (uint32_t)(p * 4294967296.0), (Wide<T>)(1.0 / (1.0 - p)), {seed, step, stream}},
                          ceil_div(count, 4), "dropout");
 }
 

@@ -62,7 +62,7 @@ Plan make_plan(const mbi_view *x, unsigned dims) {
 template <class T> struct SumOf {
   using Value = double;
   SIMT static Value none() { return 0; }
-  SIMT Value of(T x, int64_t) const { return (double)x; }
+  SIMT Value of(T x, int64_t) const { return (double)(Wide<T>)x; }
   SIMT Value operator()(Value a, Value b) const { return a + b; }
 };
 
@@ -77,10 +77,10 @@ template <class T> SIMT Extreme<T> exchange(Extreme<T> x, int step) {
 }
 #endif
 template <class T> struct ExtremeOf {
-  using Value = Extreme<T>;
-  T sign;
-  SIMT static Value none() { return {T(0), INT64_MAX}; }
-  SIMT Value of(T x, int64_t place) const { return {sign * x, place}; }
+  using Value = Extreme<Wide<T>>;
+  Wide<T> sign;
+  SIMT static Value none() { return {0, INT64_MAX}; }
+  SIMT Value of(T x, int64_t place) const { return {sign * (Wide<T>)x, place}; }
   SIMT Value operator()(Value a, Value b) const {
     if (a.place == INT64_MAX || b.place == INT64_MAX) return a.place == INT64_MAX ? b : a;
     bool nan_a = a.value != a.value, nan_b = b.value != b.value;
@@ -151,15 +151,15 @@ template <class T> struct FinishSum {
 };
 
 template <class T> struct FinishExtreme {
-  const Extreme<T> *partial;
+  const Extreme<Wide<T>> *partial;
   int64_t chunks, outputs;
   ExtremeOf<T> op;
   T *out;
   int32_t *index;
   SIMT void operator()(int64_t i) const {
-    Extreme<T> best = partial[i];
+    Extreme<Wide<T>> best = partial[i];
     for (int64_t c = 1; c < chunks; c++) best = op(best, partial[c * outputs + i]);
-    if (out) out[i] = op.sign * best.value;
+    if (out) out[i] = (T)(op.sign * best.value);
     if (index) index[i] = (int32_t)best.place;
   }
 };
@@ -169,7 +169,10 @@ template <class T> struct Pick {
   T *dx;
   const T *dy;
   const int32_t *index;
-  SIMT void operator()(int64_t i) const { dx[kept.offset(i) + reduced.offset(index[i])] += dy[i]; }
+  SIMT void operator()(int64_t i) const {
+    T &to = dx[kept.offset(i) + reduced.offset(index[i])];
+    to = (T)((Wide<T>)to + (Wide<T>)dy[i]);
+  }
 };
 
 // ----- sums of squares, and what is not finite ------------------------------------------------------------------
@@ -187,7 +190,7 @@ template <class T> struct Squares {
     int64_t first = count * block.index / block.count, last = count * (block.index + 1) / block.count;
     block.each([&](int thread) {
       double sum = 0;
-      for (int64_t i = first + thread; i < last; i += THREADS) sum += (double)x[i] * (double)x[i];
+      for (int64_t i = first + thread; i < last; i += THREADS) sum += (double)(Wide<T>)x[i] * (double)(Wide<T>)x[i];
       mine[thread] = sum;
     });
     double all = block.sum(mine, shared.room);
@@ -212,7 +215,7 @@ template <class T> struct FirstBad {
     block.each([&](int thread) {
       mine[thread] = INT64_MIN;
       for (int64_t i = first + thread; i < last; i += THREADS)
-        if (mine[thread] == INT64_MIN && x[i] * 0 != 0) mine[thread] = -i;
+        if (mine[thread] == INT64_MIN && (Wide<T>)x[i] * 0 != 0) mine[thread] = -i;
     });
     int64_t most = block.most(mine, shared.room);
     block.each([&](int thread) {
@@ -234,8 +237,8 @@ mb_status Kernels<T>::reduce(enum mbi_reduce f, void *out, int32_t *index, const
     MB_TRY(partials(&partial, p, SumOf<T>{}, (const T *)x->data));
     return launch_elements(FinishSum<T>{partial, p.chunks, p.outputs, alpha, (T *)out}, p.outputs, "reduce");
   }
-  Extreme<T> *partial;
-  ExtremeOf<T> op{f == MBI_REDUCE_MAX ? T(1) : T(-1)};
+  Extreme<Wide<T>> *partial;
+  ExtremeOf<T> op{f == MBI_REDUCE_MAX ? Wide<T>(1) : Wide<T>(-1)};
   MB_TRY(partials(&partial, p, op, (const T *)x->data));
   return launch_elements(FinishExtreme<T>{partial, p.chunks, p.outputs, op, (T *)out, index}, p.outputs, "reduce");
 }

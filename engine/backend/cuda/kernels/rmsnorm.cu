@@ -10,66 +10,73 @@ namespace mbk {
 namespace {
 
 template <class T> struct Forward {
+  using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
   struct Shared {
-    ReduceRoom<T> room;
+    ReduceRoom<W> room;
   };
-  T *y, *rstds;
+  T *y;
+  W *rstds;
   const T *x, *weight;
   int64_t columns;
   double epsilon;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     const T *row = x + block.index * columns;
-    Private<T, THREADS> mine;
+    Private<W, THREADS> mine;
     block.each([&](int thread) {
-      T sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) sum += row[c] * row[c];
+      W sum = 0;
+      for (int64_t c = thread; c < columns; c += THREADS) sum += (W)row[c] * (W)row[c];
       mine[thread] = sum;
     });
-    T rstd = T(1) / sqrt_of(block.sum(mine, shared.room) / (T)columns + (T)epsilon);
+    W rstd = W(1) / sqrt_of(block.sum(mine, shared.room) / (W)columns + (W)epsilon);
     block.each([&](int thread) {
-      for (int64_t c = thread; c < columns; c += THREADS) y[block.index * columns + c] = row[c] * rstd * (weight ? weight[c] : T(1));
+      for (int64_t c = thread; c < columns; c += THREADS) y[block.index * columns + c] = (T)((W)row[c] * rstd * (weight ? (W)weight[c] : W(1)));
       if (thread == 0 && rstds) rstds[block.index] = rstd;
     });
   }
 };
 
 template <class T> struct Backward {
+  using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
   struct Shared {
-    ReduceRoom<T> room;
+    ReduceRoom<W> room;
   };
   T *dx;
   int accumulate;
-  const T *dy, *x, *rstds, *weight;
+  const T *dy, *x;
+  const W *rstds;
+  const T *weight;
   int64_t columns;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     int64_t first = block.index * columns;
-    T rstd = rstds[block.index];
-    Private<T, THREADS> mine;
+    W rstd = rstds[block.index];
+    Private<W, THREADS> mine;
     block.each([&](int thread) {
-      T sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) sum += dy[first + c] * (weight ? weight[c] : T(1)) * x[first + c];
+      W sum = 0;
+      for (int64_t c = thread; c < columns; c += THREADS) sum += (W)dy[first + c] * (weight ? (W)weight[c] : W(1)) * (W)x[first + c];
       mine[thread] = sum;
     });
-    T b = block.sum(mine, shared.room) / (T)columns * rstd * rstd * rstd;
+    W b = block.sum(mine, shared.room) / (W)columns * rstd * rstd * rstd;
     block.each([&](int thread) {
       for (int64_t c = thread; c < columns; c += THREADS) {
-        T value = rstd * dy[first + c] * (weight ? weight[c] : T(1)) - x[first + c] * b;
-        dx[first + c] = accumulate ? dx[first + c] + value : value;
+        W value = rstd * (W)dy[first + c] * (weight ? (W)weight[c] : W(1)) - (W)x[first + c] * b;
+        dx[first + c] = (T)(accumulate ? (W)dx[first + c] + value : value);
       }
     });
   }
 };
 
 template <class T> struct Shares {
-  T *lines; // (shares, C)
-  const T *dy, *x, *rstds;
+  using W = Wide<T>;
+  W *lines; // (shares, C)
+  const T *dy, *x;
+  const W *rstds;
   int64_t rows, columns, shares;
   SIMT void operator()(int64_t i) const {
     int64_t share = i / columns, c = i % columns;
-    T sum = 0;
-    for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; r++) sum += dy[r * columns + c] * x[r * columns + c] * rstds[r];
+    W sum = 0;
+    for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; r++) sum += (W)dy[r * columns + c] * (W)x[r * columns + c] * rstds[r];
     lines[i] = sum;
   }
 };
@@ -78,7 +85,7 @@ template <class T> struct Shares {
 
 template <class T>
 mb_status Kernels<T>::rmsnorm(void *y, void *rstd, const void *x, const void *weight, int64_t rows, int64_t columns, double epsilon) {
-  return launch(Forward<T>{(T *)y, (T *)rstd, (const T *)x, (const T *)weight, columns, epsilon}, rows, "rmsnorm");
+  return launch(Forward<T>{(T *)y, (Wide<T> *)rstd, (const T *)x, (const T *)weight, columns, epsilon}, rows, "rmsnorm");
 }
 
 template <class T>
@@ -87,13 +94,13 @@ mb_status Kernels<T>::rmsnorm_backward(void *dx, int accumulate_x, void *dweight
   const char *name = "rmsnorm_backward";
   if (dweight) {
     int64_t shares = row_shares(rows);
-    T *lines;
+    Wide<T> *lines;
     MB_TRY(scratch_of(&lines, 0, shares * columns));
-    MB_TRY(launch_elements(Shares<T>{lines, (const T *)dy, (const T *)x, (const T *)rstd, rows, columns, shares}, shares * columns, name));
+    MB_TRY(launch_elements(Shares<T>{lines, (const T *)dy, (const T *)x, (const Wide<T> *)rstd, rows, columns, shares}, shares * columns, name));
     MB_TRY(launch_elements(FoldLines<T>{(T *)dweight, accumulate_weight, lines, shares, columns}, columns, name));
   }
   if (!dx) return MB_OK;
-  return launch(Backward<T>{(T *)dx, accumulate_x, (const T *)dy, (const T *)x, (const T *)rstd, (const T *)weight, columns}, rows, name);
+  return launch(Backward<T>{(T *)dx, accumulate_x, (const T *)dy, (const T *)x, (const Wide<T> *)rstd, (const T *)weight, columns}, rows, name);
 }
 
 MBK_SLOT(rmsnorm);

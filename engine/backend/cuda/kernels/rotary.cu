@@ -17,11 +17,11 @@ template <class T> struct Rotary {
   SIMT void operator()(int64_t k) const { // pair k of (B, T, H, D / 2)
     int64_t half = D / 2, i = k % half, row = k / half, h = row % H, t = row / H % T_, b = row / H / T_;
     double angle = (double)(first_position + t) * pow_of(base, -2.0 * (double)i / (double)D);
-    T cosine = (T)cos_of(angle), sine = (T)(direction * sin_of(angle));
+    Wide<T> cosine = (Wide<T>)cos_of(angle), sine = (Wide<T>)(direction * sin_of(angle));
     const T *from = x + b * batch + t * time + h * head;
-    T p = from[i * step], q = from[(half + i) * step];
-    y[row * D + i] = p * cosine - q * sine;
-    y[row * D + half + i] = q * cosine + p * sine;
+    Wide<T> p = from[i * step], q = from[(half + i) * step];
+    y[row * D + i] = (T)(p * cosine - q * sine);
+    y[row * D + half + i] = (T)(q * cosine + p * sine);
   }
 };
 

@@ -16,9 +16,10 @@ template <> SIMT float lowest<float>() { return -FLT_MAX; }
 template <> SIMT double lowest<double>() { return -DBL_MAX; }
 
 template <class T> struct Rows {
+  using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
   struct Shared {
-    ReduceRoom<T> room;
+    ReduceRoom<W> room;
   };
   T *y;
   const T *x;
@@ -27,29 +28,30 @@ template <class T> struct Rows {
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     const T *row = x + block.index * size;
     T *out = y + block.index * size;
-    Private<T, THREADS> mine;
+    Private<W, THREADS> mine;
     block.each([&](int thread) {
-      T most = lowest<T>();
-      for (int64_t i = thread; i < size; i += THREADS) most = row[i] > most ? row[i] : most;
+      W most = lowest<W>();
+      for (int64_t i = thread; i < size; i += THREADS) most = (W)row[i] > most ? (W)row[i] : most;
       mine[thread] = most;
     });
-    T most = block.most(mine, shared.room);
+    W most = block.most(mine, shared.room);
     block.each([&](int thread) {
-      T sum = 0;
-      for (int64_t i = thread; i < size; i += THREADS) sum += exp_of(row[i] - most);
+      W sum = 0;
+      for (int64_t i = thread; i < size; i += THREADS) sum += exp_of((W)row[i] - most);
       mine[thread] = sum;
     });
-    T sum = block.sum(mine, shared.room), shift = most + log_of(sum), scale = 1 / sum;
+    W sum = block.sum(mine, shared.room), shift = most + log_of(sum), scale = 1 / sum;
     block.each([&](int thread) {
-      for (int64_t i = thread; i < size; i += THREADS) out[i] = is_log ? row[i] - shift : exp_of(row[i] - most) * scale;
+      for (int64_t i = thread; i < size; i += THREADS) out[i] = (T)(is_log ? (W)row[i] - shift : exp_of((W)row[i] - most) * scale);
     });
   }
 };
 
 template <class T> struct RowsBackward {
+  using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
   struct Shared {
-    ReduceRoom<T> room;
+    ReduceRoom<W> room;
   };
   T *dx;
   int accumulate;
@@ -58,38 +60,40 @@ template <class T> struct RowsBackward {
   int is_log;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     int64_t first = block.index * size;
-    Private<T, THREADS> mine;
+    Private<W, THREADS> mine;
     block.each([&](int thread) {
-      T sum = 0;
-      for (int64_t i = first + thread; i < first + size; i += THREADS) sum += is_log ? dy[i] : dy[i] * y[i];
+      W sum = 0;
+      for (int64_t i = first + thread; i < first + size; i += THREADS) sum += is_log ? (W)dy[i] : (W)dy[i] * (W)y[i];
       mine[thread] = sum;
     });
-    T sum = block.sum(mine, shared.room);
+    W sum = block.sum(mine, shared.room);
     block.each([&](int thread) {
       for (int64_t i = first + thread; i < first + size; i += THREADS) {
-        T value = is_log ? dy[i] - exp_of(y[i]) * sum : y[i] * (dy[i] - sum);
-        dx[i] = accumulate ? dx[i] + value : value;
+        W value = is_log ? (W)dy[i] - exp_of((W)y[i]) * sum : (W)y[i] * ((W)dy[i] - sum);
+        dx[i] = (T)(accumulate ? (W)dx[i] + value : value);
       }
     });
   }
 };
 
 template <class T> struct Columns {
+  using W = Wide<T>;
   T *y;
   const T *x;
   int64_t size, inner;
   int is_log;
   SIMT void operator()(int64_t i) const {
     int64_t first = i / inner * size * inner + i % inner, last = first + size * inner;
-    T most = lowest<T>(), sum = 0;
-    for (int64_t j = first; j < last; j += inner) most = x[j] > most ? x[j] : most;
-    for (int64_t j = first; j < last; j += inner) sum += exp_of(x[j] - most);
-    T shift = most + log_of(sum), scale = 1 / sum;
-    for (int64_t j = first; j < last; j += inner) y[j] = is_log ? x[j] - shift : exp_of(x[j] - most) * scale;
+    W most = lowest<W>(), sum = 0;
+    for (int64_t j = first; j < last; j += inner) most = (W)x[j] > most ? (W)x[j] : most;
+    for (int64_t j = first; j < last; j += inner) sum += exp_of((W)x[j] - most);
+    W shift = most + log_of(sum), scale = 1 / sum;
+    for (int64_t j = first; j < last; j += inner) y[j] = (T)(is_log ? (W)x[j] - shift : exp_of((W)x[j] - most) * scale);
   }
 };
 
 template <class T> struct ColumnsBackward {
+  using W = Wide<T>;
   T *dx;
   int accumulate;
   const T *dy, *y;
@@ -97,11 +101,11 @@ template <class T> struct ColumnsBackward {
   int is_log;
   SIMT void operator()(int64_t i) const {
     int64_t first = i / inner * size * inner + i % inner, last = first + size * inner;
-    T sum = 0;
-    for (int64_t j = first; j < last; j += inner) sum += is_log ? dy[j] : dy[j] * y[j];
+    W sum = 0;
+    for (int64_t j = first; j < last; j += inner) sum += is_log ? (W)dy[j] : (W)dy[j] * (W)y[j];
     for (int64_t j = first; j < last; j += inner) {
-      T value = is_log ? dy[j] - exp_of(y[j]) * sum : y[j] * (dy[j] - sum);
-      dx[j] = accumulate ? dx[j] + value : value;
+      W value = is_log ? (W)dy[j] - exp_of((W)y[j]) * sum : (W)y[j] * ((W)dy[j] - sum);
+      dx[j] = (T)(accumulate ? (W)dx[j] + value : value);
     }
   }
 };

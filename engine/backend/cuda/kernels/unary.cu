@@ -67,11 +67,11 @@ template <class T> struct Map {
   Walk<2> walk;
   T *y;
   const T *x;
-  T alpha, beta;
+  Wide<T> alpha, beta;
   SIMT void operator()(int64_t i) const {
     int64_t at[2];
     walk.offsets(i, at);
-    y[at[0]] = value_of(f, x[at[1]], alpha, beta);
+    y[at[0]] = (T)value_of<Wide<T>>(f, x[at[1]], alpha, beta);
   }
 };
 
@@ -79,20 +79,23 @@ template <class T> struct MapBackward {
   enum mbi_unary f;
   T *dx;
   const T *dy, *v;
-  T alpha;
-  SIMT void operator()(int64_t i) const { dx[i] = dy[i] * slope_of(f, v ? v[i] : T(0), alpha); }
+  Wide<T> alpha;
+  SIMT void operator()(int64_t i) const {
+    Wide<T> at = v ? (Wide<T>)v[i] : Wide<T>(0);
+    dx[i] = (T)((Wide<T>)dy[i] * slope_of(f, at, alpha));
+  }
 };
 
 } // namespace
 
 template <class T> mb_status Kernels<T>::unary(enum mbi_unary f, const mbi_view *y, const mbi_view *x, double alpha, double beta) {
   Walk<2> walk = make_walk<2>({y, x});
-  return launch_elements(Map<T>{f, walk, (T *)y->data, (const T *)x->data, (T)alpha, (T)beta}, walk.count, "unary");
+  return launch_elements(Map<T>{f, walk, (T *)y->data, (const T *)x->data, (Wide<T>)alpha, (Wide<T>)beta}, walk.count, "unary");
 }
 
 template <class T>
 mb_status Kernels<T>::unary_backward(enum mbi_unary f, void *dx, const void *dy, const void *x, const void *y, int64_t count, double alpha) {
-  return launch_elements(MapBackward<T>{f, (T *)dx, (const T *)dy, (const T *)(x ? x : y), (T)alpha}, count, "unary_backward");
+  return launch_elements(MapBackward<T>{f, (T *)dx, (const T *)dy, (const T *)(x ? x : y), (Wide<T>)alpha}, count, "unary_backward");
 }
 
 MBK_SLOT(unary);
