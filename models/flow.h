@@ -20,11 +20,12 @@ typedef struct flow {
   uint64_t seed, step, stream; // the generator's state at the start, put back after a failure
 } flow;
 
-// `input` is borrowed.
+// `input` is borrowed: ids, or numbers, which become those that the model computes with.
 static inline flow flow_begin(mb_model *model, mb_tensor *input) {
-  flow f = {.model = model, .value = input, .status = MB_OK};
-  mb_tensor_retain(input);
+  flow f = {.model = model, .value = NULL, .status = MB_OK};
   mb_rng_get(&f.seed, &f.step, &f.stream);
+  if (mb_model_compute(model) == MB_BF16 && mb_tensor_dtype(input) == MB_F32) f.status = mb_cast(&f.value, input, MB_BF16);
+  else mb_tensor_retain(f.value = input);
   return f;
 }
 
@@ -45,29 +46,46 @@ static inline void flow_step(flow *f, mb_status status, mb_tensor *result) {
   f->status = status;
 }
 
-// The weight of parameter `index`; NULL, for ops that allow it, if the index is negative.
-static inline mb_tensor *flow_weight(const flow *f, int64_t index) { return mb_model_weight(f->model, index); }
+// The weight of parameter `index` as the model computes with it, to be released; NULL, for ops that allow it, if the index
+// is negative, and after a failure.
+static inline mb_tensor *flow_weight(flow *f, int64_t index) {
+  mb_tensor *weight = mb_model_weight(f->model, index), *cast = NULL;
+  if (!weight || !flow_is_on(f)) return NULL;
+  if (mb_model_compute(f->model) == mb_tensor_dtype(weight)) {
+    mb_tensor_retain(weight);
+    return weight;
+  }
+  f->status = mb_cast(&cast, weight, mb_model_compute(f->model));
+  return cast;
+}
+
+// Ends a step that used two weights: lets go of them, and takes the result unless a weight was missing.
+static inline void flow_step_with(flow *f, mb_status status, mb_tensor *result, mb_tensor *a, mb_tensor *b) {
+  mb_tensor_release(a);
+  mb_tensor_release(b);
+  flow_step(f, f->status == MB_OK ? status : f->status, result);
+}
 
 static inline void flow_linear(flow *f, int64_t weight, int64_t bias) {
   if (!flow_is_on(f)) return;
-  mb_tensor *y;
-  mb_status status = mb_linear(&y, f->value, flow_weight(f, weight), flow_weight(f, bias));
-  flow_step(f, status, y);
+  mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *y = NULL;
+  mb_status status = flow_is_on(f) ? mb_linear(&y, f->value, w, b) : f->status;
+  flow_step_with(f, status, y, w, b);
 }
 
 static inline void flow_layernorm(flow *f, int64_t weight, int64_t bias, double epsilon) {
   if (!flow_is_on(f)) return;
-  mb_tensor *y;
-  mb_status status = mb_layernorm(&y, f->value, flow_weight(f, weight), flow_weight(f, bias), epsilon);
-  flow_step(f, status, y);
+  mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *y = NULL;
+  mb_status status = flow_is_on(f) ? mb_layernorm(&y, f->value, w, b, epsilon) : f->status;
+  flow_step_with(f, status, y, w, b);
 }
 
 // The value is a batch of ids; it becomes the rows of the table that they name.
 static inline void flow_embedding(flow *f, int64_t table) {
   if (!flow_is_on(f)) return;
-  mb_tensor *y;
-  mb_status status = mb_embedding(&y, flow_weight(f, table), f->value);
-  flow_step(f, status, y);
+  mb_tensor *w = flow_weight(f, table), *y = NULL;
+  mb_status status = flow_is_on(f) ? mb_embedding(&y, w, f->value) : f->status;
+  flow_step_with(f, status, y, w, NULL);
 }
 
 static inline void flow_attention(flow *f, int64_t n_head) {

@@ -127,9 +127,10 @@ static mb_status check_inputs(const mb_gpt2_config *c, const mb_tensor *inputs) 
 
 // wpe[0 .. T-1] (T, C), to be added to every sequence of the batch.
 static mb_tensor *positions(flow *f, int64_t T) {
-  mb_tensor *rows = NULL;
+  mb_tensor *rows = NULL, *weight = flow_weight(f, WPE);
   if (!flow_is_on(f)) return rows;
-  mb_status status = mb_slice(&rows, flow_weight(f, WPE), 0, 0, T, 1);
+  mb_status status = mb_slice(&rows, weight, 0, 0, T, 1);
+  mb_tensor_release(weight);
   if (status != MB_OK) flow_step(f, status, NULL);
   return rows;
 }

@@ -97,9 +97,13 @@ mb_status mb_model_build(mb_model *model, mb_dtype dtype, mb_device device, uint
   MB_TRY(mbi_model_check(model, "mb_model_build"));
   if (model->values) MB_FAIL(MB_ERR_STATE, "mb_model_build: model '%s' is built already", model->name);
   if (!model->count) MB_FAIL(MB_ERR_STATE, "mb_model_build: model '%s' has no parameters", model->name);
-  if (dtype != MB_F32 && dtype != MB_F64) MB_FAIL(MB_ERR_DTYPE, "mb_model_build: dtype is %s, f32 or f64 was expected", mbi_dtype_name(dtype));
+  if (!mbi_dtype_is_float(dtype)) MB_FAIL(MB_ERR_DTYPE, "mb_model_build: dtype is %s, f32, f64 or bf16 was expected", mbi_dtype_name(dtype));
+  const mbi_device *where = mbi_device_of(device);
+  if (!where) return MB_ERR_DEVICE;
+  if (!where->kernels[dtype]) MB_FAIL(MB_ERR_DTYPE, "mb_model_build: %s does not compute with %s", where->name, mbi_dtype_name(dtype));
   MB_TRY(mb_device_check(device));
-  mb_status status = build(model, dtype, device, seed);
+  model->compute = dtype;
+  mb_status status = build(model, mbi_wide_dtype(dtype), device, seed);
   if (status == MB_OK) return MB_OK;
   for (int64_t i = 0; i < model->count; i++) {
     mb_tensor_release(model->parameters[i].weight);

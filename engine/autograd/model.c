@@ -132,6 +132,7 @@ void mb_model_set_training(mb_model *model, int training) {
   if (model) model->training = training != 0;
 }
 int mb_model_training(const mb_model *model) { return model && model->training; }
+mb_dtype mb_model_compute(const mb_model *model) { return model ? model->compute : MB_F32; }
 
 mb_status mb_model_set_config(mb_model *model, const void *config, size_t bytes) {
   MB_TRY(mbi_model_check(model, "mb_model_set_config"));

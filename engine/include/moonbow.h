@@ -256,6 +256,8 @@ MB_CALL mb_status mb_model_new(mb_model **out, const char *name);
 // scale: standard deviation of NORMAL, half width of UNIFORM. Names are unique, at most 127 bytes.
 MB_CALL mb_status mb_model_add(mb_model *model, const char *name, int ndim, const int64_t *shape, mb_role role, mb_init init, double scale);
 // Lays out the arena and initialises it from `seed` (parameter i takes stream i). No parameter can be added after.
+// dtype is what the network computes with. With bf16 the parameters and their gradients are float32, and the network
+// casts each weight when it uses it.
 MB_CALL mb_status mb_model_build(mb_model *model, mb_dtype dtype, mb_device device, uint64_t seed);
 MB_API void mb_model_retain(mb_model *model);
 MB_API void mb_model_release(mb_model *model);
@@ -280,6 +282,7 @@ MB_CALL mb_status mb_model_zero_grad(mb_model *model);
 MB_CALL mb_status mb_model_settle_gradients(mb_model *model);
 MB_API void mb_model_set_training(mb_model *model, int training);  // dropout acts only in training; on at first
 MB_API int mb_model_training(const mb_model *model);
+MB_API mb_dtype mb_model_compute(const mb_model *model);
 // Index of the first parameter, in order, whose flat[range] holds NaN or Inf; -1 if all are finite.
 MB_CALL mb_status mb_model_find_nonfinite(int64_t *index, mb_model *model, mb_tensor *flat);
 // A model's own constants (a plain struct), copied in once and read by its forward functions.

@@ -21,7 +21,7 @@ local spec = {
   vocab_size = size, block_size = size, n_layer = size, n_head = size, n_embd = size,
   dropout = { type = "number", default = 0, min = 0, below = 1 },
   seed = { type = "integer", min = 0 }, -- default: that of mb.seed
-  dtype = { choices = { "f32", "f64" }, default = "f32" },
+  dtype = { choices = { "f32", "f64", "bf16" }, default = "f32" },
   device = { choices = { "cpu", "cuda" } },
 }
 local config_names = { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout" }
@@ -123,7 +123,7 @@ end
 
 --- GPT-2: tanh GELU, layernorm, tied head, GPT-2's initial values.
 ---@param given { vocab_size: integer, block_size: integer, n_layer: integer, n_head: integer, n_embd: integer,
----               dropout?: number, seed?: integer, dtype?: "f32"|"f64", device?: string }
+---               dropout?: number, seed?: integer, dtype?: "f32"|"f64"|"bf16", device?: string }
 ---@return moonbow.Model
 ---@usage local model = mb.models.gpt2 { vocab_size = 65, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
 return function(given)

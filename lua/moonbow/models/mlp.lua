@@ -20,7 +20,7 @@ local spec = {
   bias = { type = "boolean", default = true },
   activation = { choices = { "relu", "tanh", "gelu", "silu" }, default = "relu" },
   seed = { type = "integer", min = 0 }, -- default: that of mb.seed
-  dtype = { choices = { "f32", "f64" }, default = "f32" },
+  dtype = { choices = { "f32", "f64", "bf16" }, default = "f32" },
   device = { choices = { "cpu", "cuda" } },
 }
 local config_names = { "n_input", "n_hidden", "n_layer", "n_output", "bias", "activation" }
@@ -31,7 +31,7 @@ end
 
 --- Fully connected layers; weights and biases start uniform in +-1/sqrt(inputs of the layer).
 ---@param given { n_input: integer, n_hidden: integer, n_layer?: integer, n_output: integer, bias?: boolean,
----               activation?: "relu"|"tanh"|"gelu"|"silu", seed?: integer, dtype?: "f32"|"f64", device?: string }
+---               activation?: "relu"|"tanh"|"gelu"|"silu", seed?: integer, dtype?: "f32"|"f64"|"bf16", device?: string }
 ---@return moonbow.Model
 return function(given)
   local o = options.check("mb.models.mlp", given, spec)
