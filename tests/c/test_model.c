@@ -277,6 +277,7 @@ static void configs_are_checked_by_name(void) {
   CHECK_FAILS(MB_ERR_ARG, "is a 'small', a 'gpt2'", mb_model_config(&found, model, "gpt2"));
   CHECK(found == NULL);
   CHECK_FAILS(MB_ERR_ARG, "empty", mb_model_set_config(model, NULL, 4));
+  CHECK_EQ(mb_model_compute(model), MB_F32);
   CHECK_EQ(mb_model_training(model), 1);
   mb_model_set_training(model, 0);
   CHECK_EQ(mb_model_training(model), 0);

@@ -73,7 +73,7 @@ static void dtypes(void) {
     mb_dtype dtype;
     size_t size;
     int is_float;
-  } rows[] = {{MB_F32, 4, 1}, {MB_F64, 8, 1}, {MB_I32, 4, 0}, {MB_U16, 2, 0}, {MB_U8, 1, 0}};
+  } rows[] = {{MB_F32, 4, 1}, {MB_F64, 8, 1}, {MB_I32, 4, 0}, {MB_U16, 2, 0}, {MB_U8, 1, 0}, {MB_BF16, 2, 1}};
   CHECK_EQ(sizeof rows / sizeof rows[0], MB_DTYPE_COUNT);
   for (size_t i = 0; i < MB_DTYPE_COUNT; i++) {
     CHECK_EQ(mbi_dtype_size(rows[i].dtype), rows[i].size);

@@ -91,7 +91,7 @@ describe("making a tensor", function()
       { "has a size below 1", function() mb.zeros(2, 0) end },
       { "size 2 of the shape must be an integer", function() mb.zeros(2, 1.5) end },
       { "sizes are integers, argument 2 is the string 'x'", function() mb.zeros(2, "x") end },
-      { "one of 'f32', 'f64', 'i32', 'u16', 'u8'", function() mb.zeros(2, { dtype = "f33" }) end },
+      { "one of 'f32', 'f64', 'bf16', 'i32', 'u16', 'u8'", function() mb.zeros(2, { dtype = "f33" }) end },
       { "unknown option 'dtyp', did you mean 'dtype'?", function() mb.zeros(2, { dtyp = "f32" }) end },
       { "there is no number from 3 below 1 in steps of 1", function() mb.arange(3, 1) end },
       { "mb.seed: an integer", function() mb.seed(-1) end },

@@ -64,8 +64,8 @@ function M.bf16(row, given)
   compare(values(row.run(t, case)), row.reference(case.inputs, case), tolerance, what)
   if row.gradient == false or row.in_place then return end
   local weights = rounded({ inputs = { gradcheck.weights(row, case) } }).inputs[1]
-  local want = gradcheck.backward(row, case, tensors(case, "f32", true), weights, "f32")
-  local got = gradcheck.backward(row, case, tensors(case, "bf16", true), weights, "bf16")
+  local want = gradcheck.backward(row, case, tensors(case, "f32", true), weights)
+  local got = gradcheck.backward(row, case, tensors(case, "bf16", true), weights)
   for i = 1, #want do
     if want[i] then compare(got[i], want[i], 3 * tolerance, ("%s, gradient of input %d"):format(what, i)) end
   end
@@ -105,17 +105,17 @@ function M.gradient(row, case)
   local weights = gradcheck.weights(row, case)
   local t = tensors(case, "f64", true)
   local numeric = gradcheck.numeric(row, case, t, weights)
-  local first, out = gradcheck.backward(row, case, t, weights, "f64")
+  local first, out = gradcheck.backward(row, case, t, weights)
   compare_gradients(first, numeric, row.gradient_tolerance or 1e-5, what)
-  local twice = gradcheck.backward(row, case, t, weights, "f64")
+  local twice = gradcheck.backward(row, case, t, weights)
   for i = 1, #first do
     for k = 1, first[i] and #first[i] or 0 do numeric[i][k] = 2 * first[i][k] end
   end
   compare_gradients(twice, numeric, 1e-12, what .. ", second backward")
-  local again, out_again = gradcheck.backward(row, case, tensors(case, "f64", true), weights, "f64")
+  local again, out_again = gradcheck.backward(row, case, tensors(case, "f64", true), weights)
   compare(out_again, out, 0, what .. ", run again")
   compare_gradients(again, first, 0, what .. ", run again")
-  local single = gradcheck.backward(row, case, tensors(case, "f32", true), weights, "f32")
+  local single = gradcheck.backward(row, case, tensors(case, "f32", true), weights)
   compare_gradients(single, first, 10 * (row.tolerance32 or 1e-5), what .. " f32")
 end
 
@@ -124,11 +124,11 @@ function M.partial(row, case)
   local floats = float_inputs(case)
   if #floats < 2 then return end
   local weights = gradcheck.weights(row, case)
-  local all = gradcheck.backward(row, case, tensors(case, "f64", true), weights, "f64")
+  local all = gradcheck.backward(row, case, tensors(case, "f64", true), weights)
   for _, i in ipairs(floats) do
     local t = tensors(case, "f64")
     t[i].requires_grad = true
-    local one = gradcheck.backward(row, case, t, weights, "f64")
+    local one = gradcheck.backward(row, case, t, weights)
     for k = 1, #case.inputs do
       assert(k == i or one[k] == false, label(row, case) .. ": a gradient nobody asked for")
     end
@@ -153,7 +153,7 @@ function M.shared(row, case)
   if same == 0 then return end
   local weights = gradcheck.weights(row, case)
   local numeric = gradcheck.numeric(row, joined, t, weights)
-  local got = gradcheck.backward(row, joined, t, weights, "f64")
+  local got = gradcheck.backward(row, joined, t, weights)
   compare(got[first], numeric[first], row.gradient_tolerance or 1e-5, label(row, case) .. ", one tensor for all")
 end
 

@@ -91,7 +91,7 @@ end
 
 --- Gradients by backward: an array for each input, false where there is none. `t` are leaves that may hold
 --- gradients already.
-function M.backward(row, case, t, weights, dtype)
+function M.backward(row, case, t, weights)
   local out = row.run(t, case)
   local loss = mb.sum(mb.mul(out, M.tensor(weights, out.dtype):to(out.device)))
   loss:backward()
