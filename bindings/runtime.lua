@@ -29,6 +29,11 @@ function M.has_device(name)
   return tonumber(C.mb_device_check(types.device(name))) == status.OK
 end
 
+--- Waits until a device has done what it was given.
+function M.synchronize(name)
+  handle.act("mb_device_synchronize", types.device(name))
+end
+
 --- Number of threads of the CPU backend; sets it when one is given.
 ---@param n? integer
 ---@return integer

@@ -128,6 +128,8 @@ typedef struct mbi_device {
   mb_status (*fill)(void *dst, mb_dtype dtype, double value, int64_t count);
   // *bad = index of the first id outside [0, limit), or -1. ids are integers of any dtype.
   mb_status (*check_ids)(int64_t *bad, const void *ids, mb_dtype dtype, int64_t count, int64_t limit, int64_t ignored);
+  // Waits for all work that was given to the device.
+  mb_status (*synchronize)(void);
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;
 

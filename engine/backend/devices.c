@@ -57,6 +57,11 @@ mb_status mb_device_check(mb_device device) {
   return mbi_device_of(device) ? MB_OK : MB_ERR_DEVICE;
 }
 
+mb_status mb_device_synchronize(mb_device device) {
+  MB_TRY(mb_device_check(device));
+  return mbi_device_of(device)->synchronize();
+}
+
 const char *mb_build_info(void) {
   static char text[256];
   snprintf(text, sizeof text, "moonbow %s, gcc %s, simd %s, gemm %s, %d threads", MOONBOW_VERSION, __VERSION__, mbi_cpu_level(),

@@ -66,6 +66,8 @@ typedef struct mb_program mb_program;
 // ----- devices and threads --------------------------------------------------------------------------
 
 MB_CALL mb_status mb_device_check(mb_device device);  // MB_ERR_DEVICE, and why, if it cannot be used
+// Waits until the device has done what it was given: calls return before that on cuda. For timing.
+MB_CALL mb_status mb_device_synchronize(mb_device device);
 MB_CALL mb_status mb_threads_set(int threads);        // threads of the CPU backend, >= 1
 MB_API int mb_threads(void);
 

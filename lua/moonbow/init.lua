@@ -114,6 +114,10 @@ M.threads = runtime.threads
 --- Seconds of a clock that never goes back.
 M.time = runtime.time
 
+--- Waits until the device has done what it was given: on cuda calls return before that. For timing.
+---@param device? "cpu"|"cuda" default: mb.device()
+function M.synchronize(device) runtime.synchronize(device or create.device()) end
+
 M.version = runtime.version
 
 --- One line: compiler, BLAS, instruction set, threads.

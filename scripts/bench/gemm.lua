@@ -12,6 +12,8 @@ local cjson = require "cjson"
 local format = require "moonbow.report.format"
 
 local options = {
+  { "device", "cpu", "", choices = { "cpu", "cuda" } },
+  { "dtype", "f32", "", choices = { "f32", "f64", "bf16" } },
   { "threads", nil, "threads [all cores]", kind = "integer", min = 1 },
   { "rounds", 7, "repetitions; the best counts", kind = "integer", min = 1 },
   { "quick", false, "one shape only" },
@@ -25,6 +27,9 @@ local shapes = {
   { 2304, 768, 256, true, false }, { 50257, 768, 256, true, false }, { 768, 128, 512, false, true },
 }
 
+-- What fills a GPU.
+local large = { 8192, 8192, 8192, false, true }
+
 cli.main("bench/gemm", function()
   local given = cli.parse(options, arg)
   if given.help then
@@ -34,16 +39,19 @@ cli.main("bench/gemm", function()
   local s = cli.settings(options, given)
   local mb = require "moonbow"
   if s.threads then mb.threads(s.threads) end
+  mb.device(s.device)
   local rows, best = { { "m", "n", "k", "a", "b", "GFLOP/s" } }, 0
   for i = 1, s.quick and 1 or #shapes do
-    local m, n, k, ta, tb = unpack(shapes[i])
-    local a = mb.randn(ta and { k, m } or { m, k })
-    local b = mb.randn(tb and { n, k } or { k, n })
+    local m, n, k, ta, tb = unpack(s.device == "cuda" and i == 1 and large or shapes[i])
+    local a = mb.randn(ta and { k, m } or { m, k }):to(s.dtype)
+    local b = mb.randn(tb and { n, k } or { k, n }):to(s.dtype)
     local shortest = math.huge
     for _ = 1, s.rounds + 1 do
       mb.scope(function()
+        mb.synchronize()
         local start = mb.time()
         a:matmul(b, { transpose_a = ta, transpose_b = tb })
+        mb.synchronize()
         shortest = math.min(shortest, mb.time() - start)
       end)
     end

@@ -22,6 +22,8 @@ local options = {
   { "n_embd", 768, "", kind = "integer", min = 1 },
   { "batch_size", 4, "", kind = "integer", min = 1 },
   { "clip", "none", "clipping in the step", choices = { "none", "norm", "spectral" } },
+  { "device", "cpu", "", choices = { "cpu", "cuda" } },
+  { "dtype", "f32", "what the network computes with", choices = { "f32", "bf16" } },
   { "steps", 4, "timed steps a round", kind = "integer", min = 1 },
   { "warmup", 2, "steps before them", kind = "integer", min = 0 },
   { "rounds", 3, "rounds", kind = "integer", min = 1 },
@@ -46,9 +48,10 @@ local function run_steps(s)
   local mb = require "moonbow"
   local begin = mb.time()
   mb.threads(s.threads)
+  mb.device(s.device)
   mb.seed(1)
   local model = mb.models.gpt2 { vocab_size = s.vocab_size, block_size = s.positions, n_layer = s.n_layer, n_head = s.n_head,
-    n_embd = s.n_embd, dropout = 0 }
+    n_embd = s.n_embd, dropout = 0, dtype = s.dtype }
   local optimizer = mb.optim.adamw(model, { lr = 3e-4, betas = { 0.9, 0.95 }, eps = 1e-8, weight_decay = 0.1 })
   local clip = s.clip == "norm" and mb.clip.norm { max_norm = 1 } or s.clip == "spectral"
     and mb.clip.spectral { threshold = mb.threshold.ema { beta = 0.9 } } or nil
@@ -106,6 +109,7 @@ cli.main("bench/train", function()
 
   local shape = {}
   for _, name in ipairs(shape_options) do shape[#shape + 1] = ("--%s %d"):format(name, s[name]) end
+  shape[#shape + 1] = ("--device %s --dtype %s"):format(s.device, s.dtype)
   local own = ("luajit %s --one --clip %s %s"):format(quoted(arg[0]), s.clip, table.concat(shape, " "))
   local peer = s.peer and ("%s %s/peers/train_gpt2.py %s%s"):format(s.peer, quoted(here), table.concat(shape, " "),
     s.compile and " --compile" or "")
@@ -119,8 +123,8 @@ cli.main("bench/train", function()
       side.peak_bytes = math.max(side.peak_bytes or 0, side.last.peak_bytes)
     end
     for _, library in ipairs { "onednn", "openblas" } do
-      local r = output_of(("MOONBOW_BLAS=%s luajit %s/gemm.lua --json --quick --threads %d"):format(library, quoted(here),
-        s.threads))
+      local r = output_of(("MOONBOW_BLAS=%s luajit %s/gemm.lua --json --quick --threads %d --device %s --dtype %s"):format(
+        library, quoted(here), s.threads, s.device, s.dtype))
       peaks[library] = math.max(peaks[library] or 0, r.best)
     end
   end
@@ -128,7 +132,8 @@ cli.main("bench/train", function()
   local flops, tokens = flops_of(s), s.batch_size * s.block_size
   local best = math.max(peaks.onednn, peaks.openblas)
   print(sides[1].last.build)
-  print(("matrix products  oneDNN %.0f GFLOP/s, OpenBLAS %.0f GFLOP/s"):format(peaks.onednn / 1e9, peaks.openblas / 1e9))
+  if s.device == "cuda" then print(("matrix products  %.0f GFLOP/s in %s"):format(best / 1e9, s.dtype))
+  else print(("matrix products  oneDNN %.0f GFLOP/s, OpenBLAS %.0f GFLOP/s"):format(peaks.onednn / 1e9, peaks.openblas / 1e9)) end
   print(("one step         %.1f GFLOP, %d tokens; at the better rate %.3f s"):format(flops / 1e9, tokens, flops / best))
   local rows = { { "", "s/step", "tokens/s", "GFLOP/s", "of peak", "memory" } }
   for _, side in ipairs(sides) do

@@ -155,6 +155,9 @@ static mb_status cpu_check_ids(int64_t *bad, const void *ids, mb_dtype dtype, in
   return MB_OK;
 }
 
+// Calls return when their work is done.
+static mb_status cpu_synchronize(void) { return MB_OK; }
+
 // ----- the device ---------------------------------------------------------------------------------------
 
 extern const mbi_kernels mbk_cpu_table_f32_base, mbk_cpu_table_f32_v3, mbk_cpu_table_f32_v4;
@@ -171,7 +174,7 @@ static const struct {
 
 static mbi_device cpu = {
   .name = "cpu", .allocate = cpu_allocate, .release = cpu_release, .copy_in = mbi_cpu_copy, .copy_out = mbi_cpu_copy, .zero = cpu_zero,
-  .copy_view = mbi_cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
+  .synchronize = cpu_synchronize, .copy_view = mbi_cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
 };
 static int level = -1;
 

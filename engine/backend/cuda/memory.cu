@@ -131,9 +131,16 @@ mb_status zero(void *data, size_t bytes) {
   return MB_OK;
 }
 
+mb_status synchronize() {
+  MBK_CUDA(cudaStreamSynchronize(the_stream));
+  return MB_OK;
+}
+
 #else
 
 mb_status open_device() { return MB_OK; }
+
+mb_status synchronize() { return MB_OK; }
 
 mb_status allocate(void **out, int *is_zero, size_t bytes) {
   *is_zero = 0;

@@ -12,6 +12,7 @@ mb_status open_device();
 mb_status allocate(void **out, int *is_zero, size_t bytes);
 void release(void *data, size_t bytes);
 mb_status zero(void *data, size_t bytes);
+mb_status synchronize();
 
 } // namespace mbk
 #endif
