@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT
+//
+// iterate.cu: what iterations on batches of matrices need beside general products: products whose result is symmetric to
+// the bit, and normalisation to unit length.
+#include "backend/cuda/math.h"
+
+#include <cfloat>
+
+namespace mbk {
+namespace {
+
+// ----- symmetric products -------------------------------------------------------------------------------------------
+
+// C[j][i] = C[i][j] for j > i. A block copies the tile (row, column), column >= row, to its mirror image.
+template <class T> struct Mirror {
+  static constexpr int THREADS = 256, TILE = 32;
+  struct Shared {
+    T tile[TILE][TILE + 1];
+  };
+  T *c;
+  int64_t n, ldc, step, pairs;
+
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    int64_t pair = block.index % pairs, high = 0;
+    T *matrix = c + block.index / pairs * step;
+    while ((high + 1) * (high + 2) / 2 <= pair) high++;
+    int64_t row = (pair - high * (high + 1) / 2) * TILE, column = high * TILE;
+    block.each([&](int thread) {
+      for (int e = thread; e < TILE * TILE; e += THREADS) {
+        int64_t i = row + e / TILE, j = column + e % TILE;
+        if (i < n && j < n) shared.tile[e / TILE][e % TILE] = matrix[i * ldc + j];
+      }
+    });
+    block.each([&](int thread) {
+      for (int e = thread; e < TILE * TILE; e += THREADS) {
+        int64_t j = column + e / TILE, i = row + e % TILE;
+        if (j < n && i < j) matrix[j * ldc + i] = shared.tile[e % TILE][e / TILE];
+      }
+    });
+  }
+};
+
+// ----- unit length --------------------------------------------------------------------------------------------------
+
+// A sum of squares that neither overflows nor loses small numbers: those of numbers beyond what float64 can square are
+// kept apart, scaled by powers of two (Blue 1978; Anderson 2017).
+constexpr double LARGE = 0x1p+486, SMALL = 0x1p-500, DOWN = 0x1p-538, UP = 0x1p+600;
+
+struct Squares {
+  double large, middle, small;
+  SIMT void add(double x) {
+    double size = abs_of(x);
+    if (size > LARGE) large += x * DOWN * (x * DOWN);
+    else if (size < SMALL) small += x * UP * (x * UP);
+    else middle += x * x; // NaN too
+  }
+  // The root, scaled by *scale.
+  SIMT double length(double *scale) const {
+    *scale = large > 0 ? DOWN : middle == 0 ? UP : 1;
+    if (large > 0) return sqrt_of(large + middle * DOWN * DOWN);
+    return sqrt_of(middle == 0 ? small : middle + small / UP / UP);
+  }
+};
+
+// Squares of a share of a row of `size` elements.
+template <class T> struct RowSquares {
+  static constexpr int THREADS = 256;
+  struct Shared {
+    ReduceRoom<double> room;
+  };
+  Squares *parts; // (count, shares)
+  const T *x;
+  int64_t size, shares;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    int64_t share = block.index % shares, first = size * share / shares, last = size * (share + 1) / shares;
+    const T *row = x + block.index / shares * size;
+    Private<double, THREADS> large, middle, small;
+    block.each([&](int thread) {
+      Squares sum{0, 0, 0};
+      for (int64_t i = first + thread; i < last; i += THREADS) sum.add((double)row[i]);
+      large[thread] = sum.large, middle[thread] = sum.middle, small[thread] = sum.small;
+    });
+    Squares all{block.sum(large, shared.room), block.sum(middle, shared.room), block.sum(small, shared.room)};
+    block.each([&](int thread) {
+      if (thread == 0) parts[block.index] = all;
+    });
+  }
+};
+
+// The norm of a row, and the two factors that bring it to its new length.
+struct Lengths {
+  double *factors, *norms; // (count, 2); norms may be NULL
+  const Squares *parts;
+  int64_t shares, norm_stride;
+  double factor, epsilon;
+  SIMT void operator()(int64_t i) const {
+    Squares all{0, 0, 0};
+    for (int64_t share = 0; share < shares; share++) {
+      const Squares &part = parts[i * shares + share];
+      all.large += part.large, all.middle += part.middle, all.small += part.small;
+    }
+    double scale, length = all.length(&scale), total = length + epsilon * scale;
+    if (norms) norms[i * norm_stride] = length / scale;
+    factors[2 * i] = scale;
+    factors[2 * i + 1] = total > 0 ? factor / total : 0;
+  }
+};
+
+template <class T> struct ScaleRow {
+  T *y;
+  const T *x;
+  const double *factors;
+  int64_t size;
+  SIMT void operator()(int64_t i) const {
+    int64_t row = i / size;
+    y[i] = (T)((double)x[i] * factors[2 * row] * factors[2 * row + 1]);
+  }
+};
+
+} // namespace
+
+template <class T> mb_status Kernels<T>::gemm_symmetric(const mbi_gemm *g) {
+  int64_t tiles = ceil_div(g->n, Mirror<T>::TILE), pairs = tiles * (tiles + 1) / 2;
+  MB_TRY(Kernels<T>::gemm(g));
+  return launch(Mirror<T>{(T *)g->c, g->n, g->ldc, g->stride_c, pairs}, g->batch * pairs, "gemm_symmetric");
+}
+
+template <class T>
+mb_status Kernels<T>::normalize(void *y, double *norms, int64_t norm_stride, const void *x, int64_t count, int64_t size, double factor,
+                                double epsilon) {
+  constexpr int64_t SHARE = 8192, MOST_SHARES = 64;
+  int64_t shares = ceil_div(size, SHARE);
+  shares = shares < MOST_SHARES ? shares : MOST_SHARES;
+  Squares *parts;
+  double *factors;
+  MB_TRY(scratch_of(&parts, 0, count * shares));
+  MB_TRY(scratch_of(&factors, 1, 2 * count));
+  MB_TRY(launch(RowSquares<T>{parts, (const T *)x, size, shares}, count * shares, "normalize"));
+  MB_TRY(launch_elements(Lengths{factors, norms, parts, shares, norm_stride, factor, epsilon}, count, "normalize"));
+  return launch_elements(ScaleRow<T>{(T *)y, (const T *)x, factors, size}, count * size, "normalize");
+}
+
+MBK_SLOT(gemm_symmetric);
+MBK_SLOT(normalize);
+
+} // namespace mbk

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT
+//
+// small.cu: small float64 problems, a block for each matrix.
+//
+// Eigenvalues come from cyclic Jacobi: a round turns n / 2 disjoint pairs of rows and columns, n - 1 rounds (a sweep) meet
+// every pair once, as in a tournament. All elements of a round are independent: the pairs (p, q) and (r, s) own
+// the four elements where they cross. Six to ten sweeps bring float64 to its rounding; the vectors are products of
+// rotations and orthogonal to it as well. Beyond MOST_SMALL rows the solver's method is faster.
+//
+// The Cholesky factor and its inverse grow together, column by column: at step j the factor's column j is finished and
+// taken off what is right of it, and row j of the inverse is finished and taken off the rows below.
+#include "backend/cuda/small.h"
+
+#include "backend/cuda/math.h"
+#include "backend/cuda/memory.h"
+#include "backend/cuda/solver.h"
+
+namespace mbk {
+namespace {
+
+// ----- eigenvalues ------------------------------------------------------------------------------------------
+
+// Elements below this part of the largest are rounding: far enough below it that small eigenvalues are not moved.
+constexpr double NEGLIGIBLE = 1e-17;
+constexpr int MOST_SWEEPS = 40;
+
+// Matrices up to N rows; an odd side is made even by a row of zeros, which never turns.
+template <int N, int THREADS_> struct Jacobi {
+  static constexpr int THREADS = THREADS_;
+  struct Shared {
+    double a[N * N], v[N * N], cosine[N / 2], sine[N / 2];
+    int first[N / 2], second[N / 2], order[N];
+    ReduceRoom<double> room;
+    ReduceRoom<int> flags;
+  };
+  double *values, *matrices;
+  int n, lda, *info;
+
+  // The rotations of a round: (p, q) of every pair, and c, s that make their crossing 0.
+  SIMT int turn(Shared &s, int pair, int round, int even, double least) const {
+    int last = even - 1, p = round + pair, q = round - pair;
+    p = p >= last ? p - last : p;
+    q = pair == 0 ? last : q < 0 ? q + last : q;
+    double crossing = s.a[p * even + q], c = 1, sn = 0;
+    int turns = abs_of(crossing) > least;
+    if (turns) {
+      double theta = (s.a[q * even + q] - s.a[p * even + p]) / (2 * crossing);
+      double tangent = 1 / (abs_of(theta) + sqrt_of(theta * theta + 1));
+      tangent = theta < 0 ? -tangent : tangent;
+      c = 1 / sqrt_of(tangent * tangent + 1);
+      sn = tangent * c;
+    }
+    s.first[pair] = p, s.second[pair] = q;
+    s.cosine[pair] = c, s.sine[pair] = sn;
+    return turns;
+  }
+
+  // The four elements where rows p, q of one pair cross columns r, t of another, and their mirror images.
+  SIMT void cross(Shared &s, int rows, int columns, int even) const {
+    double c1 = s.cosine[rows], s1 = s.sine[rows], c2 = s.cosine[columns], s2 = s.sine[columns];
+    if (s1 == 0 && s2 == 0) return;
+    int p = s.first[rows] * even, q = s.second[rows] * even, r = s.first[columns], t = s.second[columns];
+    double x00 = s.a[p + r], x01 = s.a[p + t], x10 = s.a[q + r], x11 = s.a[q + t];
+    if (rows == columns) {
+      double shift = s1 / c1 * x01;
+      s.a[p + r] = x00 - shift, s.a[q + t] = x11 + shift;
+      s.a[p + t] = s.a[q + r] = 0;
+      return;
+    }
+    double y00 = c1 * x00 - s1 * x10, y01 = c1 * x01 - s1 * x11, y10 = s1 * x00 + c1 * x10, y11 = s1 * x01 + c1 * x11;
+    x00 = c2 * y00 - s2 * y01, x01 = s2 * y00 + c2 * y01, x10 = c2 * y10 - s2 * y11, x11 = s2 * y10 + c2 * y11;
+    int i = s.first[rows], j = s.second[rows];
+    s.a[p + r] = s.a[r * even + i] = x00;
+    s.a[p + t] = s.a[t * even + i] = x01;
+    s.a[q + r] = s.a[r * even + j] = x10;
+    s.a[q + t] = s.a[t * even + j] = x11;
+  }
+
+  SIMT void turn_vectors(Shared &s, int pair, int column, int even) const {
+    double c = s.cosine[pair], sn = s.sine[pair];
+    if (sn == 0) return;
+    double *p = s.v + s.first[pair] * even + column, *q = s.v + s.second[pair] * even + column, x = *p, y = *q;
+    *p = c * x - sn * y;
+    *q = sn * x + c * y;
+  }
+
+  // Whether a sweep turned anything.
+  SIMT bool sweep(const Block<THREADS> &block, Shared &s, int even, double least) const {
+    const int half = even / 2;
+    Private<int, THREADS> turned;
+    block.each([&](int thread) { turned[thread] = 0; });
+    for (int round = 0; round < even - 1; round++) {
+      block.each([&](int thread) {
+        for (int pair = thread; pair < half; pair += THREADS) turned[thread] |= turn(s, pair, round, even, least);
+      });
+      block.each([&](int thread) {
+        for (int e = thread; e < half * half; e += THREADS)
+          if (e / half <= e % half) cross(s, e / half, e % half, even);
+        for (int e = thread; e < half * even; e += THREADS) turn_vectors(s, e / even, e % even, even);
+      });
+    }
+    return block.most(turned, s.flags) != 0;
+  }
+
+  // The matrix and the identity to shared memory; the largest element, or NaN.
+  SIMT double load(const Block<THREADS> &block, Shared &s, const double *matrix, int even) const {
+    Private<double, THREADS> largest, wrong;
+    block.each([&](int thread) {
+      double most = 0, nan = 0;
+      for (int e = thread; e < even * even; e += THREADS) {
+        int i = e / even, j = e % even, row = i > j ? i : j, column = i > j ? j : i;
+        double x = row < n ? matrix[(int64_t)row * lda + column] : 0;
+        s.a[e] = x;
+        s.v[e] = i == j;
+        most = abs_of(x) > most ? abs_of(x) : most;
+        nan += x * 0;
+      }
+      largest[thread] = most, wrong[thread] = nan;
+    });
+    double most = block.most(largest, s.room);
+    return most + block.sum(wrong, s.room);
+  }
+
+  SIMT void run(const Block<THREADS> &block, Shared &s) const {
+    const int even = n + n % 2;
+    double *matrix = matrices + block.index * n * lda;
+    double largest = load(block, s, matrix, even);
+    bool is_finite = largest == largest;
+    int sweeps = 0;
+    while (is_finite && sweeps < MOST_SWEEPS && sweep(block, s, even, NEGLIGIBLE * largest)) sweeps++;
+    bool works = is_finite && sweeps < MOST_SWEEPS;
+    block.each([&](int thread) {
+      for (int i = thread; i < n; i += THREADS) {
+        double mine = s.a[i * even + i];
+        int rank = 0;
+        for (int j = 0; j < n; j++) {
+          double other = s.a[j * even + j];
+          rank += other < mine || (other == mine && j < i);
+        }
+        s.order[works ? rank : i] = i;
+      }
+      if (thread == 0) info[block.index] = works ? 0 : 1;
+    });
+    block.each([&](int thread) {
+      for (int e = thread; e < n * n; e += THREADS)
+        matrix[(int64_t)(e / n) * lda + e % n] = works ? s.v[s.order[e / n] * even + e % n] : 0;
+      for (int i = thread; i < n; i += THREADS)
+        values[block.index * n + i] = works ? s.a[s.order[i] * (even + 1)] : double(NAN);
+    });
+  }
+};
+
+// A matrix that is not finite becomes 0, so that the solver ends; wrong (count) says which.
+struct Guard {
+  static constexpr int THREADS = 256;
+  struct Shared {
+    ReduceRoom<double> room;
+  };
+  double *matrices;
+  int64_t n, lda;
+  int *wrong;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    double *matrix = matrices + block.index * n * lda;
+    Private<double, THREADS> mine;
+    block.each([&](int thread) {
+      double sum = 0;
+      for (int64_t e = thread; e < n * n; e += THREADS) sum += matrix[e / n * lda + e % n] * 0;
+      mine[thread] = sum;
+    });
+    double all = block.sum(mine, shared.room);
+    block.each([&](int thread) {
+      if (thread == 0) wrong[block.index] = all == 0 ? 0 : 1;
+      for (int64_t e = thread; e < n * n && all != 0; e += THREADS) matrix[e / n * lda + e % n] = 0;
+    });
+  }
+};
+
+// What the solver could not do is marked in its results.
+struct Mark {
+  double *values, *matrices;
+  int64_t n, lda;
+  int *info;
+  const int *wrong;
+  SIMT void operator()(int64_t i) const {
+    int64_t matrix = i / (n * n), e = i % (n * n);
+    bool fails = wrong[matrix] != 0 || info[matrix] != 0;
+    if (!fails) return;
+    matrices[matrix * n * lda + e / n * lda + e % n] = 0;
+    if (e < n) values[matrix * n + e] = double(NAN);
+  }
+};
+
+struct Join {
+  int *info;
+  const int *wrong;
+  SIMT void operator()(int64_t i) const { info[i] |= wrong[i]; }
+};
+
+mb_status eigen_by_solver(double *values, double *a, int64_t n, int64_t lda, int64_t count, int *info) {
+  int *wrong;
+  MB_TRY(scratch_of(&wrong, SMALL_SLOT, count));
+  MB_TRY(launch(Guard{a, n, lda, wrong}, count, "eigen"));
+  MB_TRY(Solver<double>::eigh(values, a, n, lda, count, true, info));
+  MB_TRY(launch_elements(Mark{values, a, n, lda, info, wrong}, count * n * n, "eigen"));
+  return launch_elements(Join{info, wrong}, count, "eigen");
+}
+
+// ----- triangular bases ---------------------------------------------------------------------------------------
+
+// In shared memory up to N rows, in the device's for N = 0.
+template <int N, int THREADS_> struct Orthonormal {
+  static constexpr int THREADS = THREADS_;
+  struct Shared {
+    double gram[N * N + 1], a[N * N + 1], length[N + 1];
+  };
+  double *bases, *grams, *lengths;
+  int q;
+  double cut;
+
+  SIMT void factor(const Block<THREADS> &block, double *a, double *gram, double *length) const {
+    block.each([&](int thread) {
+      for (int e = thread; e < q * q; e += THREADS) a[e] = e / q == e % q;
+      for (int i = thread; i < q; i += THREADS) length[i] = gram[i * q + i];
+    });
+    for (int j = 0; j < q; j++) {
+      block.each([&](int thread) {
+        double rest = gram[j * q + j];
+        double root = (rest > cut * length[j] && length[j] > 0 ? sqrt_of(rest) : 0) + rest * 0;
+        for (int e = thread; e < q; e += THREADS) {
+          double *x = e > j ? gram + e * q + j : a + j * q + e;
+          *x = root == 0 ? 0 : *x / root;
+        }
+      });
+      block.each([&](int thread) {
+        for (int e = thread; e < (q - 1 - j) * q; e += THREADS) {
+          int i = j + 1 + e / q, k = e % q;
+          if (k <= j) a[i * q + k] -= gram[i * q + j] * a[j * q + k];
+          else if (k <= i) gram[i * q + k] -= gram[i * q + j] * gram[k * q + j];
+        }
+      });
+    }
+  }
+
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    int64_t square = (int64_t)q * q;
+    double *basis = bases + block.index * square, *gram = grams + block.index * square;
+    if (N == 0) {
+      factor(block, basis, gram, lengths + block.index * q);
+      return;
+    }
+    block.each([&](int thread) {
+      for (int e = thread; e < q * q; e += THREADS) shared.gram[e] = gram[e];
+    });
+    factor(block, shared.a, shared.gram, shared.length);
+    block.each([&](int thread) {
+      for (int e = thread; e < q * q; e += THREADS) basis[e] = shared.a[e];
+    });
+  }
+};
+
+constexpr int64_t MOST_SIDE = 32768; // whose square is a block's loop counter
+
+} // namespace
+
+mb_status eigen(double *values, double *a, int64_t n, int64_t lda, int64_t count, int *info) {
+  int side = (int)n, stride = (int)lda;
+  if (n <= 16) return launch(Jacobi<16, 64>{values, a, side, stride, info}, count, "eigen");
+  if (n <= 32) return launch(Jacobi<32, 256>{values, a, side, stride, info}, count, "eigen");
+  if (n <= 64) return launch(Jacobi<64, 512>{values, a, side, stride, info}, count, "eigen");
+  if (n <= MOST_SMALL) return launch(Jacobi<MOST_SMALL, 1024>{values, a, side, stride, info}, count, "eigen");
+  return eigen_by_solver(values, a, n, lda, count, info);
+}
+
+mb_status orthonormal(double *a, double *gram, int64_t q, int64_t count, double cut) {
+  double *lengths = nullptr;
+  if (q <= 32) return launch(Orthonormal<32, 128>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
+  if (q <= MOST_SMALL) return launch(Orthonormal<MOST_SMALL, 512>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
+  if (q > MOST_SIDE) return fail(MB_ERR_SHAPE, "cuda: a basis of %lld vectors, at most %lld can be had", (long long)q, (long long)MOST_SIDE);
+  MB_TRY(scratch_of(&lengths, SMALL_SLOT, count * q));
+  return launch(Orthonormal<0, 1024>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
+}
+
+} // namespace mbk
