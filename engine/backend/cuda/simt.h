@@ -23,10 +23,12 @@
 #ifdef __CUDACC__
 #define SIMT __device__ __forceinline__
 #define SIMT_UNROLL _Pragma("unroll")
+#define SIMT_UNROLL_8 _Pragma("unroll 8")
 #define SIMT_BOTH __host__ __device__ __forceinline__
 #else
 #define SIMT inline __attribute__((always_inline))
 #define SIMT_UNROLL
+#define SIMT_UNROLL_8
 #define SIMT_BOTH inline __attribute__((always_inline))
 #endif
 

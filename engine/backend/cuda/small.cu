@@ -28,7 +28,7 @@ constexpr int MOST_SWEEPS = 40;
 template <int N, int THREADS_> struct Jacobi {
   static constexpr int THREADS = THREADS_;
   struct Shared {
-    double a[N * N], v[N * N], cosine[N / 2], sine[N / 2];
+    double a[N * N], v[N * N], cosine[N / 2], sine[N / 2], tangent[N / 2];
     int first[N / 2], second[N / 2], order[N];
     ReduceRoom<double> room;
     ReduceRoom<int> flags;
@@ -41,17 +41,16 @@ template <int N, int THREADS_> struct Jacobi {
     int last = even - 1, p = round + pair, q = round - pair;
     p = p >= last ? p - last : p;
     q = pair == 0 ? last : q < 0 ? q + last : q;
-    double crossing = s.a[p * even + q], c = 1, sn = 0;
+    double crossing = s.a[p * even + q], c = 1, tangent = 0;
     int turns = abs_of(crossing) > least;
     if (turns) {
       double theta = (s.a[q * even + q] - s.a[p * even + p]) / (2 * crossing);
-      double tangent = 1 / (abs_of(theta) + sqrt_of(theta * theta + 1));
+      tangent = 1 / (abs_of(theta) + sqrt_of(theta * theta + 1));
       tangent = theta < 0 ? -tangent : tangent;
       c = 1 / sqrt_of(tangent * tangent + 1);
-      sn = tangent * c;
     }
     s.first[pair] = p, s.second[pair] = q;
-    s.cosine[pair] = c, s.sine[pair] = sn;
+    s.cosine[pair] = c, s.sine[pair] = tangent * c, s.tangent[pair] = tangent;
     return turns;
   }
 
@@ -62,7 +61,7 @@ template <int N, int THREADS_> struct Jacobi {
     int p = s.first[rows] * even, q = s.second[rows] * even, r = s.first[columns], t = s.second[columns];
     double x00 = s.a[p + r], x01 = s.a[p + t], x10 = s.a[q + r], x11 = s.a[q + t];
     if (rows == columns) {
-      double shift = s1 / c1 * x01;
+      double shift = s.tangent[rows] * x01;
       s.a[p + r] = x00 - shift, s.a[q + t] = x11 + shift;
       s.a[p + t] = s.a[q + r] = 0;
       return;
@@ -275,7 +274,8 @@ mb_status orthonormal(double *a, double *gram, int64_t q, int64_t count, double 
   double *lengths = nullptr;
   if (q <= 32) return launch(Orthonormal<32, 128>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
   if (q <= MOST_SMALL) return launch(Orthonormal<MOST_SMALL, 512>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
-  if (q > MOST_SIDE) return fail(MB_ERR_SHAPE, "cuda: a basis of %lld vectors, at most %lld can be had", (long long)q, (long long)MOST_SIDE);
+  if (q > MOST_SIDE)
+    return fail(MB_ERR_SHAPE, "cuda: a basis of %lld vectors, at most %lld can be had", (long long)q, (long long)MOST_SIDE);
   MB_TRY(scratch_of(&lengths, SMALL_SLOT, count * q));
   return launch(Orthonormal<0, 1024>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
 }

@@ -135,7 +135,8 @@ SIMT_UNROLL
     for (int64_t start = 0; start < q; start += DEPTH) {
       int depth = q - start < DEPTH ? (int)(q - start) : DEPTH;
       block.each([&](int thread) {
-        for (int e = thread; e < DEPTH * ROWS; e += THREADS) shared.a[e % DEPTH][e / DEPTH] = factor(matrix, first + e / DEPTH, start + e % DEPTH);
+        for (int e = thread; e < DEPTH * ROWS; e += THREADS)
+          shared.a[e % DEPTH][e / DEPTH] = factor(matrix, first + e / DEPTH, start + e % DEPTH);
       });
       block.each([&](int thread) {
         for (int k = 0; k < depth && thread < width; k++) {
@@ -155,7 +156,8 @@ SIMT_UNROLL
 };
 
 template <class T>
-mb_status mix(T *out, const double *a, const T *x, int64_t c, int64_t q, int64_t n, int64_t count, const double *gain, const double *scale) {
+mb_status mix(T *out, const double *a, const T *x, int64_t c, int64_t q, int64_t n, int64_t count, const double *gain,
+              const double *scale) {
   int64_t row_tiles = ceil_div(c, Mix<T>::ROWS), strips = ceil_div(n, Mix<T>::THREADS);
   return launch(Mix<T>{out, a, x, c, q, n, row_tiles, strips, gain, scale}, count * row_tiles * strips, "sketch_mix");
 }
@@ -167,6 +169,7 @@ mb_status mix(T *out, const double *a, const T *x, int64_t c, int64_t q, int64_t
 template <class T, bool TRANSPOSED> struct Product {
   static constexpr int THREADS = 128, ROWS = 16, DEPTH = 32;
   using Sum = std::conditional_t<TRANSPOSED, T, double>; // of DEPTH products
+  static constexpr bool IS_WIDE = std::is_same_v<Sum, double>;
   struct Shared {
     alignas(16) Sum a[DEPTH][ROWS];
     T b[DEPTH][THREADS + 1]; // odd rows: written along columns or rows, a warp's numbers go to different banks
@@ -177,17 +180,19 @@ template <class T, bool TRANSPOSED> struct Product {
   const double *scale;
   int64_t q, n, k, ldg, slices, row_tiles, strips;
 
-  SIMT void load(Shared &shared, const T *a, T factor, const T *b, int64_t rows, int64_t width, int64_t depth, int thread) const {
-SIMT_UNROLL
+  // DEPTH numbers, of which `depth` are there, of ROWS rows of a and THREADS columns of b; zeros beyond what there is.
+  SIMT void load(Shared &shared, const T *a, T factor, const T *b, int rows, int width, int depth, int thread) const {
     for (int e = thread; e < DEPTH * ROWS; e += THREADS) {
       int row = e / DEPTH, d = e % DEPTH;
       shared.a[d][row] = row < rows && d < depth ? (Sum)(a[row * k + d] * factor) : Sum(0);
     }
-SIMT_UNROLL
-    for (int e = thread; e < DEPTH * THREADS; e += THREADS) {
-      int column = TRANSPOSED ? e / DEPTH : e % THREADS, d = TRANSPOSED ? e % DEPTH : e / THREADS;
-      bool is_there = column < width && d < depth;
-      shared.b[d][column] = is_there ? b[TRANSPOSED ? column * ldg + d : d * ldg + column] : T(0);
+    int d = TRANSPOSED ? thread % DEPTH : 0, column = TRANSPOSED ? thread / DEPTH : thread;
+    const T *from = b + (TRANSPOSED ? column * ldg + d : column);
+SIMT_UNROLL_8
+    for (int step = 0; step < DEPTH; step++) {
+      shared.b[d][column] = column < width && d < depth ? *from : T(0);
+      if (TRANSPOSED) column += THREADS / DEPTH, from += THREADS / DEPTH * ldg;
+      else d++, from += ldg;
     }
   }
 
@@ -195,33 +200,41 @@ SIMT_UNROLL
     int64_t row = block.index % row_tiles * ROWS, part = block.index / row_tiles, column = part % strips * THREADS;
     int64_t slice = part / strips % slices, matrix = part / (strips * slices);
     int64_t first = k * slice / slices, last = k * (slice + 1) / slices;
-    const T *a = thin + (matrix * q + row) * k, *b = (const T *)g[matrix] + (TRANSPOSED ? column * ldg : column);
+    const T *a = thin + (matrix * q + row) * k + first;
+    const T *b = (const T *)g[matrix] + (TRANSPOSED ? column * ldg + first : first * ldg + column);
     T factor = (T)scale[matrix];
+    int length = (int)(last - first), rows = q - row < ROWS ? (int)(q - row) : ROWS;
+    int width = n - column < THREADS ? (int)(n - column) : THREADS;
     Private<Sums<double, ROWS>, THREADS> sums;
     block.each([&](int thread) {
 SIMT_UNROLL
       for (int r = 0; r < ROWS; r++) sums[thread].of[r] = 0;
     });
-    for (int64_t start = first; start < last; start += DEPTH) {
+    for (int start = 0; start < length; start += DEPTH) {
       block.each([&](int thread) {
-        load(shared, a + start, factor, b + (TRANSPOSED ? start : start * ldg), q - row, n - column, last - start, thread);
+        load(shared, a + start, factor, b + (TRANSPOSED ? start : start * ldg), rows, width, length - start, thread);
       });
       block.each([&](int thread) {
-        Sums<Sum, ROWS> few{};
+        Sums<double, ROWS> &all = sums[thread];
+        Sums<Sum, ROWS> few{}; // is not used where Sum is float64
+SIMT_UNROLL_8
         for (int d = 0; d < DEPTH; d++) {
           Sum number = shared.b[d][thread];
 SIMT_UNROLL
-          for (int r = 0; r < ROWS; r++) few.of[r] += shared.a[d][r] * number;
+          for (int r = 0; r < ROWS; r++) {
+            if constexpr (IS_WIDE) all.of[r] += shared.a[d][r] * number;
+            else few.of[r] += shared.a[d][r] * number;
+          }
         }
 SIMT_UNROLL
-        for (int r = 0; r < ROWS; r++) sums[thread].of[r] += (double)few.of[r];
+        for (int r = 0; r < ROWS && !IS_WIDE; r++) all.of[r] += (double)few.of[r];
       });
     }
     block.each([&](int thread) {
       T *to = parts + ((matrix * slices + slice) * q + row) * n + column + thread;
 SIMT_UNROLL
       for (int r = 0; r < ROWS; r++)
-        if (row + r < q && column + thread < n) to[r * n] = (T)sums[thread].of[r];
+        if (r < rows && thread < width) to[r * n] = (T)sums[thread].of[r];
     });
   }
 };
