@@ -15,7 +15,7 @@ end
 -- Largest |a - b|.
 local function difference(a, b)
   assert.are.same(b.shape, a.shape)
-  return (a:to "f64" - b:to "f64"):abs():max():item()
+  return (a:to("cpu"):to "f64" - b:to("cpu"):to "f64"):abs():max():item()
 end
 
 local function soft(sigma, tau) return sigma / math.sqrt(1 + (sigma / tau) ^ 2) end
@@ -28,7 +28,7 @@ describe("matrices of known spectra", function()
   local function compare(result, tolerance, options)
     local file, metadata = mb.safetensors.load(fixture(path))
     for i = 0, all.n - 1 do
-      local g, top, tau = file["g" .. i], file["sigma" .. i]:max():item(), tonumber(metadata["tau" .. i])
+      local g, top, tau = file["g" .. i]:to(helper.device), file["sigma" .. i]:max():item(), tonumber(metadata["tau" .. i])
       local o = { threshold = tau, rank = options.method == "randomized" and 256 or nil }
       for key, value in pairs(options) do o[key] = value end
       local clipped, info = mb.clip.matrix(g, o)
