@@ -74,7 +74,7 @@ determinism() {
 
 sanitizer() {
   command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer not found"; return 77; }
-  env MOONBOW_LIB="$PWD/build/libmoonbow.so" compute-sanitizer --tool "$1" --error-exitcode 9 \
+  env MB_TEST_DEVICE=cuda MOONBOW_LIB="$PWD/build/libmoonbow.so" compute-sanitizer --tool "$1" --error-exitcode 9 \
     scripts/moonbow tests/valgrind/step.lua
 }
 

@@ -26,10 +26,20 @@ static int plugin_path(char *path) {
   return snprintf(path, PATH_CAPACITY, "%.*slibmoonbow_cuda.so", folder, here.dli_fname) < PATH_CAPACITY;
 }
 
+// Without the driver there is no device, and the plugin, whose libraries are large, need not be loaded to find that out.
+static mb_status check_driver(void) {
+  if (getenv("MOONBOW_CUDA_PLUGIN")) return MB_OK; // the file that was asked for may need none
+  void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+  if (!driver) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: there is no NVIDIA driver: %s", dlerror());
+  dlclose(driver);
+  return MB_OK;
+}
+
 static mb_status open_plugin(const mbi_device **out) {
   char path[PATH_CAPACITY];
   if (!plugin_path(path)) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: the path of its plugin is too long");
   if (access(path, R_OK) != 0) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: there is no %s; it is built where nvcc is found", path);
+  MB_TRY(check_driver());
   void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (!library) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: %s", dlerror());
   mbi_plugin_opener *open;

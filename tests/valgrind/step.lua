@@ -18,6 +18,7 @@ local function ids(offset)
   return all
 end
 
+mb.device(os.getenv "MB_TEST_DEVICE" or "cpu")
 mb.seed(1)
 local model = mb.models.gpt2 { vocab_size = vocab_size, block_size = block_size, n_layer = 2, n_head = 3, n_embd = 45,
   dropout = 0.1, seed = 1 }
