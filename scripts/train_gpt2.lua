@@ -82,6 +82,7 @@ cli.main("train_gpt2", function()
   local model = mb.models.gpt2 {
     vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer,
     n_head = settings.n_head, n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed,
+    dtype = settings.dtype,
   }
   if settings.init_from and not settings.resume then model:load_hf(settings.init_from) end
   local clip = run.clip(settings)
