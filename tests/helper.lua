@@ -53,6 +53,12 @@ function M.error_of(fn, ...)
   return tostring(text)
 end
 
+--- Fails unless fn(...) fails with an error that contains `text`.
+function M.says(text, fn, ...)
+  local got = M.error_of(fn, ...)
+  if not got:find(text, 1, true) then error(("'%s' was expected in: %s"):format(text, got), 2) end
+end
+
 io.stderr:write(("MB_SEED=%d\n"):format(M.seed))
 strict.on()
 require("moonbow").device(M.device)

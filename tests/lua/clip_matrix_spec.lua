@@ -8,10 +8,7 @@ local mb = require "moonbow"
 
 local f64 = { dtype = "f64" }
 
-local function says(text, fn, ...)
-  local got = helper.error_of(fn, ...)
-  assert.is_truthy(got:find(text, 1, true), got)
-end
+local says = helper.says
 
 -- Largest |a - b|.
 local function gap(a, b)

@@ -8,10 +8,7 @@ local json = require "moonbow.io.json"
 local mb = require "moonbow"
 local pack = require "moonbow.io.state"
 
-local function says(text, fn, ...)
-  local got = helper.error_of(fn, ...)
-  assert.is_truthy(got:find(text, 1, true), got)
-end
+local says = helper.says
 
 -- Largest |a - b|.
 local function gap(a, b)

@@ -11,10 +11,7 @@ local pack = require "moonbow.io.state"
 
 local HEADS, WIDTH = 2, 8
 
-local function says(text, fn, ...)
-  local got = helper.error_of(fn, ...)
-  assert.is_truthy(got:find(text, 1, true), got)
-end
+local says = helper.says
 
 local function near(a, b, distance, what)
   assert.are.same(b.shape, a.shape)

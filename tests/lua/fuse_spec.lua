@@ -4,10 +4,7 @@
 local helper = require "tests.helper"
 local mb = require "moonbow"
 
-local function says(text, fn, ...)
-  local got = helper.error_of(fn, ...)
-  assert.is_truthy(got:find(text, 1, true), got)
-end
+local says = helper.says
 
 -- Fails unless fn raises `text` at the line below the one that says here().
 local line

@@ -5,10 +5,7 @@
 local helper = require "tests.helper"
 local mb = require "moonbow"
 
-local function says(text, fn, ...)
-  local got = helper.error_of(fn, ...)
-  assert.is_truthy(got:find(text, 1, true), got)
-end
+local says = helper.says
 
 -- Parameters of several roles, of sizes that do not fill a vector, with groups that leave gaps in the arena.
 local Plain = mb.models.define {

@@ -10,10 +10,7 @@ local pack = require "moonbow.io.state"
 
 local NAN = 0 / 0
 
-local function says(text, fn, ...)
-  local got = helper.error_of(fn, ...)
-  assert.is_truthy(got:find(text, 1, true), got)
-end
+local says = helper.says
 
 local function answers(policy, sigma, state)
   local tau = {}

@@ -9,6 +9,21 @@
 namespace mbk {
 
 constexpr int ROW_THREADS = 256;
+using RowBlock = Block<ROW_THREADS>;
+template <class W> struct RowShared {
+  ReduceRoom<W> room;
+};
+
+// The sum of f(i) over i < n, shared out among the threads; the same for every thread.
+template <class W, class F> SIMT W row_sum(const RowBlock &block, RowShared<W> &shared, int64_t n, F f) {
+  Private<W, ROW_THREADS> mine;
+  block.each([&](int thread) {
+    W sum = 0;
+    for (int64_t i = thread; i < n; i += ROW_THREADS) sum += f(i);
+    mine[thread] = sum;
+  });
+  return block.sum(mine, shared.room);
+}
 
 // Rows are cut into this many shares for column sums.
 inline int64_t row_shares(int64_t rows) {

@@ -12,30 +12,18 @@ namespace {
 template <class T> struct Forward {
   using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
-  struct Shared {
-    ReduceRoom<W> room;
-  };
+  using Shared = RowShared<W>;
   T *y;
   W *means, *rstds;
   const T *x, *weight, *bias;
   int64_t columns;
   double epsilon;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+  SIMT void run(const RowBlock &block, Shared &shared) const {
     const T *row = x + block.index * columns;
     T *out = y + block.index * columns;
-    Private<W, THREADS> mine;
-    block.each([&](int thread) {
-      W sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) sum += (W)row[c];
-      mine[thread] = sum;
-    });
-    W mean = block.sum(mine, shared.room) / (W)columns;
-    block.each([&](int thread) {
-      W sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) sum += ((W)row[c] - mean) * ((W)row[c] - mean);
-      mine[thread] = sum;
-    });
-    W rstd = W(1) / sqrt_of(block.sum(mine, shared.room) / (W)columns + (W)epsilon);
+    W mean = row_sum(block, shared, columns, [&](int64_t c) { return (W)row[c]; }) / (W)columns;
+    W squares = row_sum(block, shared, columns, [&](int64_t c) { return ((W)row[c] - mean) * ((W)row[c] - mean); });
+    W rstd = W(1) / sqrt_of(squares / (W)columns + (W)epsilon);
     block.each([&](int thread) {
       for (int64_t c = thread; c < columns; c += THREADS)
         out[c] = (T)(((W)row[c] - mean) * rstd * (weight ? (W)weight[c] : W(1)) + (bias ? (W)bias[c] : W(0)));
@@ -48,16 +36,14 @@ template <class T> struct Forward {
 template <class T> struct Backward {
   using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
-  struct Shared {
-    ReduceRoom<W> room;
-  };
+  using Shared = RowShared<W>;
   T *dx;
   int accumulate;
   const T *dy, *x;
   const W *means, *rstds;
   const T *weight;
   int64_t columns;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+  SIMT void run(const RowBlock &block, Shared &shared) const {
     int64_t first = block.index * columns;
     W mean = means[block.index], rstd = rstds[block.index];
     Private<W, THREADS> sum_g, sum_gx;

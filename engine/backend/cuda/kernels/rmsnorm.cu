@@ -12,23 +12,16 @@ namespace {
 template <class T> struct Forward {
   using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
-  struct Shared {
-    ReduceRoom<W> room;
-  };
+  using Shared = RowShared<W>;
   T *y;
   W *rstds;
   const T *x, *weight;
   int64_t columns;
   double epsilon;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+  SIMT void run(const RowBlock &block, Shared &shared) const {
     const T *row = x + block.index * columns;
-    Private<W, THREADS> mine;
-    block.each([&](int thread) {
-      W sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) sum += (W)row[c] * (W)row[c];
-      mine[thread] = sum;
-    });
-    W rstd = W(1) / sqrt_of(block.sum(mine, shared.room) / (W)columns + (W)epsilon);
+    W squares = row_sum(block, shared, columns, [&](int64_t c) { return (W)row[c] * (W)row[c]; });
+    W rstd = W(1) / sqrt_of(squares / (W)columns + (W)epsilon);
     block.each([&](int thread) {
       for (int64_t c = thread; c < columns; c += THREADS) y[block.index * columns + c] = (T)((W)row[c] * rstd * (weight ? (W)weight[c] : W(1)));
       if (thread == 0 && rstds) rstds[block.index] = rstd;
@@ -39,25 +32,19 @@ template <class T> struct Forward {
 template <class T> struct Backward {
   using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
-  struct Shared {
-    ReduceRoom<W> room;
-  };
+  using Shared = RowShared<W>;
   T *dx;
   int accumulate;
   const T *dy, *x;
   const W *rstds;
   const T *weight;
   int64_t columns;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+  SIMT void run(const RowBlock &block, Shared &shared) const {
     int64_t first = block.index * columns;
     W rstd = rstds[block.index];
-    Private<W, THREADS> mine;
-    block.each([&](int thread) {
-      W sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) sum += (W)dy[first + c] * (weight ? (W)weight[c] : W(1)) * (W)x[first + c];
-      mine[thread] = sum;
-    });
-    W b = block.sum(mine, shared.room) / (W)columns * rstd * rstd * rstd;
+    W product = row_sum(block, shared, columns,
+                        [&](int64_t c) { return (W)dy[first + c] * (weight ? (W)weight[c] : W(1)) * (W)x[first + c]; });
+    W b = product / (W)columns * rstd * rstd * rstd;
     block.each([&](int thread) {
       for (int64_t c = thread; c < columns; c += THREADS) {
         W value = rstd * (W)dy[first + c] * (weight ? (W)weight[c] : W(1)) - (W)x[first + c] * b;

@@ -18,14 +18,12 @@ template <> SIMT double lowest<double>() { return -DBL_MAX; }
 template <class T> struct Rows {
   using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
-  struct Shared {
-    ReduceRoom<W> room;
-  };
+  using Shared = RowShared<W>;
   T *y;
   const T *x;
   int64_t size;
   int is_log;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+  SIMT void run(const RowBlock &block, Shared &shared) const {
     const T *row = x + block.index * size;
     T *out = y + block.index * size;
     Private<W, THREADS> mine;
@@ -35,12 +33,7 @@ template <class T> struct Rows {
       mine[thread] = most;
     });
     W most = block.most(mine, shared.room);
-    block.each([&](int thread) {
-      W sum = 0;
-      for (int64_t i = thread; i < size; i += THREADS) sum += exp_of((W)row[i] - most);
-      mine[thread] = sum;
-    });
-    W sum = block.sum(mine, shared.room), shift = most + log_of(sum), scale = 1 / sum;
+    W sum = row_sum(block, shared, size, [&](int64_t i) { return exp_of((W)row[i] - most); }), shift = most + log_of(sum), scale = 1 / sum;
     block.each([&](int thread) {
       for (int64_t i = thread; i < size; i += THREADS) out[i] = (T)(is_log ? (W)row[i] - shift : exp_of((W)row[i] - most) * scale);
     });
@@ -50,23 +43,15 @@ template <class T> struct Rows {
 template <class T> struct RowsBackward {
   using W = Wide<T>;
   static constexpr int THREADS = ROW_THREADS;
-  struct Shared {
-    ReduceRoom<W> room;
-  };
+  using Shared = RowShared<W>;
   T *dx;
   int accumulate;
   const T *dy, *y;
   int64_t size;
   int is_log;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+  SIMT void run(const RowBlock &block, Shared &shared) const {
     int64_t first = block.index * size;
-    Private<W, THREADS> mine;
-    block.each([&](int thread) {
-      W sum = 0;
-      for (int64_t i = first + thread; i < first + size; i += THREADS) sum += is_log ? (W)dy[i] : (W)dy[i] * (W)y[i];
-      mine[thread] = sum;
-    });
-    W sum = block.sum(mine, shared.room);
+    W sum = row_sum(block, shared, size, [&](int64_t i) { return is_log ? (W)dy[first + i] : (W)dy[first + i] * (W)y[first + i]; });
     block.each([&](int thread) {
       for (int64_t i = first + thread; i < first + size; i += THREADS) {
         W value = is_log ? (W)dy[i] - exp_of((W)y[i]) * sum : (W)y[i] * ((W)dy[i] - sum);
