@@ -51,6 +51,48 @@ describe("mb.schedule", function()
     near(0, s(7))
   end)
 
+  it("wsd stays at the peak and falls at the end", function()
+    local s = mb.schedule.wsd { peak = 2, warmup = 10, steps = 100, decay = 40, final = 0.4 }
+    near(0.2, s(1))
+    near(2, s(10))
+    near(2, s(60))
+    near(2 - 1.6 / 40, s(61))
+    near(1.2, s(80))
+    near(0.4, s(100))
+    near(0.4, s(5000))
+    near(1, mb.schedule.wsd { peak = 2, steps = 100, decay = 0.4, shape = "sqrt" }(70))
+    near(1, mb.schedule.wsd { peak = 2, steps = 100, shape = "cosine" }(90))
+    near(2, mb.schedule.wsd { peak = 2, steps = 100, decay = 0 }(99))
+    near(0, mb.schedule.wsd { peak = 2, steps = 100, decay = 0 }(101))
+    near(1.2, mb.schedule.trapezoidal { peak = 2, warmup = 10, steps = 100, decay = 40, final = 0.4 }(80))
+  end)
+
+  it("inverse_sqrt falls by the root of the step", function()
+    local s = mb.schedule.inverse_sqrt { peak = 0.5, warmup = 100 }
+    near(0.005, s(1))
+    near(0.5, s(100))
+    near(0.25, s(400))
+    near(0.05, s(10000))
+    near(1.5, mb.schedule.inverse_sqrt { peak = 3 }(4))
+    near(3, mb.schedule.inverse_sqrt { peak = 3, warmup = 0 }(1))
+  end)
+
+  -- torch.optim.lr_scheduler.OneCycleLR(max_lr 0.1, total_steps 20, pct_start 0.3, div_factor 10, final_div_factor 100)
+  it("one_cycle is PyTorch's", function()
+    local shape = { peak = 0.1, steps = 20, rise = 0.3, start_factor = 10, final_factor = 100 }
+    local wanted = { 0.01, 0.0185942352531, 0.0410942352531, 0.0689057647469, 0.0914057647469, 0.1, 0.0987476492135,
+      0.0950533949517, 0.0891024825493, 0.0811933156028, 0.0717224927689, 0.0611649206511, 0.05005, 0.0389350793489,
+      0.0283775072311, 0.0189066843972, 0.0109975174507, 0.00504660504827, 0.00135235078652, 0.0001 }
+    local s = mb.schedule.one_cycle(shape)
+    for step, lr in ipairs(wanted) do assert.near(lr, s(step), 1e-12) end
+    near(0.0001, s(50))
+    shape.shape = "linear"
+    s = mb.schedule.one_cycle(shape)
+    for step, lr in pairs { [2] = 0.028, [6] = 0.1, [13] = 0.05005, [19] = 0.00723571428571 } do
+      assert.near(lr, s(step), 1e-12)
+    end
+  end)
+
   it("prints what it is", function()
     assert.are.equal("cosine(peak 0.001, warmup 20, steps 500, final 0)",
       tostring(mb.schedule.cosine { peak = 1e-3, warmup = 20, steps = 500 }))
@@ -70,6 +112,13 @@ describe("mb.schedule", function()
     says("option 'steps' must be at least 1", function() s.linear { peak = 1, steps = 0 } end)
     says("warmup is 9, more than the 5 steps", function() s.linear { peak = 1, steps = 5, warmup = 9 } end)
     says("'final' and 'min' are the same", function() s.cosine { peak = 1, steps = 5, final = 0, min = 0 } end)
+    says("warmup 80 and decay 30 are more than the 100 steps", function()
+      s.wsd { peak = 1, steps = 100, warmup = 80, decay = 30 }
+    end)
+    says("a whole number of steps, or a share", function() s.wsd { peak = 1, steps = 100, decay = 2.5 } end)
+    says("mb.schedule.wsd takes a shape", function() s.trapezoidal { peak = 1, steps = 9, shape = "sqrt" } end)
+    says("less than two steps", function() s.one_cycle { peak = 1, steps = 3 } end)
+    says("mb.schedule has no 'base'", function() return s.base end)
     says("a step is a number, not nil", function() return (s.const(1)()) end)
   end)
 end)

@@ -62,6 +62,16 @@ describe("train_gpt2.lua", function()
     end)
   end
 
+  it("follows every schedule", function()
+    for i, schedule in ipairs { "wsd", "inverse_sqrt", "linear" } do
+      local code, _, complaint = train(("--steps 3 --schedule %s --out '%s/%d'"):format(schedule, runner.folder(), i))
+      assert.are.equal(0, code, complaint)
+    end
+    local code, _, complaint = train("--schedule inverse_sqrt --min_lr 1e-5 --out '" .. runner.folder() .. "/no'")
+    assert.are.equal(2, code)
+    assert.is_truthy(complaint:find("--min_lr: --schedule inverse_sqrt has no end", 1, true), complaint)
+  end)
+
   it("says what is clipped where it is not the gradient", function()
     local code, said, complaint = train("--clip_on update --method exact --steps 3 --out '" .. runner.folder() .. "/run'")
     assert.are.equal(0, code, complaint)

@@ -3,18 +3,19 @@
 -- registry.lua: which optimizers there are by name: the files of this folder, and what scripts have defined.
 -- A definition of the script wins over a built-in of the same name where a group names it.
 
+local folder = require "moonbow.folder"
 local options = require "moonbow.options"
 
 local M = {}
 
-local built_in = { adam = true, adamw = true, sgd = true }
+local files = folder.of("moonbow.optim", function(value) return type(value) == "table" and value.spec and value.definition end)
 local defined = {}
 
 --- The constructor of a built-in optimizer, or nil.
 ---@param name string
 ---@return moonbow.OptimizerConstructor?
 function M.built_in(name)
-  return built_in[name] and require("moonbow.optim." .. name) or nil
+  return files.find(name)
 end
 
 --- Makes a constructor known by its name.
@@ -27,7 +28,7 @@ end
 ---@return string[]
 function M.names()
   local all = {}
-  for name in pairs(built_in) do all[name] = true end
+  for _, name in ipairs(files.names()) do all[name] = true end
   for name in pairs(defined) do all[name] = true end
   return options.keys(all)
 end

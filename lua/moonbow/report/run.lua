@@ -99,6 +99,10 @@ function M.settings(options, presets, argv)
   if settings.n_embd % settings.n_head ~= 0 then
     cli.fail(1, "--n_embd %d is not divisible by --n_head %d", settings.n_embd, settings.n_head)
   end
+  local has_end = settings.schedule ~= "const" and settings.schedule ~= "inverse_sqrt"
+  if given.min_lr and not has_end then
+    cli.fail(2, "--min_lr: --schedule %s has no end to reach it at", settings.schedule)
+  end
   if settings.schedule ~= "const" and settings.warmup >= settings.steps then
     if given.warmup and given.warmup > settings.steps then
       cli.fail(2, "--warmup %d is more than --steps %d", given.warmup, settings.steps)
@@ -186,7 +190,13 @@ end
 function M.schedule(settings)
   local mb = require "moonbow"
   if settings.schedule == "const" then return settings.lr end
+  if settings.schedule == "inverse_sqrt" then
+    return mb.schedule.inverse_sqrt { peak = settings.lr, warmup = settings.warmup }
+  end
   local shape = { peak = settings.lr, final = settings.min_lr, warmup = settings.warmup, steps = settings.steps }
+  if settings.schedule == "wsd" then
+    shape.decay = math.min(math.floor(settings.steps / 5 + 0.5), settings.steps - settings.warmup)
+  end
   return mb.schedule[settings.schedule](shape)
 end
 

@@ -17,14 +17,6 @@
 -- belongs to that matrix and is saved in checkpoints; without one, the policy keeps a state by name itself. step
 -- counts calls from 0. A sigma that is NaN never enters a memory.
 
-local options = require "moonbow.options"
+local folder = require "moonbow.folder"
 
-return setmetatable({
-  autoclip = require "moonbow.threshold.autoclip",
-  const = require "moonbow.threshold.const",
-  ema = require "moonbow.threshold.ema",
-  quantile = require "moonbow.threshold.quantile",
-  zscore = require "moonbow.threshold.zscore",
-}, { __index = function(t, key)
-  options.fail("mb.threshold has no '%s'%s", tostring(key), options.suggest(key, options.keys(t)))
-end })
+return folder.table_of("mb.threshold", "moonbow.threshold", function(value) return type(value) == "function" end)

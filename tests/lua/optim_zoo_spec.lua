@@ -1,0 +1,85 @@
+-- SPDX-License-Identifier: MIT
+--
+-- The element-wise optimizers, each against its formula in plain Lua over 20 steps.
+local formula = require "tests.formula"
+local helper = require "tests.helper"
+local mb = require "moonbow"
+
+local function sign(x) return x > 0 and 1 or x < 0 and -1 or 0 end
+
+describe("rmsprop", function()
+  -- PyTorch's single-tensor form, with the root's eps outside.
+  local function rmsprop(lr, alpha, eps, momentum, centered, decay)
+    return function(w, g, s)
+      g = g + decay * w
+      s.v = alpha * (s.v or 0) + (1 - alpha) * g * g
+      local v = s.v
+      if centered then
+        s.a = (s.a or 0) + (1 - alpha) * (g - (s.a or 0))
+        v = s.v - s.a * s.a
+      end
+      local d = g / (math.sqrt(v) + eps)
+      if momentum == 0 then return w - lr * d end
+      s.buf = momentum * (s.buf or 0) + d
+      return w - lr * s.buf
+    end
+  end
+
+  it("divides by the root mean square", function()
+    formula.elements(function(m) return mb.optim.rmsprop(m) end, rmsprop(1e-2, 0.99, 1e-8, 0, false, 0))
+    formula.elements(function(m)
+      return mb.optim.rmsprop(m, { lr = 0.02, alpha = 0.9, eps = 1e-3, momentum = 0.8, weight_decay = 0.1 })
+    end, rmsprop(0.02, 0.9, 1e-3, 0.8, false, 0.1))
+  end)
+
+  it("centered subtracts the mean", function()
+    formula.elements(function(m) return mb.optim.rmsprop(m, { alpha = 0.8, eps = 1e-2, centered = true, momentum = 0.5 }) end,
+      rmsprop(1e-2, 0.8, 1e-2, 0.5, true, 0))
+  end)
+end)
+
+describe("adagrad", function()
+  local function adagrad(lr, lr_decay, initial, eps, decay)
+    return function(w, g, s, step)
+      g = g + decay * w
+      s.sum = (s.sum or initial) + g * g
+      return w - lr / (1 + (step - 1) * lr_decay) * g / (math.sqrt(s.sum) + eps)
+    end
+  end
+
+  it("divides by the root of the sum of squares", function()
+    formula.elements(function(m) return mb.optim.adagrad(m) end, adagrad(1e-2, 0, 0, 1e-10, 0))
+    formula.elements(function(m)
+      return mb.optim.adagrad(m, { lr = 0.1, lr_decay = 0.05, initial = 0.1, eps = 1e-4, weight_decay = 0.2 })
+    end, adagrad(0.1, 0.05, 0.1, 1e-4, 0.2))
+  end)
+
+  it("refuses an initial value that changes", function()
+    helper.says("option 'initial' is used once", mb.optim.adagrad, require("tests.arena_model").Plain {},
+      { initial = function() return 1 end })
+  end)
+end)
+
+describe("sign methods", function()
+  it("signsgd", function()
+    formula.elements(function(m) return mb.optim.signsgd(m, { lr = 0.01, weight_decay = 0.1 }) end,
+      function(w, g) return w - 0.01 * (sign(g) + 0.1 * w) end)
+  end)
+
+  it("signum", function()
+    formula.elements(function(m) return mb.optim.signum(m, { lr = 0.01, momentum = 0.8, weight_decay = 0.1 }) end,
+      function(w, g, s)
+        s.m = 0.8 * (s.m or 0) + (1 - 0.8) * g
+        return w - 0.01 * (sign(s.m) + 0.1 * w)
+      end)
+  end)
+
+  it("lion", function()
+    formula.elements(function(m) return mb.optim.lion(m, { lr = 0.01, betas = { 0.8, 0.95 }, weight_decay = 0.1 }) end,
+      function(w, g, s)
+        local m = s.m or 0
+        s.m = 0.95 * m + (1 - 0.95) * g
+        return w - 0.01 * (sign(0.8 * m + (1 - 0.8) * g) + 0.1 * w)
+      end)
+  end)
+end)
