@@ -18,12 +18,8 @@
 -- For the latter two a clipper has the field `on` and `who`, parameters(model), which ones it takes, and
 -- change(source) -> report, changed: source.lua says what a source is, changed[p.index] which were changed.
 
-local options = require "moonbow.options"
+local folder = require "moonbow.folder"
 
-return setmetatable({
-  norm = require "moonbow.clip.norm",
-  spectral = require "moonbow.clip.spectral",
-  matrix = require "moonbow.clip.matrix",
-}, { __index = function(t, key)
-  options.fail("mb.clip has no '%s'%s", tostring(key), options.suggest(key, options.keys(t)))
-end })
+return folder.table_of("mb.clip", "moonbow.clip", function(value)
+  return type(value) == "function" or type(value) == "table" and value.new and getmetatable(value) and getmetatable(value).__call
+end)

@@ -50,11 +50,12 @@ end
 ---@param name string
 ---@param shape integer[]
 ---@param sigma number
+---@param total? number the norm of all gradients, where it is known
 ---@return number?
-function Memory:ask(name, shape, sigma)
+function Memory:ask(name, shape, sigma, total)
   local state, policy = self.states[name] or {}, self.policy
   local asked = { name = name, state = state, before = policy.edits and next(state) and copy(state) or nil }
-  local sample = { name = name, shape = shape, step = self.step, sigma = sigma, state = state }
+  local sample = { name = name, shape = shape, step = self.step, sigma = sigma, total = total, state = state }
   self.asked[#self.asked + 1], asked.sample = asked, sample
   asked.tau = policies.ask(self.who, policy, sample)
   return asked.tau

@@ -8,7 +8,8 @@
 --   mb.clip.norm { max_norm = 1.0, on = "update" }         the updates, or "momentum": by opt:step(clip)
 --
 -- 1e-6 is PyTorch's constant. max_norm = math.huge only measures. A policy is asked with sigma = |g| and the name
--- "*", or each parameter's; g <- g tau / (|g| + 1e-6) where |g| > tau, and nothing happens otherwise. report.norm is
+-- "*", or each parameter's, and with
+-- total, the norm of all gradients; g <- g tau / (|g| + 1e-6) where |g| > tau, and nothing happens otherwise. report.norm is
 -- the norm of all gradients before clipping, report.tau what it was held against, report.clipped says whether
 -- anything was scaled; report[i] = { name, norm, tau, clipped } with scope "matrix".
 
@@ -30,12 +31,12 @@ NormClip.__index = NormClip
 local function is_finite(x) return x == x and x ~= math.huge end
 
 -- tau and the factor of something of this norm; the factor is nil where it stays as it is.
-local function decide(self, name, shape, norm)
+local function decide(self, name, shape, norm, total)
   if self.max_norm then
     local scale = self.max_norm / (norm + EPSILON)
     return self.max_norm, scale < 1 and scale or nil
   end
-  local tau = self.memory:ask(name, shape, norm)
+  local tau = self.memory:ask(name, shape, norm, total)
   return tau, tau and norm > tau and tau / (norm + EPSILON) or nil
 end
 
@@ -44,7 +45,7 @@ local function clip_globally(self, source, list)
   local flat, changed = source:flat(), {}
   local norm = math.sqrt(spectral.sum_squares { flat }[1])
   if not is_finite(norm) then select.fail_nonfinite(self.who, source) end
-  local tau, scale = decide(self, "*", flat.shape, norm)
+  local tau, scale = decide(self, "*", flat.shape, norm, norm)
   if scale then flat:affine_(scale, 0) end
   for _, p in ipairs(list) do changed[p.index] = scale ~= nil end
   return { norm = norm, tau = tau, clipped = scale ~= nil }, changed
@@ -56,20 +57,20 @@ local function clip_each(self, source, list)
   local squares, scales = spectral.sum_squares(tensors), {}
   for i in ipairs(list) do
     if not is_finite(squares[i]) then select.fail_nonfinite(self.who, source) end
+    total = total + squares[i]
   end
-  local report, changed = { clipped = false }, {}
+  total = math.sqrt(total)
+  local report, changed = { norm = total, clipped = false }, {}
   for i, p in ipairs(list) do
     local norm = math.sqrt(squares[i])
-    local tau, scale = decide(self, p.name, p.shape, norm)
+    local tau, scale = decide(self, p.name, p.shape, norm, total)
     scales[i], changed[p.index] = scale, scale ~= nil
     report[i] = { name = p.name, norm = norm, tau = tau, clipped = scale ~= nil }
     report.clipped = report.clipped or scale ~= nil
-    total = total + squares[i]
   end
   for i, tensor in ipairs(tensors) do
     if scales[i] then tensor:affine_(scales[i], 0) end
   end
-  report.norm = math.sqrt(total)
   return report, changed
 end
 

@@ -10,8 +10,9 @@
 --   quantile { q, window }          quantile of the last values
 --   zscore { z, alpha, warmup }     ZClip: spikes above the moving average
 --   autoclip { p, window }          AutoClip: percentile of all values so far
+--   adagc { factor, beta, warmup }  AdaGC: a little more than the moving average of what was left after clipping
 --
--- The last two were defined on the norm of all gradients: mb.clip.norm { threshold = mb.threshold.zscore() }; any
+-- The last three were defined on norms: mb.clip.norm { threshold = mb.threshold.zscore() }; any
 -- policy goes with any clipper. A policy is called with the largest singular value of the unclipped matrix (or the
 -- norm) and returns tau, or nil for "leave alone". What it remembers is in `state`, a table of plain values that
 -- belongs to that matrix and is saved in checkpoints; without one, the policy keeps a state by name itself. step

@@ -18,6 +18,7 @@ local M = {}
 ---@field shape? integer[]
 ---@field step? integer calls before this one
 ---@field sigma number largest singular value before clipping
+---@field total? number norm of all gradients, of clipping by norms
 ---@field state? table what the policy remembers of this matrix
 
 ---@class moonbow.Threshold

@@ -1,0 +1,9 @@
+-- SPDX-License-Identifier: MIT
+--
+-- adagc.lua: each parameter's gradient held to its own past (arXiv 2502.11034); threshold/adagc.lua says how.
+--
+--   mb.clip.adagc { factor = 1.05, beta = 0.98, warmup = 100, max_norm = 1.0, on = "grad" }
+
+local named = require "moonbow.clip.named"
+
+return named.of("adagc", "matrix")
