@@ -16,10 +16,18 @@ M.seed = tonumber(os.getenv "MB_SEED") or 20260711
 --- Device that specs put their tensors on; MB_TEST_DEVICE sets it.
 M.device = os.getenv "MB_TEST_DEVICE" or "cpu"
 
+--- How many of `n` random cases to draw: MB_FEWER=4 is a quarter of them, for devices whose kernels run slowly on the host.
+---@param n integer
+---@return integer
+function M.draws(n) return math.max(1, math.ceil(n / (tonumber(os.getenv "MB_FEWER") or 1))) end
+
+--- Folder of fixtures and data beside the checkout; MOONBOW_SHARED names another.
+M.shared = os.getenv "MOONBOW_SHARED" or (os.getenv "MOONBOW_ROOT" or ".") .. "/../shared"
+
 --- Folder of the checkout's shared fixtures, or nil when they are not there.
 ---@return string?
 function M.fixtures()
-  local folder = (os.getenv "MOONBOW_ROOT" or ".") .. "/../shared/fixtures"
+  local folder = M.shared .. "/fixtures"
   local file = io.open(folder .. "/README.md", "rb")
   if not file then return nil end
   file:close()

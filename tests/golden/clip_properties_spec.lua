@@ -9,7 +9,7 @@ local mb = require "moonbow"
 local spectra = require "tests.spectra"
 local spectral = require "bindings.spectral"
 
-local CASES = 60
+local CASES = helper.draws(60)
 
 -- Distances are in units of sigma_1: rounding of the largest value is an error of all that it is added to.
 local TOLERANCE = { f32 = 1e-5, f64 = 1e-7 }
@@ -159,7 +159,8 @@ describe("polar", function()
   it("converges at every tau", function()
     local g = mb.tensor { { 1, 0, 0 }, { 0, 0.5, 0 }, { 0, 0, 0.25 } }
     local taus = { 0.087008, 0.587, 0.587072 } -- a step of theirs begins on an interval of relative length 1e-5
-    for i = 1, 3000 do taus[#taus + 1] = 0.98 * i / 3000 end
+    local grid = helper.draws(3000)
+    for i = 1, grid do taus[#taus + 1] = 0.98 * i / grid end
     for _, dtype in ipairs { "f32", "f64" } do
       local matrix = g:to(dtype)
       for _, tau in ipairs(taus) do
@@ -248,7 +249,7 @@ end)
 describe("a sketch", function()
   -- The textbook's routine runs in float64 and starts from the same random numbers, so single draws compare. What
   -- float32 adds is held to a fifth of the exact methods' allowance, in the mean over a spectrum's draws to a tenth.
-  local SLACK, ROUNDING, DRAWS = 1.01, 2e-6, 8
+  local SLACK, ROUNDING, DRAWS = 1.01, 2e-6, helper.draws(8)
   local what = { "the clipped matrix", "the values" }
   local settings = {
     { rank = 8, oversample = 5, power_iters = 1 }, { rank = 8, oversample = 5, power_iters = 0 },

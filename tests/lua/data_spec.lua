@@ -8,8 +8,7 @@ local helper = require "tests.helper"
 local scratch = require "tests.scratch"
 local utf8 = require "moonbow.io.utf8"
 
-local root = os.getenv "MOONBOW_ROOT" or "."
-local shakespeare = root .. "/../shared/data/tinyshakespeare/input.txt"
+local shakespeare = helper.shared .. "/data/tinyshakespeare/input.txt"
 
 -- Text over a small alphabet, from the generator of the test.
 local function random_text(n, alphabet)

@@ -64,7 +64,7 @@ describe("a model written in Lua", function()
 
   it("prints as a tree in which equal layers share a line", function()
     local text = tostring(Regression {})
-    assert.matches("^regression: 44 parameters in 5 tensors, f32 on cpu\n", text)
+    assert.matches("^regression: 44 parameters in 5 tensors, f32 on " .. helper.device .. "\n", text)
     assert.matches("0..1 +2 alike, each +40\n", text)
     assert.matches("head.weight +head +%(1, 4%) +4$", text)
   end)

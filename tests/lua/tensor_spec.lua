@@ -33,7 +33,7 @@ describe("making a tensor", function()
   end)
 
   it("copies from pointers and strings", function()
-    local source = mb.tensor({ 1, 2, 3, 4 }, { dtype = "u16" })
+    local source = mb.tensor({ 1, 2, 3, 4 }, { dtype = "u16", device = "cpu" })
     local copy = mb.tensor(source:data(), { shape = { 2, 2 } })
     assert.are.equal("u16", copy.dtype)
     source:fill_(0)
@@ -85,7 +85,7 @@ describe("making a tensor", function()
       { "value[1] is 256, which is no u8", function() mb.tensor({ 256 }, { dtype = "u8" }) end },
       { "an empty table is no tensor", function() mb.tensor {} end },
       { "not nil", function() mb.tensor(nil) end },
-      { "a pointer has no sizes", function() mb.tensor(mb.ones(1):data()) end },
+      { "a pointer has no sizes", function() mb.tensor(mb.ones(1, { device = "cpu" }):data()) end },
       { "nested more than 6 deep", function() mb.tensor { { { { { { { 1 } } } } } } } end },
       { "a string of 3 bytes is no whole number of u16", function() mb.tensor("abc", { dtype = "u16" }) end },
       { "has a size below 1", function() mb.zeros(2, 0) end },
@@ -123,12 +123,12 @@ describe("a tensor's properties", function()
   end)
 
   it("turn into text and numbers", function()
-    assert.are.equal("tensor (2, 3) f64 cpu [1, 2, 3, 4, 5, 6]", tostring(t))
-    assert.are.equal("tensor (3, 2) f64 cpu [1, 4, 2, 5, 3, 6]", tostring(t:transpose()))
-    assert.are.equal("tensor (9) u8 cpu [0, 1, 2, 3, 4, 5, ...]", tostring(mb.arange(9, { dtype = "u8" })))
-    assert.are.equal("t = tensor () f32 cpu [2]", "t = " .. mb.tensor(2))
+    assert.are.equal("tensor (2, 3) f64 " .. helper.device .. " [1, 2, 3, 4, 5, 6]", tostring(t))
+    assert.are.equal("tensor (3, 2) f64 " .. helper.device .. " [1, 4, 2, 5, 3, 6]", tostring(t:transpose()))
+    assert.are.equal("tensor (9) u8 " .. helper.device .. " [0, 1, 2, 3, 4, 5, ...]", tostring(mb.arange(9, { dtype = "u8" })))
+    assert.are.equal("t = tensor () f32 " .. helper.device .. " [2]", "t = " .. mb.tensor(2))
     assert.are.equal(6, t:select(1, 2):select(1, 3):item())
-    assert.are.equal(4, t:data()[3])
+    assert.are.equal(4, t:to("cpu"):data()[3])
   end)
 
   it("are guarded", function()
@@ -136,7 +136,7 @@ describe("a tensor's properties", function()
     assert.matches("HERE 'shape' of a tensor cannot be set", error_of(function() t.shape = {} end))
     assert.matches("zero_grad", error_of(function() t.grad = nil end))
     assert.matches("HERE mb_tensor_item: one element was expected", error_of(function() t:item() end))
-    assert.matches("HERE data: the tensor is not contiguous", error_of(function() t:transpose():data() end))
+    assert.matches("HERE data: the tensor is not contiguous", error_of(function() t:to("cpu"):transpose():data() end))
     assert.matches("HERE a tensor without dimensions has no length", error_of(function() return #mb.tensor(1) + 0 end))
     assert.matches("HERE mb_set_requires_grad: .*floating", error_of(function()
       mb.tensor({ 1 }, { dtype = "i32" }).requires_grad = true
@@ -337,7 +337,7 @@ describe("copies", function()
     assert.are.equal("f64", t:to("f64").dtype)
     assert.are.same({ { 1, 2 }, { 3, 4 } }, t:to("u8"):totable())
     assert.are.equal(t.id, t:to("f32").id)
-    assert.are.equal(t.id, t:to("cpu").id)
+    assert.are.equal(t.id, t:to(helper.device).id)
     assert.matches("HERE mb.to: expected a dtype", error_of(function() t:to "f16" end))
   end)
 end)

@@ -5,7 +5,7 @@
 
 local runner = require "tests.smoke.runner"
 
-local shakespeare = runner.root .. "/../shared/data/tinyshakespeare/input.txt"
+local shakespeare = (os.getenv "MOONBOW_SHARED" or runner.root .. "/../shared") .. "/data/tinyshakespeare/input.txt"
 local sha256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
 
 local function write(path, text)
