@@ -12,7 +12,7 @@
 
 local binding = require "bindings.model"
 local fuse = require "moonbow.fuse"
-local options = require "moonbow.options"
+local numbers = require "moonbow.optim.numbers"
 local phases = require "moonbow.optim.phases"
 
 local M = {}
@@ -37,35 +37,6 @@ local function ranges_of(model, parameters)
   return joined
 end
 
--- How the trace sees the options, and the list of those that are numbers of the run: name, index in an array
--- or nil, the number or function, and its row of the spec. Both in the order of names.
-local function numbers_of(constructor, o)
-  local scalars, list = { step = true }, {}
-  for name, value in pairs(o) do
-    local row = constructor.spec[name]
-    if row.element then
-      scalars[name] = #value
-    elseif type(row.default) == "number" then
-      scalars[name] = true
-    else
-      scalars[name] = { value = value }
-    end
-  end
-  for _, name in ipairs(options.keys(scalars)) do
-    local row = constructor.spec[name]
-    if name == "step" then
-      list[#list + 1] = { name = name, value = function(step) return step end, row = { type = "number" } }
-    elseif type(scalars[name]) == "number" then
-      for i, value in ipairs(o[name]) do
-        list[#list + 1] = { name = ("%s[%d]"):format(name, i), value = value, row = row.element }
-      end
-    elseif scalars[name] == true then
-      list[#list + 1] = { name = name, value = o[name], row = row }
-    end
-  end
-  return scalars, list
-end
-
 -- A copy of a list with one more at its end.
 local function with(list, last)
   local longer = { unpack(list) }
@@ -86,7 +57,7 @@ function M.new(constructor, o, model, parameters, states, flat)
   for k, state in ipairs(states) do
     fields[k + 2], arrays[k + 2] = state.name, flat.buffers[k]
   end
-  local scalars, list = numbers_of(constructor, o)
+  local scalars, list = numbers.of(constructor, o)
   local program = fuse.trace { who = constructor.who, fn = constructor.update, arrays = fields,
                                read_only = { g = true }, scalars = scalars, extra = o }
   return setmetatable({
@@ -97,22 +68,10 @@ function M.new(constructor, o, model, parameters, states, flat)
   }, Elementwise)
 end
 
---- The number that an entry of the list has at a step.
-local function number_at(self, entry, step)
-  if type(entry.value) == "number" then return entry.value end
-  local value = entry.value(step)
-  if type(value) ~= "number" then
-    options.fail("%s: option '%s' is a function that returned %s at step %d, a number is needed", self.who, entry.name,
-                 options.describe(value), step)
-  end
-  options.value(self.who, ("option '%s' at step %d"):format(entry.name, step), value, entry.row)
-  return value
-end
-
 --- Evaluates the options for an update.
 ---@param step integer
 function Elementwise:prepare(step)
-  for i, entry in ipairs(self.list) do self.numbers[i] = number_at(self, entry, step) end
+  for i, entry in ipairs(self.list) do self.numbers[i] = numbers.at(self.who, entry, step) end
 end
 
 --- Changes weights and states by the numbers of the last prepare.
@@ -139,11 +98,11 @@ end
 -- lr = 1 would make it, which is the same for every lr where w+ is linear in it.
 local function numbers_for(self, on)
   if on ~= "update" then return self.numbers end
-  local numbers = { unpack(self.numbers) }
+  local values = { unpack(self.numbers) }
   for i, entry in ipairs(self.list) do
-    if entry.name == "lr" and numbers[i] == 0 then numbers[i] = 1 end
+    if entry.name == "lr" and values[i] == 0 then values[i] = 1 end
   end
-  return numbers
+  return values
 end
 
 --- Writes what is to be clipped of these parameters, and changes nothing else.
@@ -172,9 +131,7 @@ end
 ---@param step integer
 ---@return number?
 function Elementwise:number(name, step)
-  for _, entry in ipairs(self.list) do
-    if entry.name == name then return number_at(self, entry, step) end
-  end
+  return numbers.named(self.who, self.list, name, step)
 end
 
 return M
