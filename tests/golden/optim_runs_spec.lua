@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- optim_runs_spec.lua: twenty steps of a small GPT-2 beside PyTorch's: SGD with momentum and AdamW, without
+-- optim_runs_spec.lua: twenty steps of a small GPT-2 beside PyTorch's: SGD with momentum, AdamW, Muon and Clipped Scion, without
 -- clipping, clipped by the norm, and clipped spectrally with every policy. Two steps have a loss twenty times
 -- as large, so that clipping matters. Compared: the loss of each step, the norm or every sigma and threshold.
 
@@ -31,7 +31,18 @@ local optimizers = {
   adamw = function(model)
     return mb.optim.adamw(model, { lr = 1e-3, betas = { 0.9, 0.95 }, eps = 1e-8, weight_decay = 0.1 })
   end,
+  muon = function(model)
+    return mb.optim.muon(model, { lr = 0.01, momentum = 0.9, scale = "match_rms_adamw",
+      rest = { name = "adamw", lr = 1e-3, betas = { 0.9, 0.95 }, eps = 1e-8, weight_decay = 0 } })
+  end,
 }
+
+for _, form in ipairs { "unconstrained", "constrained" } do
+  optimizers["clipped_scion_" .. form] = function(model)
+    return mb.optim.clipped_scion(model, { lr = 0.01, momentum = 0.1, rho = 40, radius = 3, constrained = form == "constrained",
+      norms = { ["wte.weight"] = "sign", ["wpe.weight"] = "col_norm", matrix = "spectral", vector = "bias_rms" } })
+  end
+end
 
 local clippers = {
   none = function() return nil end,
@@ -66,7 +77,7 @@ end
 
 local function check_run(optimizer, clipper)
   local runs, batches, folder = fixture()
-  local wanted = runs.runs[optimizer .. "_" .. clipper]
+  local wanted = runs.runs[optimizer .. "_" .. clipper] or runs.runs[optimizer]
   local model = mb.models.gpt2(config)
   model:load_hf(folder .. "/gpt2_weights.safetensors")
   local opt, clip = optimizers[optimizer](model), clippers[clipper](runs, optimizer)
@@ -86,6 +97,8 @@ describe("twenty steps are PyTorch's:", function()
   for _, run in ipairs {
     { "sgdm", "none" }, { "sgdm", "norm" }, { "sgdm", "spectral_const" }, { "sgdm", "spectral_ema" },
     { "sgdm", "spectral_quantile" }, { "adamw", "norm" }, { "adamw", "spectral_const" },
+    { "muon", "none" }, { "muon", "spectral_const" },
+    { "clipped_scion_unconstrained", "none" }, { "clipped_scion_constrained", "none" },
   } do
     it(run[1] .. ", clipping " .. run[2], function() check_run(run[1], run[2]) end)
   end

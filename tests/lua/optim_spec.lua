@@ -180,7 +180,7 @@ describe("mb.optim.define", function()
 
   it("says what is wrong with a definition", function()
     local define, update = mb.optim.define, function(p, h) p.w = p.w - h.lr * p.g end
-    says("option 'update' is missing", define, { name = "x" })
+    says("one of update and update_group is needed", define, { name = "x" })
     says("unknown option 'default', did you mean 'defaults'?", define, { name = "x", update = update, default = {} })
     says("option 'name' must be a name of letters", define, { name = "my opt", update = update })
     says("optimizer 'x': default of 'lr' must be a number, an array of numbers, a boolean or a string, not a function",

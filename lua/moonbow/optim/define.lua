@@ -23,13 +23,17 @@
 --             h.<option> is the number of this step (h.betas[1] of an array; booleans and strings as they are),
 --             h.step counts updates from 1. o holds the options as they were given, for choices that are fixed
 --             when the optimizer is made
+--   update_group  fn(P, h, o) instead of update, for methods on matrices: matrices.lua says what P is and what else such a
+--             definition may have
 --   momentum  the state that is the momentum, for clippers with on = "momentum". The update assigns it first and then
 --             reads it wherever the new momentum is meant; without this such clippers are refused
 --   decoupled_decay  the option that is a decoupled weight decay, lr decay w beside the update: no part of what
 --             clippers with on = "update" clip
 --   limits    bounds of options, as moonbow/options.lua names them: { lr = { min = 0 } }; of arrays, for each element
+--   options   rows of moonbow/options.lua for options that defaults cannot describe, { norms = { type = "table" } }: fixed
 --   check     fn(o) -> nil, or a text that says what is wrong with the options
 
+local matrices = require "moonbow.optim.matrices"
 local optimizer = require "moonbow.optim.optimizer"
 local options = require "moonbow.options"
 
@@ -39,12 +43,14 @@ local definition_spec = {
   end },
   defaults = { type = "table", default = {} },
   state = { type = "table|function", default = {} },
-  update = { type = "function", required = true },
+  update = { type = "function" },
   momentum = { type = "string" },
   decoupled_decay = { type = "string" },
   limits = { type = "table", default = {} },
+  options = { type = "table", default = {} },
   check = { type = "function" },
 }
+for name, row in pairs(matrices.definition_spec) do definition_spec[name] = row end
 
 -- ----- options --------------------------------------------------------------------------------------------
 
@@ -155,9 +161,7 @@ end
 
 function Constructor:__call(model, given)
   optimizer.check_model(self.who, model)
-  return optimizer.new(model, {
-    { constructor = self, options = self:options(self.who, given), parameters = model:parameters() },
-  })
+  return optimizer.new(model, matrices.groups(self, model, self:options(self.who, given)))
 end
 
 function Constructor:__tostring()
@@ -172,8 +176,11 @@ return function(given)
   local who = ("optimizer '%s'"):format(definition.name)
   check_momentum(who, definition)
   check_decay(who, definition)
+  matrices.check(who, definition)
+  local spec = option_spec(who, definition.defaults, definition.limits)
+  for name, row in pairs(definition.options) do spec[name] = row end
+  for name, row in pairs(matrices.options(definition)) do spec[name] = row end
   return setmetatable({
-    name = definition.name, who = who, definition = definition, update = definition.update,
-    spec = option_spec(who, definition.defaults, definition.limits),
+    name = definition.name, who = who, definition = definition, update = definition.update, spec = spec,
   }, Constructor)
 end

@@ -13,6 +13,7 @@
 -- function of the parameter { name, role, shape, index, value }, "rest", or an array of these. A parameter goes to the
 -- first group that takes it; one that none takes is an error. The other keys are the optimizer's own options.
 
+local matrices = require "moonbow.optim.matrices"
 local optimizer = require "moonbow.optim.optimizer"
 local options = require "moonbow.options"
 local registry = require "moonbow.optim.registry"
@@ -20,7 +21,7 @@ local registry = require "moonbow.optim.registry"
 local roles = { matrix = true, embedding = true, head = true, vector = true, conv = true }
 
 local function is_constructor(x)
-  return type(x) == "table" and x.spec ~= nil and x.update ~= nil
+  return type(x) == "table" and x.spec ~= nil and x.definition ~= nil
 end
 
 -- A function of a parameter that says whether `where` takes it.
@@ -66,6 +67,7 @@ local function group_of(model, i, entry)
     constructor = registry.find(who, constructor)
   end
   who = ("%s (%s)"):format(who, constructor.name)
+  matrices.refuse_rest(who, constructor, given)
   return { constructor = constructor, options = constructor:options(who, given),
            takes = taker(who, model, entry.where), parameters = {} }
 end
@@ -93,7 +95,10 @@ return function(model, list)
   end
   local used = {}
   for _, group in ipairs(groups) do
-    if #group.parameters > 0 then used[#used + 1] = group end
+    if #group.parameters > 0 then
+      matrices.check_group(group)
+      used[#used + 1] = group
+    end
   end
   return optimizer.new(model, used)
 end

@@ -13,6 +13,7 @@ local binding = require "bindings.model"
 local clipping = require "moonbow.optim.clipping"
 local elementwise = require "moonbow.optim.elementwise"
 local handle = require "bindings.handle"
+local matrixwise = require "moonbow.optim.matrixwise"
 local options = require "moonbow.options"
 local tree = require "moonbow.models.tree"
 local types = require "bindings.types"
@@ -35,6 +36,17 @@ end
 
 -- ----- updating -------------------------------------------------------------------------------------------
 
+-- Rules on matrices take no NaN and no Inf, and would refuse them half-way.
+local function check_finite(self)
+  for _, group in ipairs(self.groups) do
+    local bad = group.rule.needs_finite and self:find_nonfinite()
+    if bad then
+      options.fail("opt:step: the gradient of '%s' is not finite, which %s refuses; nothing was updated", bad,
+                   group.constructor.who)
+    end
+  end
+end
+
 --- Changes the weights by their gradients. Options that are functions of the step are evaluated first: the
 --- first update is step 1. A clipper, mb.clip.spectral { on = ... } or another one, clips gradients, momenta or
 --- updates on the way, and its report is returned; a function clip(model) -> report does too.
@@ -46,6 +58,7 @@ function Optimizer:step(clip)
   for _, group in ipairs(self.groups) do group.rule:prepare(step) end
   if clip ~= nil and not is_inside then report = clip(self.model) end
   binding.settle_gradients(self.model.handle)
+  check_finite(self)
   if is_inside then
     report = clipping.step(self, clip)
   else
@@ -88,6 +101,7 @@ local function each_state(self, visit)
         visit(p.name .. "/" .. state.name, binding.view(self.model.handle, self.buffers[k], p.index), state)
       end
     end
+    if group.rule.each_state then group.rule:each_state(visit) end
   end
 end
 
@@ -198,7 +212,8 @@ function M.new(model, groups)
   end
   handle.keep { self.values, self.gradients, self.buffers }
   for _, group in ipairs(groups) do
-    group.rule = elementwise.new(group.constructor, group.options, model, group.parameters, group.states, self)
+    local rules = group.constructor.definition.update_group and matrixwise or elementwise
+    group.rule = rules.new(group.constructor, group.options, model, group.parameters, group.states, self)
   end
   each_state(self, function(_, view, state)
     if state.initial ~= 0 then view:fill_(state.initial) end
