@@ -3,7 +3,7 @@
 -- networks.lua: the models written in C (models/*.c). A handle made here works with bindings/model.lua.
 --
 --   gpt2_new(config, dtype, device, seed) -> handle
---     config { vocab_size, block_size, n_layer, n_head, n_embd, dropout }
+--     config { vocab_size, block_size, n_layer, n_head, n_embd, dropout, tied }   tied false: a head of its own
 --   gpt2_logits(h, inputs) -> (B, T, V)      inputs (B, T) ids
 --   gpt2_loss(h, inputs, targets, ce) -> scalar
 --     ce: nil, or { label_smoothing, ignore_index, reduction } as ops.cross_entropy takes them
@@ -38,6 +38,7 @@ end
 function M.gpt2_new(config, dtype, device, seed)
   local c = fill(ffi.new "mb_gpt2_config", config,
                  { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout" })
+  c.untied_head = config.tied == false and 1 or 0
   return model.produce("mb_gpt2_new", c, types.dtype(dtype).code, types.device(device), seed)
 end
 

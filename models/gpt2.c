@@ -8,8 +8,8 @@
 //                   x = x + proj(gelu(fc(norm(x))))
 //   logits = norm(x) wteᵀ
 //
-// Norms are layer norms with epsilon 1e-5, GELU is its tanh form, and the head is the token embedding
-// itself. Weights are [out, in]; files of Hugging Face hold them transposed.
+// Norms are layer norms with epsilon 1e-5, GELU is its tanh form, and the head is the token embedding itself
+// unless the config asks for one of its own. Weights are [out, in]; files of Hugging Face hold them transposed.
 //
 // Initial values: N(0, 0.02), biases 0, norms the identity. The two projections of a block that write to the
 // residual stream get 0.02 / sqrt(2 n_layer), so that its variance does not grow with depth.
@@ -93,7 +93,9 @@ static mb_status add_parameters(mb_model *model, const mb_gpt2_config *c) {
   mb_status status = add_matrix(model, "", "wte", c->vocab_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
   if (status == MB_OK) status = add_matrix(model, "", "wpe", c->block_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
   for (int64_t layer = 0; layer < c->n_layer && status == MB_OK; layer++) status = add_block(model, c, layer);
-  return status == MB_OK ? add_norm(model, "", "ln_f", c->n_embd) : status;
+  if (status == MB_OK) status = add_norm(model, "", "ln_f", c->n_embd);
+  if (status != MB_OK || !c->untied_head) return status;
+  return add_matrix(model, "", "lm_head", c->vocab_size, c->n_embd, MB_ROLE_HEAD, STD);
 }
 
 mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed) {
@@ -169,7 +171,7 @@ mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) {
   for (int64_t layer = 0; layer < c->n_layer; layer++) block(&f, c, FIRST_BLOCK + layer * PER_BLOCK);
   int64_t ln_f = FIRST_BLOCK + c->n_layer * PER_BLOCK;
   flow_layernorm(&f, ln_f, ln_f + 1, EPSILON);
-  flow_linear(&f, WTE, -1); // (B, T, V)
+  flow_linear(&f, c->untied_head ? ln_f + 2 : WTE, -1); // (B, T, V)
   return flow_end(&f, out);
 }
 

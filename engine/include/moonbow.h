@@ -293,9 +293,10 @@ MB_CALL mb_status mb_model_config(const void **out, const mb_model *model, const
 
 typedef struct mb_gpt2_config {
   int64_t vocab_size, block_size, n_layer, n_head, n_embd;
-  double dropout; // after the embedding and on what each half block adds; attention probabilities have none
+  double dropout;  // after the embedding and on what each half block adds; attention probabilities have none
+  int untied_head; // 0: the head is the token embedding; else a matrix of its own, lm_head.weight, the last parameter
 } mb_gpt2_config;
-// GPT-2 (Radford et al. 2019) as in Hugging Face's GPT2LMHeadModel: tanh GELU, layernorm eps 1e-5, tied head.
+// GPT-2 (Radford et al. 2019) as in Hugging Face's GPT2LMHeadModel: tanh GELU, layernorm eps 1e-5.
 MB_CALL mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed);
 MB_CALL mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs);  // (B, T) ids -> (B, T, V)
 MB_CALL mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options);

@@ -6,7 +6,7 @@
 #include "check.h"
 
 enum { V = 13, BLOCK = 6, LAYERS = 2, HEADS = 2, C = 8, B = 2, T = 5 };
-static const mb_gpt2_config config = {V, BLOCK, LAYERS, HEADS, C, 0.0};
+static const mb_gpt2_config config = {V, BLOCK, LAYERS, HEADS, C, 0.0, 0};
 
 static void counts(int64_t *tensors, int64_t *bytes) {
   mb_memory_stats stats;
@@ -326,7 +326,7 @@ static double std_of(mb_model *model, const char *name) {
 }
 
 static void initial_values_are_gpt2s(void) {
-  mb_gpt2_config c = {300, 64, 8, 4, 64, 0.0};
+  mb_gpt2_config c = {300, 64, 8, 4, 64, 0.0, 0};
   mb_model *model;
   CHECK_OK(mb_gpt2_new(&model, &c, MB_F64, MB_CPU, 1));
   CHECK_EQ(mb_model_count(model), 2 + 12 * 8 + 2);

@@ -3,11 +3,15 @@
 -- gpt2.lua: GPT-2 (models/gpt2.c) for scripts.
 --
 --   local model = mb.models.gpt2 { vocab_size = 65, block_size = 256, n_layer = 6, n_head = 6, n_embd = 384 }
---   model:load_hf "model.safetensors"
+--   local model = mb.models.gpt2 { size = "medium" }              -- "gpt2", "medium", "large", "xl"
+--   local model = mb.models.gpt2 { weights = "model.safetensors" } -- sizes and weights from a file, see gpt2_config.lua
+--   model:load_hf "model.safetensors"    model:save_hf "out.safetensors"
+--   model:load_llmc "model.bin"          model:save_llmc "out.bin"
 --   local loss = model:loss { inputs = x, targets = y }          -- ids (B, T), tensors or nested tables
 --   local ids = model:generate({ 1, 2, 3 }, { max_tokens = 20, temperature = 0.8, top_k = 50, seed = 1 })
 
 local base = require "moonbow.models.base"
+local configs = require "moonbow.models.gpt2_config"
 local create = require "moonbow.create"
 local handle = require "bindings.handle"
 local networks = require "bindings.networks"
@@ -16,15 +20,17 @@ local rng = require "bindings.create"
 local sampling = require "moonbow.models.sampling"
 local types = require "bindings.types"
 
-local size = { type = "integer", required = true, min = 1 }
+local size = { type = "integer", min = 1 }
 local spec = {
   vocab_size = size, block_size = size, n_layer = size, n_head = size, n_embd = size,
+  size = { choices = configs.names },
+  weights = { type = "string" },
+  tied = { type = "boolean" }, -- default: what the weights have, else true
   dropout = { type = "number", default = 0, min = 0, below = 1 },
   seed = { type = "integer", min = 0 }, -- default: that of mb.seed
   dtype = { choices = { "f32", "f64", "bf16" }, default = "f32" },
   device = { choices = { "cpu", "cuda" } },
 }
-local config_names = { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout" }
 
 local function logits(self, batch)
   return networks.gpt2_logits(self.handle, base.ids(self, "model:logits: inputs", batch.inputs))
@@ -95,18 +101,40 @@ function methods:generate(tokens, given)
   return ids
 end
 
---- Sets the weights from a safetensors file with Hugging Face's names; see hf.lua.
+--- Sets the weights from Hugging Face's files: a safetensors file, an index of shards or a folder; see hf.lua.
 ---@param path string
 function methods:load_hf(path)
   require("moonbow.models.hf").load(self, path)
   return self
 end
 
---- Writes the weights as a safetensors file with Hugging Face's names.
+--- Writes the weights with Hugging Face's names: a safetensors file, or a folder with its config.json.
 ---@param path string
-function methods:save_hf(path)
-  require("moonbow.models.hf").save(self, path)
+---@param given? { prefix?: boolean } names begin with "transformer."
+function methods:save_hf(path, given)
+  require("moonbow.models.hf").save(self, path, given)
   return self
+end
+
+--- Sets the weights from a model file of llm.c; see llmc.lua.
+---@param path string
+function methods:load_llmc(path)
+  require("moonbow.models.llmc").load(self, path)
+  return self
+end
+
+--- Writes a model file of llm.c.
+---@param path string
+---@param given? { dtype?: "f32"|"bf16" }
+function methods:save_llmc(path, given)
+  require("moonbow.models.llmc").save(self, path, given)
+  return self
+end
+
+--- Sets the weights from a file of either kind.
+---@param path string
+function methods:load_weights(path)
+  return configs.is_llmc(path) and self:load_llmc(path) or self:load_hf(path)
 end
 
 -- ----- construction -------------------------------------------------------------------------------------
@@ -121,17 +149,18 @@ local function parts_of(config)
   return parts
 end
 
---- GPT-2: tanh GELU, layernorm, tied head, GPT-2's initial values.
----@param given { vocab_size: integer, block_size: integer, n_layer: integer, n_head: integer, n_embd: integer,
----               dropout?: number, seed?: integer, dtype?: "f32"|"f64"|"bf16", device?: string }
+--- GPT-2: tanh GELU, layernorm, GPT-2's initial values, or the weights of a file.
+---@param given { vocab_size?: integer, block_size?: integer, n_layer?: integer, n_head?: integer, n_embd?: integer,
+---               size?: string, weights?: string, tied?: boolean, dropout?: number, seed?: integer,
+---               dtype?: "f32"|"f64"|"bf16", device?: string } size or weights stand for the five sizes
 ---@return moonbow.Model
 ---@usage local model = mb.models.gpt2 { vocab_size = 65, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
 return function(given)
   local o = options.check("mb.models.gpt2", given, spec)
-  local config = {}
-  for _, name in ipairs(config_names) do config[name] = o[name] end
-  return base.new {
+  local config = configs.complete(o)
+  local model = base.new {
     handle = networks.gpt2_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get())),
     name = "gpt2", config = config, logits = logits, loss = loss, methods = methods, parts = parts_of(config),
   }
+  return o.weights and model:load_weights(o.weights) or model
 end
