@@ -3,6 +3,7 @@
 // device.cu: the device's table: its kernels, copies between views, numbers of any dtype, checks of ids. Memory and
 // streams are in memory.cu.
 #include "backend/cuda/memory.h"
+#include "backend/cuda/packs.h"
 #include "backend/cuda/simt.h"
 #include "backend/cuda/views.h"
 
@@ -22,8 +23,19 @@ template <class U> struct CopyView {
   }
 };
 
+template <class U> struct CopyPacks {
+  U *to;
+  const U *from;
+  template <int N> SIMT void many(int64_t first, bool wide) const { store(to + first, load<N>(from + first, wide), wide); }
+};
+
 template <class U> mb_status copy_elements(const mbi_view *dst, const mbi_view *src) {
   Walk<2> walk = make_walk<2>({dst, src});
+  if (is_dense(walk)) {
+    U *to = (U *)dst->data;
+    const U *from = (const U *)src->data;
+    return launch_packs(CopyPacks<U>{to, from}, walk.count, "copy_view", to, from);
+  }
   return launch_elements(CopyView<U>{walk, (U *)dst->data, (const U *)src->data}, walk.count, "copy_view");
 }
 
@@ -43,21 +55,30 @@ template <class To, class From> struct Convert {
   To *to;
   const From *from;
   double low, high; // of To, when it is an integer
-  SIMT void operator()(int64_t i) const {
-    Wide<From> x = from[i];
-    if (low == high) to[i] = (To)(Wide<To>)x;
-    else to[i] = x != x ? To(0) : (double)x < low ? (To)low : (double)x > high ? (To)high : (To)x;
+  SIMT To of(Wide<From> x) const {
+    if (low == high) return (To)(Wide<To>)x;
+    return x != x ? To(0) : (double)x < low ? (To)low : (double)x > high ? (To)high : (To)x;
+  }
+  template <int N> SIMT void many(int64_t first, bool wide) const {
+    Lanes<From, N> x = load<N>(from + first, wide);
+    Lanes<To, N> y;
+SIMT_UNROLL
+    for (int k = 0; k < N; k++) y.at[k] = of(x.at[k]);
+    store(to + first, y, wide);
   }
 };
+template <class To, class From> mb_status convert_to(To *to, const From *from, int64_t count, double low = 0, double high = 0) {
+  return launch_packs(Convert<To, From>{to, from, low, high}, count, "convert", to, from);
+}
 
 template <class From> mb_status convert_from(void *dst, mb_dtype dtype, const From *src, int64_t count) {
   switch (dtype) {
-    case MB_F32: return launch_elements(Convert<float, From>{(float *)dst, src, 0, 0}, count, "convert");
-    case MB_F64: return launch_elements(Convert<double, From>{(double *)dst, src, 0, 0}, count, "convert");
-    case MB_BF16: return launch_elements(Convert<bf16, From>{(bf16 *)dst, src, 0, 0}, count, "convert");
-    case MB_I32: return launch_elements(Convert<int32_t, From>{(int32_t *)dst, src, -2147483648.0, 2147483647.0}, count, "convert");
-    case MB_U16: return launch_elements(Convert<uint16_t, From>{(uint16_t *)dst, src, 0, 65535.0}, count, "convert");
-    default: return launch_elements(Convert<uint8_t, From>{(uint8_t *)dst, src, 0, 255.0}, count, "convert");
+    case MB_F32: return convert_to((float *)dst, src, count);
+    case MB_F64: return convert_to((double *)dst, src, count);
+    case MB_BF16: return convert_to((bf16 *)dst, src, count);
+    case MB_I32: return convert_to((int32_t *)dst, src, count, -2147483648.0, 2147483647.0);
+    case MB_U16: return convert_to((uint16_t *)dst, src, count, 0, 65535.0);
+    default: return convert_to((uint8_t *)dst, src, count, 0, 255.0);
   }
 }
 
@@ -75,19 +96,27 @@ mb_status convert(void *dst, mb_dtype dst_dtype, const void *src, mb_dtype src_d
 template <class U> struct Fill {
   U *to;
   U value;
-  SIMT void operator()(int64_t i) const { to[i] = value; }
+  template <int N> SIMT void many(int64_t first, bool wide) const {
+    Lanes<U, N> x;
+SIMT_UNROLL
+    for (int k = 0; k < N; k++) x.at[k] = value;
+    store(to + first, x, wide);
+  }
 };
+template <class U> mb_status fill_with(void *dst, U value, int64_t count) {
+  return launch_packs(Fill<U>{(U *)dst, value}, count, "fill", (U *)dst);
+}
 
 double held(double x, double low, double high) { return x != x ? 0 : x < low ? low : x > high ? high : x; }
 
 mb_status fill(void *dst, mb_dtype dtype, double value, int64_t count) {
   switch (dtype) {
-    case MB_F32: return launch_elements(Fill<float>{(float *)dst, (float)value}, count, "fill");
-    case MB_F64: return launch_elements(Fill<double>{(double *)dst, value}, count, "fill");
-    case MB_BF16: return launch_elements(Fill<bf16>{(bf16 *)dst, bf16((float)value)}, count, "fill");
-    case MB_I32: return launch_elements(Fill<int32_t>{(int32_t *)dst, (int32_t)held(value, -2147483648.0, 2147483647.0)}, count, "fill");
-    case MB_U16: return launch_elements(Fill<uint16_t>{(uint16_t *)dst, (uint16_t)held(value, 0, 65535)}, count, "fill");
-    default: return launch_elements(Fill<uint8_t>{(uint8_t *)dst, (uint8_t)held(value, 0, 255)}, count, "fill");
+    case MB_F32: return fill_with(dst, (float)value, count);
+    case MB_F64: return fill_with(dst, value, count);
+    case MB_BF16: return fill_with(dst, bf16((float)value), count);
+    case MB_I32: return fill_with(dst, (int32_t)held(value, -2147483648.0, 2147483647.0), count);
+    case MB_U16: return fill_with(dst, (uint16_t)held(value, 0, 65535), count);
+    default: return fill_with(dst, (uint8_t)held(value, 0, 255), count);
   }
 }
 

@@ -5,45 +5,87 @@
 #ifndef MBK_CUDA_ROWS_H
 #define MBK_CUDA_ROWS_H
 #include "backend/cuda/math.h"
+#include "backend/cuda/packs.h"
 
 namespace mbk {
 
-constexpr int ROW_THREADS = 256;
-using RowBlock = Block<ROW_THREADS>;
 template <class W> struct RowShared {
   ReduceRoom<W> room;
 };
 
-// The sum of f(i) over i < n, shared out among the threads; the same for every thread.
-template <class W, class F> SIMT W row_sum(const RowBlock &block, RowShared<W> &shared, int64_t n, F f) {
-  Private<W, ROW_THREADS> mine;
+// f(Count<threads>()) with as many threads for a row of T as keep it busy: a warp pair for rows of up to four packs each.
+template <class T, class F> mb_status with_row_threads(int64_t columns, F f) {
+  constexpr int FEW = 64, MANY = 256;
+  return columns <= FEW * 4 * lanes_of<T>() ? f(Count<FEW>()) : f(Count<MANY>());
+}
+
+// The sum of f(lanes, first) over the parts of a row of n, shared out among the threads; the same for every thread.
+template <int N, class W, int THREADS, class F> SIMT W row_sum(const Block<THREADS> &block, RowShared<W> &shared, int64_t n, F f) {
+  Private<W, THREADS> mine;
   block.each([&](int thread) {
     W sum = 0;
-    for (int64_t i = thread; i < n; i += ROW_THREADS) sum += f(i);
+    row_parts<N, THREADS>(thread, n, [&](auto lanes, int64_t first) { sum += f(lanes, first); });
     mine[thread] = sum;
   });
   return block.sum(mine, shared.room);
 }
 
+// A part of a weight or a bias, `otherwise` where there is none.
+template <int N, class T> SIMT Lanes<T, N> load_or(const T *p, int64_t first, bool wide, float otherwise) {
+  if (p) return load<N>(p + first, wide);
+  Lanes<T, N> x;
+SIMT_UNROLL
+  for (int k = 0; k < N; k++) x.at[k] = (T)otherwise;
+  return x;
+}
+
+// ----- sums down columns ----------------------------------------------------------------------------------------
+
 // Rows are cut into this many shares for column sums.
 inline int64_t row_shares(int64_t rows) {
-  constexpr int64_t MOST = 128, LEAST_ROWS = 32;
+  constexpr int64_t MOST = 512, LEAST_ROWS = 32;
   int64_t shares = ceil_div(rows, LEAST_ROWS);
   return shares < MOST ? shares : MOST;
 }
 
-// out[c] (+)= sum over shares of lines[share * stride + c].
+// out[c] (+)= sum over shares of lines[share * stride + c]. A block takes 32 columns; each of its warps adds up every 32nd
+// share, and their sums are added in order.
 template <class T> struct FoldLines {
+  using W = Wide<T>;
+  static constexpr int THREADS = 1024, SUMS = THREADS / WARP;
+  struct Shared {
+    W sum[SUMS][WARP];
+  };
   T *out;
   int accumulate;
-  const Wide<T> *lines;
-  int64_t shares, stride;
-  SIMT void operator()(int64_t c) const {
-    Wide<T> sum = 0;
-    for (int64_t s = 0; s < shares; s++) sum += lines[s * stride + c];
-    out[c] = (T)(accumulate ? (Wide<T>)out[c] + sum : sum);
+  const W *lines;
+  int64_t shares, stride, columns;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    block.each([&](int thread) {
+      int64_t c = block.index * WARP + thread % WARP;
+      W sum = 0;
+      for (int64_t s = thread / WARP; c < columns && s < shares; s += SUMS) sum += lines[s * stride + c];
+      shared.sum[thread / WARP][thread % WARP] = sum;
+    });
+    block.each([&](int thread) {
+      int64_t c = block.index * WARP + thread;
+      if (thread >= WARP || c >= columns) return;
+      W sum = 0;
+      for (int s = 0; s < SUMS; s++) sum += shared.sum[s][thread];
+      out[c] = (T)(accumulate ? (W)out[c] + sum : sum);
+    });
   }
 };
+template <class T>
+mb_status fold_lines(T *out, int accumulate, const Wide<T> *lines, int64_t shares, int64_t stride, int64_t columns, const char *name) {
+  return launch(FoldLines<T>{out, accumulate, lines, shares, stride, columns}, ceil_div(columns, WARP), name);
+}
+
+// f(Count<N>()) with the neighbouring columns that a thread of a column sum can take: a pack if all rows begin on
+// boundaries, else one.
+template <class T, class F> mb_status with_column_lanes(int64_t columns, bool aligned, F f) {
+  return aligned && columns % lanes_of<T>() == 0 ? f(Count<lanes_of<T>()>()) : f(Count<1>());
+}
 
 } // namespace mbk
 #endif

@@ -161,11 +161,17 @@ template <class F> struct ElementKernel {
 
 SIMT_BOTH constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// f(i) for every i < n, in no order. Blocks beyond `MANY` take several elements a thread.
-template <class F> mb_status launch_elements(const F &f, int64_t n, const char *name) {
+// Blocks for n threads that do not need each other; from `MANY` blocks on a thread takes several elements.
+SIMT_BOTH constexpr int64_t element_blocks(int64_t n) {
   constexpr int64_t MANY = 1 << 20;
-  int64_t blocks = ceil_div(n, ElementKernel<F>::THREADS);
-  return launch(ElementKernel<F>{f, n}, blocks < MANY ? blocks : MANY, name);
+  int64_t blocks = ceil_div(n, 256);
+  return blocks < MANY ? blocks : MANY;
+}
+
+// f(i) for every i < n, in no order.
+template <class F> mb_status launch_elements(const F &f, int64_t n, const char *name) {
+  static_assert(ElementKernel<F>::THREADS == 256, "as element_blocks counts");
+  return launch(ElementKernel<F>{f, n}, element_blocks(n), name);
 }
 
 } // namespace mbk

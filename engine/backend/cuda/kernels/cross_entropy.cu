@@ -32,9 +32,9 @@ struct Join {
   }
 };
 
-template <class T> struct Losses {
+template <class T, int THREADS_> struct Losses {
   using W = Wide<T>;
-  static constexpr int THREADS = ROW_THREADS;
+  static constexpr int THREADS = THREADS_, LANES = lanes_of<T>();
   struct Shared {
     ReduceRoom<Partial<W>> room;
   };
@@ -48,16 +48,23 @@ template <class T> struct Losses {
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     int64_t r = block.index;
     const T *x = logits + r * columns;
+    bool wide = on_boundary(x);
     Private<Partial<W>, THREADS> mine;
     block.each([&](int thread) {
       Partial<W> p{lowest, 0, 0};
       W z = 0, total = 0;
-      for (int64_t v = thread; v < columns; v += THREADS) {
-        W value = x[v];
-        if (value > p.most) z *= exp_of(p.most - value), p.most = value;
-        z += exp_of(value - p.most);
-        total += value;
-      }
+      row_parts<LANES, THREADS>(thread, columns, [&](auto lanes, int64_t v) {
+        auto part = load<decltype(lanes)::value>(x + v, wide);
+        W most = p.most;
+SIMT_UNROLL
+        for (int k = 0; k < decltype(lanes)::value; k++) most = (W)part.at[k] > most ? (W)part.at[k] : most;
+        if (most > p.most) z *= exp_of(p.most - most), p.most = most;
+SIMT_UNROLL
+        for (int k = 0; k < decltype(lanes)::value; k++) {
+          z += exp_of((W)part.at[k] - most);
+          total += (W)part.at[k];
+        }
+      });
       p.z = (double)z, p.total = (double)total;
       mine[thread] = p;
     });
@@ -101,8 +108,11 @@ template <class T> struct Total {
   }
 };
 
-template <class T> struct Gradient {
+// A block a row. Elements do not need each other here, so that rows which begin off a boundary together have packs too.
+template <class T, int THREADS_> struct Gradient {
   using W = Wide<T>;
+  static constexpr int THREADS = THREADS_;
+  using Shared = Nothing;
   T *dx;
   int accumulate;
   const W *dout, *stats;
@@ -110,15 +120,33 @@ template <class T> struct Gradient {
   const int32_t *targets;
   int64_t rows, columns, ignored;
   double smoothing;
-  SIMT void operator()(int64_t i) const {
-    int64_t r = i / columns, v = i - r * columns;
-    W value = 0;
-    if (targets[r] != ignored) {
-      W scale = *dout * stats[2 * rows];
-      value = scale * stats[rows + r] * exp_of((W)x[i] - stats[r]) - scale * (W)(smoothing / (double)columns);
-      if (v == targets[r]) value -= scale * (W)(1 - smoothing);
+  // The weight of the row's loss, 1 / z and m, its target.
+  struct Row {
+    W scale, inverse, shift;
+    int64_t target;
+  };
+  template <int N> SIMT void many(const Row &row, int64_t r, int64_t first, bool wide) const {
+    Lanes<T, N> v = load<N>(x + r * columns + first, wide), before{};
+    if (accumulate) before = load<N>(dx + r * columns + first, wide);
+SIMT_UNROLL
+    for (int k = 0; k < N; k++) {
+      W value = 0;
+      if (row.target != ignored) {
+        value = row.scale * row.inverse * exp_of((W)v.at[k] - row.shift) - row.scale * (W)(smoothing / (double)columns);
+        if (first + k == row.target) value -= row.scale * (W)(1 - smoothing);
+      }
+      v.at[k] = (T)(accumulate ? (W)before.at[k] + value : value);
     }
-    dx[i] = (T)(accumulate ? (W)dx[i] + value : value);
+    store(dx + r * columns + first, v, wide);
+  }
+  SIMT void run(const Block<THREADS> &block, Shared &) const {
+    int64_t r = block.index;
+    Row row{*dout * stats[2 * rows], stats[rows + r], stats[r], targets[r]};
+    auto stretch = make_stretch(columns, x + r * columns, (const T *)dx + r * columns);
+    block.each([&](int thread) {
+      for (int64_t i = thread; i < stretch.packs; i += THREADS) many<lanes_of<T>()>(row, r, stretch.first(i), true);
+      for (int64_t i = stretch.packs + thread; i < stretch.parts(); i += THREADS) many<1>(row, r, stretch.first(i), false);
+    });
   }
 };
 
@@ -131,18 +159,23 @@ mb_status Kernels<T>::cross_entropy(void *out, void *stats, const void *logits, 
   using W = Wide<T>;
   W *shift = (W *)stats;
   MB_TRY(scratch_of(&loss, 0, rows));
-  MB_TRY(launch(Losses<T>{loss, shift, shift + rows, (const T *)logits, targets, columns, ignored, smoothing,
-                          sizeof(W) == sizeof(float) ? (W)-FLT_MAX : (W)-DBL_MAX},
-                rows, "cross_entropy"));
+  MB_TRY(with_row_threads<T>(columns, [&](auto threads) {
+    return launch(Losses<T, decltype(threads)::value>{loss, shift, shift + rows, (const T *)logits, targets, columns, ignored, smoothing,
+                                                      sizeof(W) == sizeof(float) ? (W)-FLT_MAX : (W)-DBL_MAX},
+                  rows, "cross_entropy");
+  }));
   return launch(Total<W>{(W *)out, shift + 2 * rows, loss, targets, rows, ignored, is_mean}, 1, "cross_entropy");
 }
 
 template <class T>
 mb_status Kernels<T>::cross_entropy_backward(void *dlogits, int accumulate, const void *dout, const void *logits, const void *stats,
                                              const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
-  return launch_elements(Gradient<T>{(T *)dlogits, accumulate, (const Wide<T> *)dout, (const Wide<T> *)stats, (const T *)logits, targets, rows, columns,
-                                     ignored, smoothing},
-                         rows * columns, "cross_entropy_backward");
+  using W = Wide<T>;
+  return with_row_threads<T>(columns, [&](auto threads) {
+    return launch(Gradient<T, decltype(threads)::value>{(T *)dlogits, accumulate, (const W *)dout, (const W *)stats, (const T *)logits, targets,
+                                                        rows, columns, ignored, smoothing},
+                  rows, "cross_entropy_backward");
+  });
 }
 
 MBK_SLOT(cross_entropy);

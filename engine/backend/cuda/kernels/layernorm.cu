@@ -3,39 +3,57 @@
 // layernorm.cu: rows of C elements, a block a row. With xhat = (x - mean) rstd and g = dy weight,
 //   y = xhat weight + bias,   rstd = 1 / sqrt(mean((x - mean)^2) + epsilon)
 //   dx = rstd (g - mean(g) - xhat mean(g xhat)),   dweight = sum over rows of dy xhat,   dbias = sum of dy
-// dweight and dbias: a thread takes one column of one share of the rows, and the shares are added in order.
+// dweight and dbias: a thread takes a few columns of one share of the rows, and the shares are added in order.
 #include "backend/cuda/rows.h"
 
 namespace mbk {
 namespace {
 
-template <class T> struct Forward {
+template <class T, int THREADS_> struct Forward {
   using W = Wide<T>;
-  static constexpr int THREADS = ROW_THREADS;
+  static constexpr int THREADS = THREADS_, LANES = lanes_of<T>();
   using Shared = RowShared<W>;
   T *y;
   W *means, *rstds;
   const T *x, *weight, *bias;
   int64_t columns;
   double epsilon;
-  SIMT void run(const RowBlock &block, Shared &shared) const {
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     const T *row = x + block.index * columns;
     T *out = y + block.index * columns;
-    W mean = row_sum(block, shared, columns, [&](int64_t c) { return (W)row[c]; }) / (W)columns;
-    W squares = row_sum(block, shared, columns, [&](int64_t c) { return ((W)row[c] - mean) * ((W)row[c] - mean); });
+    bool wide = on_boundary(row) && on_boundary(out) && on_boundary(weight) && on_boundary(bias);
+    W mean = row_sum<LANES>(block, shared, columns, [&](auto lanes, int64_t c) {
+      auto v = load<decltype(lanes)::value>(row + c, wide);
+      W sum = 0;
+SIMT_UNROLL
+      for (int k = 0; k < decltype(lanes)::value; k++) sum += (W)v.at[k];
+      return sum;
+    }) / (W)columns;
+    W squares = row_sum<LANES>(block, shared, columns, [&](auto lanes, int64_t c) {
+      auto v = load<decltype(lanes)::value>(row + c, wide);
+      W sum = 0;
+SIMT_UNROLL
+      for (int k = 0; k < decltype(lanes)::value; k++) sum += ((W)v.at[k] - mean) * ((W)v.at[k] - mean);
+      return sum;
+    });
     W rstd = W(1) / sqrt_of(squares / (W)columns + (W)epsilon);
     block.each([&](int thread) {
-      for (int64_t c = thread; c < columns; c += THREADS)
-        out[c] = (T)(((W)row[c] - mean) * rstd * (weight ? (W)weight[c] : W(1)) + (bias ? (W)bias[c] : W(0)));
+      row_parts<LANES, THREADS>(thread, columns, [&](auto lanes, int64_t c) {
+        constexpr int N = decltype(lanes)::value;
+        Lanes<T, N> v = load<N>(row + c, wide), w = load_or<N>(weight, c, wide, 1.0f), b = load_or<N>(bias, c, wide, 0.0f);
+SIMT_UNROLL
+        for (int k = 0; k < N; k++) v.at[k] = (T)(((W)v.at[k] - mean) * rstd * (W)w.at[k] + (W)b.at[k]);
+        store(out + c, v, wide);
+      });
       if (thread == 0 && means) means[block.index] = mean;
       if (thread == 0 && rstds) rstds[block.index] = rstd;
     });
   }
 };
 
-template <class T> struct Backward {
+template <class T, int THREADS_> struct Backward {
   using W = Wide<T>;
-  static constexpr int THREADS = ROW_THREADS;
+  static constexpr int THREADS = THREADS_, LANES = lanes_of<T>();
   using Shared = RowShared<W>;
   T *dx;
   int accumulate;
@@ -43,76 +61,110 @@ template <class T> struct Backward {
   const W *means, *rstds;
   const T *weight;
   int64_t columns;
-  SIMT void run(const RowBlock &block, Shared &shared) const {
-    int64_t first = block.index * columns;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    const T *g_row = dy + block.index * columns, *row = x + block.index * columns;
+    T *out = dx + block.index * columns;
+    bool wide = on_boundary(g_row) && on_boundary(row) && on_boundary(out) && on_boundary(weight);
     W mean = means[block.index], rstd = rstds[block.index];
     Private<W, THREADS> sum_g, sum_gx;
     block.each([&](int thread) {
       W g_sum = 0, gx_sum = 0;
-      for (int64_t c = thread; c < columns; c += THREADS) {
-        W g = (W)dy[first + c] * (weight ? (W)weight[c] : W(1));
-        g_sum += g;
-        gx_sum += g * ((W)x[first + c] - mean) * rstd;
-      }
+      row_parts<LANES, THREADS>(thread, columns, [&](auto lanes, int64_t c) {
+        constexpr int N = decltype(lanes)::value;
+        Lanes<T, N> d = load<N>(g_row + c, wide), v = load<N>(row + c, wide), w = load_or<N>(weight, c, wide, 1.0f);
+SIMT_UNROLL
+        for (int k = 0; k < N; k++) {
+          W g = (W)d.at[k] * (W)w.at[k];
+          g_sum += g;
+          gx_sum += g * ((W)v.at[k] - mean) * rstd;
+        }
+      });
       sum_g[thread] = g_sum, sum_gx[thread] = gx_sum;
     });
     W mean_g = block.sum(sum_g, shared.room) / (W)columns, mean_gx = block.sum(sum_gx, shared.room) / (W)columns;
     block.each([&](int thread) {
-      for (int64_t c = thread; c < columns; c += THREADS) {
-        W g = (W)dy[first + c] * (weight ? (W)weight[c] : W(1)), xhat = ((W)x[first + c] - mean) * rstd;
-        W value = rstd * (g - mean_g - xhat * mean_gx);
-        dx[first + c] = (T)(accumulate ? (W)dx[first + c] + value : value);
-      }
+      row_parts<LANES, THREADS>(thread, columns, [&](auto lanes, int64_t c) {
+        constexpr int N = decltype(lanes)::value;
+        Lanes<T, N> d = load<N>(g_row + c, wide), v = load<N>(row + c, wide), w = load_or<N>(weight, c, wide, 1.0f), before{};
+        if (accumulate) before = load<N>(out + c, wide);
+SIMT_UNROLL
+        for (int k = 0; k < N; k++) {
+          W g = (W)d.at[k] * (W)w.at[k], xhat = ((W)v.at[k] - mean) * rstd;
+          W value = rstd * (g - mean_g - xhat * mean_gx);
+          v.at[k] = (T)(accumulate ? (W)before.at[k] + value : value);
+        }
+        store(out + c, v, wide);
+      });
     });
   }
 };
 
-// lines (shares, 2, C): shares of dweight and dbias.
-template <class T> struct Shares {
+// lines (shares, 2, C): shares of dweight and dbias; a thread takes N columns of a share.
+template <class T, int N> struct Shares {
   using W = Wide<T>;
   W *lines;
   const T *dy, *x;
   const W *means, *rstds;
   int64_t rows, columns, shares;
   SIMT void operator()(int64_t i) const {
-    int64_t share = i / columns, c = i % columns;
-    W dweight = 0, dbias = 0;
+    int64_t share = i / (columns / N), c = i % (columns / N) * N;
+    Lanes<W, N> dweight{}, dbias{};
     for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; r++) {
-      W d = dy[r * columns + c];
-      dweight += d * ((W)x[r * columns + c] - means[r]) * rstds[r];
-      dbias += d;
+      Lanes<T, N> d = load<N>(dy + r * columns + c, true), v = load<N>(x + r * columns + c, true);
+      W mean = means[r], rstd = rstds[r];
+SIMT_UNROLL
+      for (int k = 0; k < N; k++) {
+        dweight.at[k] += (W)d.at[k] * ((W)v.at[k] - mean) * rstd;
+        dbias.at[k] += (W)d.at[k];
+      }
     }
-    lines[share * 2 * columns + c] = dweight;
-    lines[share * 2 * columns + columns + c] = dbias;
+    store(lines + share * 2 * columns + c, dweight, true);
+    store(lines + share * 2 * columns + columns + c, dbias, true);
   }
 };
+
+template <class T>
+mb_status parameter_gradients(T *dweight, int accumulate_weight, T *dbias, int accumulate_bias, const T *dy, const T *x,
+                              const Wide<T> *means, const Wide<T> *rstds, int64_t rows, int64_t columns, const char *name) {
+  int64_t shares = row_shares(rows);
+  Wide<T> *partial;
+  MB_TRY(scratch_of(&partial, 0, shares * 2 * columns));
+  MB_TRY(with_column_lanes<T>(columns, on_boundary(dy) && on_boundary(x), [&](auto lanes) {
+    constexpr int N = decltype(lanes)::value;
+    return launch_elements(Shares<T, N>{partial, dy, x, means, rstds, rows, columns, shares}, shares * (columns / N), name);
+  }));
+  if (dweight) MB_TRY(fold_lines(dweight, accumulate_weight, partial, shares, 2 * columns, columns, name));
+  if (dbias) MB_TRY(fold_lines(dbias, accumulate_bias, partial + columns, shares, 2 * columns, columns, name));
+  return MB_OK;
+}
 
 } // namespace
 
 template <class T>
 mb_status Kernels<T>::layernorm(void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows,
                                 int64_t columns, double epsilon) {
-  return launch(Forward<T>{(T *)y, (Wide<T> *)mean, (Wide<T> *)rstd, (const T *)x, (const T *)weight, (const T *)bias, columns, epsilon}, rows,
-                "layernorm");
+  using W = Wide<T>;
+  return with_row_threads<T>(columns, [&](auto threads) {
+    return launch(Forward<T, decltype(threads)::value>{(T *)y, (W *)mean, (W *)rstd, (const T *)x, (const T *)weight, (const T *)bias, columns,
+                                                       epsilon},
+                  rows, "layernorm");
+  });
 }
 
 template <class T>
 mb_status Kernels<T>::layernorm_backward(void *dx, int accumulate_x, void *dweight, int accumulate_weight, void *dbias,
                                          int accumulate_bias, const void *dy, const void *x, const void *mean, const void *rstd,
                                          const void *weight, int64_t rows, int64_t columns) {
+  using W = Wide<T>;
   const char *name = "layernorm_backward";
-  if (dweight || dbias) {
-    int64_t shares = row_shares(rows);
-    Wide<T> *lines;
-    MB_TRY(scratch_of(&lines, 0, shares * 2 * columns));
-    MB_TRY(launch_elements(Shares<T>{lines, (const T *)dy, (const T *)x, (const Wide<T> *)mean, (const Wide<T> *)rstd, rows, columns, shares},
-                           shares * columns, name));
-    if (dweight) MB_TRY(launch_elements(FoldLines<T>{(T *)dweight, accumulate_weight, lines, shares, 2 * columns}, columns, name));
-    if (dbias) MB_TRY(launch_elements(FoldLines<T>{(T *)dbias, accumulate_bias, lines + columns, shares, 2 * columns}, columns, name));
-  }
+  const T *g = (const T *)dy, *v = (const T *)x;
+  const W *means = (const W *)mean, *rstds = (const W *)rstd;
+  if (dweight || dbias)
+    MB_TRY(parameter_gradients((T *)dweight, accumulate_weight, (T *)dbias, accumulate_bias, g, v, means, rstds, rows, columns, name));
   if (!dx) return MB_OK;
-  return launch(Backward<T>{(T *)dx, accumulate_x, (const T *)dy, (const T *)x, (const Wide<T> *)mean, (const Wide<T> *)rstd, (const T *)weight, columns},
-                rows, name);
+  return with_row_threads<T>(columns, [&](auto threads) {
+    return launch(Backward<T, decltype(threads)::value>{(T *)dx, accumulate_x, g, v, means, rstds, (const T *)weight, columns}, rows, name);
+  });
 }
 
 MBK_SLOT(layernorm);

@@ -9,29 +9,43 @@
 namespace mbk {
 namespace {
 
-template <class T> struct Forward {
+template <class T, int THREADS_> struct Forward {
   using W = Wide<T>;
-  static constexpr int THREADS = ROW_THREADS;
+  static constexpr int THREADS = THREADS_, LANES = lanes_of<T>();
   using Shared = RowShared<W>;
   T *y;
   W *rstds;
   const T *x, *weight;
   int64_t columns;
   double epsilon;
-  SIMT void run(const RowBlock &block, Shared &shared) const {
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     const T *row = x + block.index * columns;
-    W squares = row_sum(block, shared, columns, [&](int64_t c) { return (W)row[c] * (W)row[c]; });
+    T *out = y + block.index * columns;
+    bool wide = on_boundary(row) && on_boundary(out) && on_boundary(weight);
+    W squares = row_sum<LANES>(block, shared, columns, [&](auto lanes, int64_t c) {
+      auto v = load<decltype(lanes)::value>(row + c, wide);
+      W sum = 0;
+SIMT_UNROLL
+      for (int k = 0; k < decltype(lanes)::value; k++) sum += (W)v.at[k] * (W)v.at[k];
+      return sum;
+    });
     W rstd = W(1) / sqrt_of(squares / (W)columns + (W)epsilon);
     block.each([&](int thread) {
-      for (int64_t c = thread; c < columns; c += THREADS) y[block.index * columns + c] = (T)((W)row[c] * rstd * (weight ? (W)weight[c] : W(1)));
+      row_parts<LANES, THREADS>(thread, columns, [&](auto lanes, int64_t c) {
+        constexpr int N = decltype(lanes)::value;
+        Lanes<T, N> v = load<N>(row + c, wide), w = load_or<N>(weight, c, wide, 1.0f);
+SIMT_UNROLL
+        for (int k = 0; k < N; k++) v.at[k] = (T)((W)v.at[k] * rstd * (W)w.at[k]);
+        store(out + c, v, wide);
+      });
       if (thread == 0 && rstds) rstds[block.index] = rstd;
     });
   }
 };
 
-template <class T> struct Backward {
+template <class T, int THREADS_> struct Backward {
   using W = Wide<T>;
-  static constexpr int THREADS = ROW_THREADS;
+  static constexpr int THREADS = THREADS_, LANES = lanes_of<T>();
   using Shared = RowShared<W>;
   T *dx;
   int accumulate;
@@ -39,55 +53,90 @@ template <class T> struct Backward {
   const W *rstds;
   const T *weight;
   int64_t columns;
-  SIMT void run(const RowBlock &block, Shared &shared) const {
-    int64_t first = block.index * columns;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    const T *g_row = dy + block.index * columns, *row = x + block.index * columns;
+    T *out = dx + block.index * columns;
+    bool wide = on_boundary(g_row) && on_boundary(row) && on_boundary(out) && on_boundary(weight);
     W rstd = rstds[block.index];
-    W product = row_sum(block, shared, columns,
-                        [&](int64_t c) { return (W)dy[first + c] * (weight ? (W)weight[c] : W(1)) * (W)x[first + c]; });
+    W product = row_sum<LANES>(block, shared, columns, [&](auto lanes, int64_t c) {
+      constexpr int N = decltype(lanes)::value;
+      Lanes<T, N> d = load<N>(g_row + c, wide), v = load<N>(row + c, wide), w = load_or<N>(weight, c, wide, 1.0f);
+      W sum = 0;
+SIMT_UNROLL
+      for (int k = 0; k < N; k++) sum += (W)d.at[k] * (W)w.at[k] * (W)v.at[k];
+      return sum;
+    });
     W b = product / (W)columns * rstd * rstd * rstd;
     block.each([&](int thread) {
-      for (int64_t c = thread; c < columns; c += THREADS) {
-        W value = rstd * (W)dy[first + c] * (weight ? (W)weight[c] : W(1)) - (W)x[first + c] * b;
-        dx[first + c] = (T)(accumulate ? (W)dx[first + c] + value : value);
-      }
+      row_parts<LANES, THREADS>(thread, columns, [&](auto lanes, int64_t c) {
+        constexpr int N = decltype(lanes)::value;
+        Lanes<T, N> d = load<N>(g_row + c, wide), v = load<N>(row + c, wide), w = load_or<N>(weight, c, wide, 1.0f), before{};
+        if (accumulate) before = load<N>(out + c, wide);
+SIMT_UNROLL
+        for (int k = 0; k < N; k++) {
+          W value = rstd * (W)d.at[k] * (W)w.at[k] - (W)v.at[k] * b;
+          v.at[k] = (T)(accumulate ? (W)before.at[k] + value : value);
+        }
+        store(out + c, v, wide);
+      });
     });
   }
 };
 
-template <class T> struct Shares {
+// lines (shares, C): shares of dweight; a thread takes N columns of a share.
+template <class T, int N> struct Shares {
   using W = Wide<T>;
-  W *lines; // (shares, C)
+  W *lines;
   const T *dy, *x;
   const W *rstds;
   int64_t rows, columns, shares;
   SIMT void operator()(int64_t i) const {
-    int64_t share = i / columns, c = i % columns;
-    W sum = 0;
-    for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; r++) sum += (W)dy[r * columns + c] * (W)x[r * columns + c] * rstds[r];
-    lines[i] = sum;
+    int64_t share = i / (columns / N), c = i % (columns / N) * N;
+    Lanes<W, N> sum{};
+    for (int64_t r = rows * share / shares; r < rows * (share + 1) / shares; r++) {
+      Lanes<T, N> d = load<N>(dy + r * columns + c, true), v = load<N>(x + r * columns + c, true);
+      W rstd = rstds[r];
+SIMT_UNROLL
+      for (int k = 0; k < N; k++) sum.at[k] += (W)d.at[k] * (W)v.at[k] * rstd;
+    }
+    store(lines + share * columns + c, sum, true);
   }
 };
+
+template <class T>
+mb_status weight_gradient(T *dweight, int accumulate, const T *dy, const T *x, const Wide<T> *rstds, int64_t rows, int64_t columns,
+                          const char *name) {
+  int64_t shares = row_shares(rows);
+  Wide<T> *partial;
+  MB_TRY(scratch_of(&partial, 0, shares * columns));
+  MB_TRY(with_column_lanes<T>(columns, on_boundary(dy) && on_boundary(x), [&](auto lanes) {
+    constexpr int N = decltype(lanes)::value;
+    return launch_elements(Shares<T, N>{partial, dy, x, rstds, rows, columns, shares}, shares * (columns / N), name);
+  }));
+  return fold_lines(dweight, accumulate, partial, shares, columns, columns, name);
+}
 
 } // namespace
 
 template <class T>
 mb_status Kernels<T>::rmsnorm(void *y, void *rstd, const void *x, const void *weight, int64_t rows, int64_t columns, double epsilon) {
-  return launch(Forward<T>{(T *)y, (Wide<T> *)rstd, (const T *)x, (const T *)weight, columns, epsilon}, rows, "rmsnorm");
+  return with_row_threads<T>(columns, [&](auto threads) {
+    return launch(Forward<T, decltype(threads)::value>{(T *)y, (Wide<T> *)rstd, (const T *)x, (const T *)weight, columns, epsilon}, rows,
+                  "rmsnorm");
+  });
 }
 
 template <class T>
 mb_status Kernels<T>::rmsnorm_backward(void *dx, int accumulate_x, void *dweight, int accumulate_weight, const void *dy, const void *x,
                                        const void *rstd, const void *weight, int64_t rows, int64_t columns) {
   const char *name = "rmsnorm_backward";
-  if (dweight) {
-    int64_t shares = row_shares(rows);
-    Wide<T> *lines;
-    MB_TRY(scratch_of(&lines, 0, shares * columns));
-    MB_TRY(launch_elements(Shares<T>{lines, (const T *)dy, (const T *)x, (const Wide<T> *)rstd, rows, columns, shares}, shares * columns, name));
-    MB_TRY(launch_elements(FoldLines<T>{(T *)dweight, accumulate_weight, lines, shares, columns}, columns, name));
-  }
+  const T *g = (const T *)dy, *v = (const T *)x;
+  const Wide<T> *rstds = (const Wide<T> *)rstd;
+  if (dweight) MB_TRY(weight_gradient((T *)dweight, accumulate_weight, g, v, rstds, rows, columns, name));
   if (!dx) return MB_OK;
-  return launch(Backward<T>{(T *)dx, accumulate_x, (const T *)dy, (const T *)x, (const Wide<T> *)rstd, (const T *)weight, columns}, rows, name);
+  return with_row_threads<T>(columns, [&](auto threads) {
+    return launch(Backward<T, decltype(threads)::value>{(T *)dx, accumulate_x, g, v, rstds, (const T *)weight, columns}, rows, name);
+  });
 }
 
 MBK_SLOT(rmsnorm);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// unary.cu: y = f(x) and dx = dy f'(x), an element a thread.
+// unary.cu: y = f(x) and dx = dy f'(x). Contiguous elements go 16 bytes a thread, by a kernel for each f; views of other
+// strides an element a thread, by one kernel for all.
 #include "backend/cuda/math.h"
+#include "backend/cuda/packs.h"
 #include "backend/cuda/views.h"
 
 namespace mbk {
@@ -75,27 +77,58 @@ template <class T> struct Map {
   }
 };
 
-template <class T> struct MapBackward {
-  enum mbi_unary f;
-  T *dx;
-  const T *dy, *v;
-  Wide<T> alpha;
-  SIMT void operator()(int64_t i) const {
-    Wide<T> at = v ? (Wide<T>)v[i] : Wide<T>(0);
-    dx[i] = (T)((Wide<T>)dy[i] * slope_of(f, at, alpha));
+template <class T, enum mbi_unary f> struct MapPacks {
+  T *y;
+  const T *x;
+  Wide<T> alpha, beta;
+  template <int N> SIMT void many(int64_t first, bool wide) const {
+    Lanes<T, N> v = load<N>(x + first, wide);
+SIMT_UNROLL
+    for (int k = 0; k < N; k++) v.at[k] = (T)value_of<Wide<T>>(f, v.at[k], alpha, beta);
+    store(y + first, v, wide);
   }
 };
+
+template <class T, enum mbi_unary f> struct MapBackwardPacks {
+  T *dx;
+  const T *dy, *v; // v is NULL where f' is constant
+  Wide<T> alpha;
+  template <int N> SIMT void many(int64_t first, bool wide) const {
+    Lanes<T, N> g = load<N>(dy + first, wide), at{};
+    if (v) at = load<N>(v + first, wide);
+SIMT_UNROLL
+    for (int k = 0; k < N; k++) g.at[k] = (T)((Wide<T>)g.at[k] * slope_of<Wide<T>>(f, at.at[k], alpha));
+    store(dx + first, g, wide);
+  }
+};
+
+// The kernel of f, found among those of all functions from `first` on.
+template <class T, int first = 0> mb_status map(enum mbi_unary f, T *y, const T *x, int64_t count, double alpha, double beta) {
+  constexpr enum mbi_unary mine = (enum mbi_unary)first;
+  if constexpr (first == MBI_UNARY_COUNT) return fail(MB_ERR_INTERNAL, "unary on cuda: function %d is not known", (int)f);
+  else if (f != mine) return map<T, first + 1>(f, y, x, count, alpha, beta);
+  else return launch_packs(MapPacks<T, mine>{y, x, (Wide<T>)alpha, (Wide<T>)beta}, count, "unary", y, x);
+}
+template <class T, int first = 0> mb_status map_backward(enum mbi_unary f, T *dx, const T *dy, const T *v, int64_t count, double alpha) {
+  constexpr enum mbi_unary mine = (enum mbi_unary)first;
+  if constexpr (first == MBI_UNARY_COUNT) return fail(MB_ERR_INTERNAL, "unary_backward on cuda: function %d is not known", (int)f);
+  else if (f != mine) return map_backward<T, first + 1>(f, dx, dy, v, count, alpha);
+  else return launch_packs(MapBackwardPacks<T, mine>{dx, dy, v, (Wide<T>)alpha}, count, "unary_backward", dx, dy, v);
+}
 
 } // namespace
 
 template <class T> mb_status Kernels<T>::unary(enum mbi_unary f, const mbi_view *y, const mbi_view *x, double alpha, double beta) {
   Walk<2> walk = make_walk<2>({y, x});
-  return launch_elements(Map<T>{f, walk, (T *)y->data, (const T *)x->data, (Wide<T>)alpha, (Wide<T>)beta}, walk.count, "unary");
+  T *to = (T *)y->data;
+  const T *from = (const T *)x->data;
+  if (is_dense(walk)) return map(f, to, from, walk.count, alpha, beta);
+  return launch_elements(Map<T>{f, walk, to, from, (Wide<T>)alpha, (Wide<T>)beta}, walk.count, "unary");
 }
 
 template <class T>
 mb_status Kernels<T>::unary_backward(enum mbi_unary f, void *dx, const void *dy, const void *x, const void *y, int64_t count, double alpha) {
-  return launch_elements(MapBackward<T>{f, (T *)dx, (const T *)dy, (const T *)(x ? x : y), (Wide<T>)alpha}, count, "unary_backward");
+  return map_backward(f, (T *)dx, (const T *)dy, (const T *)(x ? x : y), count, alpha);
 }
 
 MBK_SLOT(unary);
