@@ -62,6 +62,8 @@ typedef struct mb_tensor mb_tensor;
 typedef struct mb_model mb_model;
 typedef struct mb_spectral mb_spectral;
 typedef struct mb_program mb_program;
+typedef struct mb_bpe mb_bpe;
+typedef struct mb_tokens mb_tokens;
 
 // ----- devices and threads --------------------------------------------------------------------------
 
@@ -423,6 +425,39 @@ MB_API int mb_program_size(const mb_program *program);
 // one that is stored to shares no memory with another. Ranges are not empty and do not overlap.
 MB_CALL mb_status mb_program_run(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars,
                                  int n_scalars, const int64_t *begin, const int64_t *end, int64_t n_ranges);
+
+// ----- tokens -----------------------------------------------------------------------------------
+// GPT-2's byte-pair encoding, from its merges alone (the file vocab.bpe, or Hugging Face's merges.txt). Ids are GPT-2's: 0..255
+// the bytes, 256 + i the i-th merge, the last one <|endoftext|>; they fit 16 bits. Text is split by GPT-2's pattern with
+// Unicode 16.0. Text that is not UTF-8 is encoded byte by byte, so decoding gives back any bytes. A handle is only read by
+// encoding and decoding: several threads may use one at once.
+
+// `merges` are the contents of the file, `name` what errors call it. A line that does not fit is MB_ERR_IO and named.
+MB_CALL mb_status mb_bpe_new(mb_bpe **out, const void *merges, int64_t bytes, const char *name);
+MB_API void mb_bpe_release(mb_bpe *bpe);                  // NULL is allowed
+MB_API int64_t mb_bpe_vocab_size(const mb_bpe *bpe);      // 50257 for GPT-2's merges
+// What "<|endoftext|>" in a text is: plain text, the token, or an error that says where it stands.
+typedef enum mb_bpe_special { MB_BPE_SPECIAL_TEXT = 0, MB_BPE_SPECIAL_TOKEN, MB_BPE_SPECIAL_REFUSE } mb_bpe_special;
+// `ids` has room for `bytes` of them: a token has at least one byte. More threads give the same ids.
+MB_CALL mb_status mb_bpe_encode(int64_t *count, uint16_t *ids, const mb_bpe *bpe, const void *text, int64_t bytes,
+                                mb_bpe_special special, int threads);
+// Bytes of the text of these ids, and that text, without a NUL behind it. An id that there is not is MB_ERR_ARG.
+MB_CALL mb_status mb_bpe_decoded_size(int64_t *bytes, const mb_bpe *bpe, const uint16_t *ids, int64_t count);
+MB_CALL mb_status mb_bpe_decode(void *text, const mb_bpe *bpe, const uint16_t *ids, int64_t count);
+
+// Files of tokens, mapped into memory: llm.c's (20240520: uint16, 20240801: uint32) and nanoGPT's (uint16 without a header), told
+// apart by their beginning. They are read as windows of `window` tokens and the one behind them, in the order of the paths; each
+// file has a whole number of groups of `group` windows, and what is left at its end is not used. vocab_size bounds the ids, 0 for
+// no bound. A file that is cut short while it is mapped ends the process (SIGBUS): write under another name and rename.
+MB_CALL mb_status mb_tokens_open(mb_tokens **out, const char *const *paths, int64_t n_paths, int64_t window, int64_t group, int64_t vocab_size);
+MB_API void mb_tokens_release(mb_tokens *tokens);            // NULL is allowed
+MB_API int64_t mb_tokens_count(const mb_tokens *tokens);     // in all files
+MB_API int64_t mb_tokens_windows(const mb_tokens *tokens);
+// Samples first, first + 1, ... as inputs (rows, window) and targets, one token ahead. Sample s is window s mod windows, or with
+// `shuffle` window mb_shuffled_index(s mod windows, windows, seed, s / windows): each window once an epoch.
+MB_CALL mb_status mb_tokens_batch(int32_t *inputs, int32_t *targets, const mb_tokens *tokens, int64_t first, int64_t rows, int shuffle, uint64_t seed);
+// Place `index` of a permutation of 0 .. count - 1 that (seed, epoch) choose, computed and not stored; -1 if index is not one of these.
+MB_API int64_t mb_shuffled_index(int64_t index, int64_t count, uint64_t seed, uint64_t epoch);
 
 // ----- the system -------------------------------------------------------------------------------
 // What scripts need of the operating system and Lua's library lacks. Paths are bytes; errors name the path.

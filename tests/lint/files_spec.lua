@@ -40,6 +40,7 @@ local arrows = {
   { "^engine/ops/", { "^ops/", "^autograd/", "^core/", "^backend/backend%.h$", "^moonbow%.h$" } },
   { "^engine/spectral/", { "^spectral/", "^ops/", "^autograd/", "^core/", "^backend/backend%.h$", "^moonbow%.h$" } },
   { "^engine/fuse/", { "^fuse/", "^core/", "^autograd/", "^backend/backend%.h$", "^moonbow%.h$" } },
+  { "^engine/text/", { "^text/", "^core/", "^moonbow%.h$" } },
   { "^engine/backend/cuda/", { "^backend/", "^core/", "^cuda/" } },
   { "^engine/backend/", { "^backend/", "^core/" } },
 }
