@@ -7,6 +7,8 @@
 --   gpt2_logits(h, inputs) -> (B, T, V)      inputs (B, T) ids
 --   gpt2_loss(h, inputs, targets, ce) -> scalar
 --     ce: nil, or { label_smoothing, ignore_index, reduction } as ops.cross_entropy takes them
+--   gpt2_cache(h, batch) -> cache            keys and values of `batch` sequences
+--   gpt2_next(h, cache, first, inputs) -> (B, V)   after inputs (B, T) at positions first, counted from 0, and on
 --   mlp_new(config, dtype, device, seed) -> handle
 --     config { n_input, n_hidden, n_layer, n_output, bias (true), activation "relu"|"tanh"|"gelu"|"silu" }
 --   mlp_forward(h, x) -> (B, n_output)
@@ -49,6 +51,12 @@ end
 function M.gpt2_loss(h, inputs, targets, ce)
   local c = ce and ops.cross_entropy_options(ce.label_smoothing, ce.ignore_index, ce.reduction) or nil
   return produce("mb_gpt2_loss", h, need_tensor("loss", "inputs", inputs), need_tensor("loss", "targets", targets), c)
+end
+
+function M.gpt2_cache(h, batch) return produce("mb_gpt2_cache", h, batch) end
+
+function M.gpt2_next(h, cache, first, inputs)
+  return produce("mb_gpt2_next", h, need_tensor("next", "cache", cache), first, need_tensor("next", "inputs", inputs))
 end
 
 local activations = { relu = C.MB_ACT_RELU, tanh = C.MB_ACT_TANH, gelu = C.MB_ACT_GELU, silu = C.MB_ACT_SILU }

@@ -263,6 +263,14 @@ function M.attention_packed(qkv, n_head, scale)
                  need_number("mb.attention_packed", "n_head", n_head), scale or 0)
 end
 
+--- The same for qkv (B, T, 3 C) of positions from `first` (counted from 0) on, the past in a cache (2, B, H, N, D) of keys
+--- and values, which takes in the new ones. Not recorded.
+function M.attention_cached(qkv, cache, first, scale)
+  local who = "mb.attention_cached"
+  return produce("mb_attention_cached", need_tensor(who, "qkv", qkv), need_tensor(who, "cache", cache),
+                 need_number(who, "first", first), scale or 0)
+end
+
 --- Zeroes with probability p and scales the rest by 1 / (1 - p).
 function M.dropout(a, p)
   return produce("mb_dropout", need_tensor("mb.dropout", "a", a), need_number("mb.dropout", "p", p))

@@ -17,6 +17,9 @@
 // Dropout acts after the embedding and on what each half of a block adds. Attention probabilities are
 // not dropped: they are never in memory as a whole, and dropout on the attention's output regularises instead.
 //
+// Generation keeps keys and values in a cache, so that a token costs its own row of every product and one query over the
+// positions before it.
+//
 // What the tape holds for a block, in units of B T C numbers: qkv 3, attention's output 1, the two norms'
 // inputs and outputs 4, gelu's input and output 8.
 #include <math.h>
@@ -115,36 +118,70 @@ mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dty
 
 // ----- forward ----------------------------------------------------------------------------------------------
 
-// ids (B, T), T at most block_size.
-static mb_status check_inputs(const mb_gpt2_config *c, const mb_tensor *inputs) {
-  if (!inputs) return mb_fail(MB_ERR_ARG, "mb_gpt2_logits: inputs is NULL, ids (B, T) were expected");
+// ids (B, T) at positions first .. first + T - 1, below block_size.
+static mb_status check_inputs(const mb_gpt2_config *c, const mb_tensor *inputs, int64_t first, const char *who) {
+  if (!inputs) return mb_fail(MB_ERR_ARG, "%s: inputs is NULL, ids (B, T) were expected", who);
   if (mb_tensor_ndim(inputs) != 2)
-    return mb_fail(MB_ERR_SHAPE, "mb_gpt2_logits: inputs has %d dimensions, ids (B, T) were expected", mb_tensor_ndim(inputs));
+    return mb_fail(MB_ERR_SHAPE, "%s: inputs has %d dimensions, ids (B, T) were expected", who, mb_tensor_ndim(inputs));
   int64_t T = mb_tensor_shape(inputs)[1];
-  if (T > c->block_size)
-    return mb_fail(MB_ERR_SHAPE, "mb_gpt2_logits: inputs have %lld tokens, the model's block_size is %lld", (long long)T,
-                   (long long)c->block_size);
+  if (first == 0 && T > c->block_size)
+    return mb_fail(MB_ERR_SHAPE, "%s: inputs have %lld tokens, the model's block_size is %lld", who, (long long)T, (long long)c->block_size);
+  if (first < 0 || first > c->block_size - T)
+    return mb_fail(MB_ERR_ARG, "%s: inputs have %lld tokens from position %lld on, the model's block_size is %lld", who, (long long)T,
+                   (long long)first, (long long)c->block_size);
   return MB_OK;
 }
 
-// wpe[0 .. T-1] (T, C), to be added to every sequence of the batch.
-static mb_tensor *positions(flow *f, int64_t T) {
+// What a forward pass goes by: training's, or one over a cache.
+typedef struct pass {
+  const mb_gpt2_config *config;
+  double dropout;
+  mb_tensor *cache; // (n_layer, 2, B, H, N, D) or NULL
+  int64_t first;    // position of the first token
+} pass;
+
+// wpe[first .. first + T - 1] (T, C), to be added to every sequence of the batch.
+static mb_tensor *positions(flow *f, int64_t first, int64_t T) {
   mb_tensor *rows = NULL, *weight = flow_weight(f, WPE);
   if (!flow_is_on(f)) return rows;
-  mb_status status = mb_slice(&rows, weight, 0, 0, T, 1);
+  mb_status status = mb_slice(&rows, weight, 0, first, first + T, 1);
   mb_tensor_release(weight);
   if (status != MB_OK) flow_step(f, status, NULL);
   return rows;
 }
 
-// (B, T, C) -> (B, T, C); `first` is the block's first parameter.
-static void block(flow *f, const mb_gpt2_config *c, int64_t first) {
+// The layer's part of the cache, (2, B, H, N, D), a view.
+static mb_status cache_of(mb_tensor **out, mb_tensor *cache, int64_t layer) {
+  mb_tensor *one;
+  mb_status status = mb_slice(&one, cache, 0, layer, layer + 1, 1);
+  if (status != MB_OK) return status;
+  status = mb_reshape(out, one, 5, mb_tensor_shape(cache) + 1);
+  mb_tensor_release(one);
+  return status;
+}
+
+static void attend(flow *f, const pass *p, int64_t layer) {
+  if (!p->cache) {
+    flow_attention(f, p->config->n_head);
+    return;
+  }
+  if (!flow_is_on(f)) return;
+  mb_tensor *cache = NULL, *y = NULL;
+  mb_status status = cache_of(&cache, p->cache, layer);
+  if (status == MB_OK) status = mb_attention_cached(&y, f->value, cache, p->first, 0.0);
+  mb_tensor_release(cache);
+  flow_step(f, status, y);
+}
+
+// (B, T, C) -> (B, T, C)
+static void block(flow *f, const pass *p, int64_t layer) {
+  int64_t first = FIRST_BLOCK + layer * PER_BLOCK; // the block's first parameter
   mb_tensor *residual = flow_keep(f);
   flow_layernorm(f, first + LN_1, first + LN_1 + 1, EPSILON);
   flow_linear(f, first + QKV, first + QKV + 1); // (B, T, 3 C)
-  flow_attention(f, c->n_head);
+  attend(f, p, layer);
   flow_linear(f, first + ATTENTION_PROJ, first + ATTENTION_PROJ + 1);
-  flow_dropout(f, c->dropout);
+  flow_dropout(f, p->dropout);
   flow_add(f, residual);
 
   residual = flow_keep(f);
@@ -152,8 +189,23 @@ static void block(flow *f, const mb_gpt2_config *c, int64_t first) {
   flow_linear(f, first + FC, first + FC + 1); // (B, T, 4 C)
   flow_apply(f, mb_gelu_tanh);
   flow_linear(f, first + FC_PROJ, first + FC_PROJ + 1);
-  flow_dropout(f, c->dropout);
+  flow_dropout(f, p->dropout);
   flow_add(f, residual);
+}
+
+// ids (B, T) -> (B, T, C), before the last norm.
+static void trunk(flow *f, const pass *p, int64_t T) {
+  flow_embedding(f, WTE);
+  flow_add(f, positions(f, p->first, T));
+  flow_dropout(f, p->dropout);
+  for (int64_t layer = 0; layer < p->config->n_layer; layer++) block(f, p, layer);
+}
+
+// (..., C) -> (..., V)
+static void head(flow *f, const mb_gpt2_config *c) {
+  int64_t ln_f = FIRST_BLOCK + c->n_layer * PER_BLOCK;
+  flow_layernorm(f, ln_f, ln_f + 1, EPSILON);
+  flow_linear(f, c->untied_head ? ln_f + 2 : WTE, -1);
 }
 
 mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) {
@@ -161,17 +213,12 @@ mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) {
   const void *config;
   mb_status status = mb_model_config(&config, model, "gpt2");
   const mb_gpt2_config *c = config;
-  if (status == MB_OK) status = check_inputs(c, inputs);
+  if (status == MB_OK) status = check_inputs(c, inputs, 0, "mb_gpt2_logits");
   if (status != MB_OK) return status;
 
   flow f = flow_begin(model, inputs);
-  flow_embedding(&f, WTE);
-  flow_add(&f, positions(&f, mb_tensor_shape(inputs)[1]));
-  flow_dropout(&f, c->dropout);
-  for (int64_t layer = 0; layer < c->n_layer; layer++) block(&f, c, FIRST_BLOCK + layer * PER_BLOCK);
-  int64_t ln_f = FIRST_BLOCK + c->n_layer * PER_BLOCK;
-  flow_layernorm(&f, ln_f, ln_f + 1, EPSILON);
-  flow_linear(&f, c->untied_head ? ln_f + 2 : WTE, -1); // (B, T, V)
+  trunk(&f, &(pass){.config = c, .dropout = c->dropout}, mb_tensor_shape(inputs)[1]);
+  head(&f, c);
   return flow_end(&f, out);
 }
 
@@ -185,5 +232,59 @@ mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_t
   status = mb_cross_entropy(out, logits, targets, options);
   if (status != MB_OK) mb_rng_set(seed, step, stream); // as if the dropouts had not been
   mb_tensor_release(logits); // the tape's alone from here: backward writes its gradient over it
+  return status;
+}
+
+// ----- generation -------------------------------------------------------------------------------------------
+
+mb_status mb_gpt2_cache(mb_tensor **out, mb_model *model, int64_t batch) {
+  *out = NULL;
+  const void *config;
+  mb_status status = mb_model_config(&config, model, "gpt2");
+  const mb_gpt2_config *c = config;
+  if (status != MB_OK) return status;
+  if (batch < 1) return mb_fail(MB_ERR_ARG, "mb_gpt2_cache: batch is %lld, at least 1 was expected", (long long)batch);
+  int64_t shape[6] = {c->n_layer, 2, batch, c->n_head, c->block_size, c->n_embd / c->n_head};
+  return mb_full(out, mb_model_compute(model), 6, shape, mb_tensor_device(mb_model_weight(model, WTE)), 0.0);
+}
+
+static mb_status check_cache(const mb_gpt2_config *c, const mb_tensor *cache, const mb_tensor *inputs) {
+  if (!cache) return mb_fail(MB_ERR_ARG, "mb_gpt2_next: cache is NULL, one of mb_gpt2_cache was expected");
+  int64_t batch = mb_tensor_shape(inputs)[0];
+  int64_t expected[6] = {c->n_layer, 2, batch, c->n_head, c->block_size, c->n_embd / c->n_head};
+  int fits = mb_tensor_ndim(cache) == 6;
+  for (int i = 0; fits && i < 6; i++) fits = mb_tensor_shape(cache)[i] == expected[i];
+  if (!fits) return mb_fail(MB_ERR_SHAPE, "mb_gpt2_next: the cache is not one of this model for %lld sequences", (long long)batch);
+  return MB_OK;
+}
+
+// (B, T, C) -> (B, C): what follows the last token is all that is wanted.
+static void last_position(flow *f) {
+  if (!flow_is_on(f)) return;
+  const int64_t *shape = mb_tensor_shape(f->value);
+  int64_t B = shape[0], T = shape[1], C = shape[2];
+  mb_tensor *last, *rows = NULL;
+  mb_status status = mb_slice(&last, f->value, 1, T - 1, T, 1);
+  if (status == MB_OK) status = mb_reshape(&rows, last, 2, (int64_t[]){B, C});
+  mb_tensor_release(last);
+  flow_step(f, status, rows);
+}
+
+mb_status mb_gpt2_next(mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs) {
+  *out = NULL;
+  const void *config;
+  mb_status status = mb_model_config(&config, model, "gpt2");
+  const mb_gpt2_config *c = config;
+  if (status == MB_OK) status = check_inputs(c, inputs, first, "mb_gpt2_next");
+  if (status == MB_OK) status = check_cache(c, cache, inputs);
+  if (status != MB_OK) return status;
+
+  int recording = mb_grad_mode(0);
+  flow f = flow_begin(model, inputs);
+  trunk(&f, &(pass){.config = c, .cache = cache, .first = first}, mb_tensor_shape(inputs)[1]);
+  last_position(&f);
+  head(&f, c);
+  status = flow_end(&f, out);
+  mb_grad_mode(recording);
   return status;
 }

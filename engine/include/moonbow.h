@@ -223,6 +223,10 @@ MB_CALL mb_status mb_log_softmax(mb_tensor **out, mb_tensor *a, int dim);
 MB_CALL mb_status mb_attention(mb_tensor **out, mb_tensor *q, mb_tensor *k, mb_tensor *v, double scale);
 // The same over q, k, v side by side: qkv (B, T, 3 C), C = n_head D -> (B, T, C).
 MB_CALL mb_status mb_attention_packed(mb_tensor **out, mb_tensor *qkv, int64_t n_head, double scale);
+// The same for T new positions first .. first + T - 1 whose past is in a cache (2, B, H, N, D), contiguous: keys, then values,
+// of up to N positions. Writes the new ones into it. qkv (B, T, 3 H D) -> (B, T, H D). Not recorded: MB_ERR_STATE where the
+// tape would.
+MB_CALL mb_status mb_attention_cached(mb_tensor **out, mb_tensor *qkv, mb_tensor *cache, int64_t first, double scale);
 // Zeroes with probability p and scales the rest by 1/(1-p). Takes one random stream. p = 0 returns a itself.
 MB_CALL mb_status mb_dropout(mb_tensor **out, mb_tensor *a, double p);
 
@@ -302,6 +306,11 @@ typedef struct mb_gpt2_config {
 MB_CALL mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed);
 MB_CALL mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs);  // (B, T) ids -> (B, T, V)
 MB_CALL mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options);
+// Generation. A cache of keys and values for `batch` sequences, (n_layer, 2, batch, n_head, block_size, D), and what comes after
+// T more tokens at positions first .. first + T - 1: inputs (B, T) -> logits of the token after the last, (B, V). Positions below
+// `first` are read from the cache, the new ones are written into it. Without dropout, and not recorded.
+MB_CALL mb_status mb_gpt2_cache(mb_tensor **out, mb_model *model, int64_t batch);
+MB_CALL mb_status mb_gpt2_next(mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs);
 
 typedef enum mb_activation { MB_ACT_RELU = 0, MB_ACT_TANH, MB_ACT_GELU, MB_ACT_SILU } mb_activation; // gelu: its tanh form /* ORDER ACTIVATION */
 typedef struct mb_mlp_config {

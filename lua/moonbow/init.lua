@@ -30,8 +30,8 @@ for _, name in ipairs {
   "relu", "gelu", "gelu_tanh", "gelu_erf", "add", "sub", "mul", "div", "pow", "minimum", "maximum", "less",
   "less_equal", "greater", "greater_equal", "equal", "lt", "le", "gt", "ge", "eq", "where", "clamp", "affine",
   "sum", "mean", "max", "min", "argmax", "norm", "matmul", "linear", "embedding", "layernorm", "rmsnorm",
-  "rotary", "softmax", "log_softmax", "attention", "attention_packed", "dropout", "reshape", "transpose",
-  "permute", "concat", "stack", "gather",
+  "rotary", "softmax", "log_softmax", "attention", "attention_packed", "attention_cached", "dropout", "reshape",
+  "transpose", "permute", "concat", "stack", "gather",
 } do M[name] = ops[name] end
 
 for name, fn in pairs(create) do M[name] = fn end

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // test_gpt2.c: GPT-2 in float64 against the same network written out with plain loops below, its gradients by
-// finite differences, accumulation, memory from step to step, every allocation failing once, and wrong use.
+// finite differences, accumulation, memory from step to step, every allocation failing once, generation with a cache,
+// and wrong use.
 // The comparison with PyTorch is tests/golden/gpt2_step_spec.lua.
 #include "check.h"
 
@@ -317,6 +318,73 @@ static void dropout_acts_in_training_only(void) {
   mb_model_release(model), mb_model_release(none);
 }
 
+// Logits after every position from a cache that is filled in chunks, against those of the whole sequence.
+static void a_cache_changes_nothing(void) {
+  mb_model *model = shaken_model(MB_F64, 0.5); // dropout acts in training; generation has none
+  mb_tensor *inputs = ids(B, BLOCK, 0), *all, *cache, *part, *next;
+  mb_model_set_training(model, 0);
+  CHECK_OK(mb_gpt2_logits(&all, model, inputs));
+  mb_model_set_training(model, 1);
+  const double *expected = values_of(all);
+  for (int64_t chunk = 1; chunk <= BLOCK; chunk++) {
+    CHECK_OK(mb_gpt2_cache(&cache, model, B));
+    for (int64_t first = 0; first < BLOCK; first += chunk) {
+      int64_t stop = first + chunk < BLOCK ? first + chunk : BLOCK;
+      CHECK_OK(mb_slice(&part, inputs, 1, first, stop, 1));
+      CHECK_OK(mb_gpt2_next(&next, model, cache, first, part));
+      CHECK(!mb_requires_grad(next));
+      CHECK_EQ(mb_tensor_ndim(next) * 10000 + mb_tensor_shape(next)[0] * 100 + mb_tensor_shape(next)[1], 20000 + B * 100 + V);
+      for (int64_t b = 0; b < B; b++)
+        for (int64_t v = 0; v < V; v++) CHECK_NEAR(values_of(next)[b * V + v], expected[(b * BLOCK + stop - 1) * V + v], 1e-13);
+      mb_tensor_release(part), mb_tensor_release(next);
+    }
+    mb_tensor_release(cache);
+  }
+  CHECK(mb_grad_mode(1) == 1);
+  mb_tensor_release(inputs), mb_tensor_release(all);
+  mb_model_release(model);
+}
+
+static void a_wrong_cache_is_refused(void) {
+  mb_model *model = shaken_model(MB_F32, 0.0);
+  mb_tensor *inputs = ids(B, 2, 0), *cache, *next, *other;
+  CHECK_FAILS(MB_ERR_ARG, "mb_gpt2_cache: batch is 0", mb_gpt2_cache(&cache, model, 0));
+  CHECK(cache == NULL);
+  CHECK_OK(mb_gpt2_cache(&cache, model, B));
+  CHECK_OK(mb_gpt2_cache(&other, model, B + 1));
+  CHECK_FAILS(MB_ERR_ARG, "cache is NULL", mb_gpt2_next(&next, model, NULL, 0, inputs));
+  CHECK_FAILS(MB_ERR_ARG, "inputs is NULL", mb_gpt2_next(&next, model, cache, 0, NULL));
+  CHECK_FAILS(MB_ERR_SHAPE, "not one of this model for 2 sequences", mb_gpt2_next(&next, model, other, 0, inputs));
+  CHECK_FAILS(MB_ERR_SHAPE, "not one of this model", mb_gpt2_next(&next, model, inputs, 0, inputs));
+  CHECK_FAILS(MB_ERR_ARG, "2 tokens from position 5 on, the model's block_size is 6", mb_gpt2_next(&next, model, cache, BLOCK - 1, inputs));
+  CHECK_FAILS(MB_ERR_ARG, "2 tokens from position -1 on", mb_gpt2_next(&next, model, cache, -1, inputs));
+  CHECK(next == NULL);
+  CHECK_OK(mb_gpt2_next(&next, model, cache, BLOCK - 2, inputs));
+  CHECK(mb_grad_mode(1) == 1);
+  mb_tensor_release(inputs), mb_tensor_release(cache), mb_tensor_release(other), mb_tensor_release(next);
+  mb_model_release(model);
+}
+
+// A head of its own is the last parameter; equal to the embedding it gives the same logits.
+static void the_head_may_be_untied(void) {
+  mb_gpt2_config c = config;
+  c.untied_head = 1;
+  mb_model *untied, *tied = shaken_model(MB_F64, 0.0);
+  CHECK_OK(mb_gpt2_new(&untied, &c, MB_F64, MB_CPU, 7));
+  int64_t head = mb_model_find(untied, "lm_head.weight");
+  CHECK_EQ(head, mb_model_count(untied) - 1);
+  CHECK_EQ(mb_model_role(untied, head), MB_ROLE_HEAD);
+  CHECK_EQ(mb_model_find(tied, "lm_head.weight"), -1);
+  for (int64_t i = 0; i < mb_model_count(untied); i++)
+    CHECK_OK(mb_copy_(mb_model_weight(untied, i), mb_model_weight(tied, i == head ? 0 : i)));
+  mb_tensor *inputs = ids(B, T, 0), *a, *b;
+  CHECK_OK(mb_gpt2_logits(&a, tied, inputs));
+  CHECK_OK(mb_gpt2_logits(&b, untied, inputs));
+  for (int64_t i = 0; i < mb_tensor_numel(a); i++) CHECK_NEAR(values_of(a)[i], values_of(b)[i], 0);
+  mb_tensor_release(inputs), mb_tensor_release(a), mb_tensor_release(b);
+  mb_model_release(tied), mb_model_release(untied);
+}
+
 static double std_of(mb_model *model, const char *name) {
   int64_t n = mb_tensor_numel(mb_model_weight(model, mb_model_find(model, name)));
   const double *w = weight(model, "", name);
@@ -406,6 +474,9 @@ int main(void) {
   steps_use_the_same_memory();
   failed_allocations_leak_nothing();
   dropout_acts_in_training_only();
+  a_cache_changes_nothing();
+  a_wrong_cache_is_refused();
+  the_head_may_be_untied();
   initial_values_are_gpt2s();
   wrong_use_is_refused();
   counts(&tensors_after, &bytes_after);

@@ -110,21 +110,80 @@ describe("model:generate", function()
     end)
   end)
 
-  it("takes the likeliest token at temperature 0, and with top_k 1", function()
-    local model = tiny { dtype = "f64" }
-    local ids = model:generate({ 4, 7, 1 }, { max_tokens = 9, temperature = 0 })
-    for n = 4, #ids do
-      local window = {}
-      for i = math.max(1, n - 6), n - 1 do window[#window + 1] = ids[i] end
-      local last = model:logits { inputs = { window } }:slice(2, -1):reshape(-1):totable()
-      for _, value in ipairs(last) do assert.is_true(last[ids[n] + 1] >= value) end
+  -- The window that a token is computed from: all so far, and the last half of a block when a block is full.
+  local function windows(prompt, count, block)
+    local start, list = 0, {}
+    for n = prompt, prompt + count - 1 do
+      if n - start > block then start = n - math.max(1, math.floor(block / 2)) end
+      list[n + 1] = { start + 1, n }
     end
-    assert.are.same(ids, model:generate({ 4, 7, 1 }, { max_tokens = 9, top_k = 1, seed = 8 }))
+    return list
+  end
+
+  it("takes the likeliest token at temperature 0, and with top_k 1", function()
+    for _, block in ipairs { 6, 1, 3, 20 } do
+      local model = tiny { dtype = "f64", block_size = block }
+      local ids = model:generate({ 4, 7, 1 }, { max_tokens = 17, temperature = 0 })
+      for n, window in pairs(windows(3, 17, block)) do
+        local last = model:logits { inputs = { { unpack(ids, window[1], window[2]) } } }:slice(2, -1):reshape(-1):totable()
+        for _, value in ipairs(last) do assert.is_true(last[ids[n] + 1] >= value) end
+      end
+      assert.are.same(ids, model:generate({ 4, 7, 1 }, { max_tokens = 17, top_k = 1, seed = 8 }))
+      assert.are.same(ids, model:generate({ 4, 7, 1 }, { max_tokens = 17, top_p = 1e-9, seed = 8 }))
+    end
+  end)
+
+  it("gives the same with a cache and without", function()
+    for _, dtype in ipairs { "f32", "f64" } do
+      local model = tiny { dtype = dtype, block_size = 16, vocab_size = 50, n_embd = 24, n_head = 3 }
+      for _, p in ipairs(model:parameters()) do p.value:add_(mb.randn_like(p.value), 0.3) end
+      local options = { max_tokens = 60, seed = 3, temperature = 1.5, top_k = 30, top_p = 0.95 }
+      local ids = model:generate({ 4, 7, 1 }, options)
+      options.cache = false
+      assert.are.same(ids, model:generate({ 4, 7, 1 }, options))
+    end
+  end)
+
+  it("has the logits of the whole sequence at every position", function()
+    local networks = require "bindings.networks"
+    local model = mb.models.gpt2 { vocab_size = 300, block_size = 80, n_layer = 3, n_head = 4, n_embd = 64, seed = 1 }
+    for _, p in ipairs(model:parameters()) do p.value:add_(mb.randn_like(p.value), 0.05) end
+    local rows = { {}, {} }
+    for b = 1, 2 do
+      for t = 1, 80 do rows[b][t] = (b * 31 + t * t * 7) % 300 end
+    end
+    local inputs = mb.tensor(rows, { dtype = "i32" })
+    mb.no_grad(function()
+      local all = model:logits { inputs = inputs }:to "cpu"
+      local largest = all:abs():max():item()
+      local cache = networks.gpt2_cache(model.handle, 2)
+      local first = 0
+      for _, stop in ipairs { 1, 2, 17, 18, 40, 79, 80 } do
+        local next_logits = networks.gpt2_next(model.handle, cache, first, inputs:slice(2, first + 1, stop)):to "cpu"
+        local gap = (next_logits - all:slice(2, stop, stop):reshape(2, 300)):abs():max():item()
+        assert(gap <= 1e-5 * largest, ("after position %d logits differ by %g of %g"):format(stop, gap, largest))
+        first = stop
+      end
+    end)
+  end)
+
+  it("calls on_token as tokens come, and ends where it says so", function()
+    local model, seen = tiny(), {}
+    local function on_token(id)
+      seen[#seen + 1] = id
+      return #seen == 5
+    end
+    local ids = model:generate({ 1 }, { max_tokens = 12, seed = 3, on_token = on_token })
+    assert.are.same({ unpack(ids, 2) }, seen)
+    assert.are.equal(5, #seen)
+    assert.are.same(ids, { unpack(model:generate({ 1 }, { max_tokens = 12, seed = 3 }), 1, 6) })
+    assert.matches("stop here", helper.error_of(model.generate, model, { 1 }, { on_token = function() error "stop here" end }))
+    assert.is_true(model:is_training())
   end)
 
   it("draws as often as the probabilities say", function()
     local sampling = require "moonbow.models.sampling"
-    local logits, counts, n = { math.log(1), math.log(2), math.log(5) }, { 0, 0, 0 }, 8000
+    local logits, counts, n = mb.tensor { math.log(1), math.log(2), math.log(5) }, { 0, 0, 0 }, 800
     for i = 1, n do
       local id = sampling.draw(logits, { temperature = 1 }, (i - 0.5) / n)
       counts[id + 1] = counts[id + 1] + 1
@@ -134,6 +193,44 @@ describe("model:generate", function()
       assert.is_true(sampling.draw(logits, { temperature = 1, top_k = 2 }, (i - 1) / 100) > 0)
     end
     assert.are.equal(2, sampling.draw(logits, { temperature = 1 }, 1 - 2 ^ -53))
+    helper.says("the logits are not finite", sampling.draw, mb.tensor { 1, 0 / 0 }, { temperature = 1 }, 0.5)
+    helper.says("the logits are not finite", sampling.draw, mb.tensor { 1, 1 / 0 }, { temperature = 0 }, 0.5)
+  end)
+
+  -- Against the definition: sort, cut at k, cut where the share reaches p, add up.
+  it("draws from the likeliest that top_k and top_p leave", function()
+    local sampling = require "moonbow.models.sampling"
+    mb.seed(helper.seed)
+    local n = 57
+    local logits = mb.randn(n, { dtype = "f64", device = "cpu" }) * 2
+    logits:slice(1, 4, 6):fill_(1) -- equals: the lower id first
+    local values = logits:totable()
+    local cases = { { 1, 57 }, { 0.7, 10 }, { 1.3, nil, 0.8 }, { 1, 20, 0.5 }, { 2, 5, 0.999 }, { 1, 100, 1 }, { 1, 2, 0.01 } }
+    for _, case in ipairs(cases) do
+      local temperature, k, share = case[1], case[2] or n, case[3] or 1
+      local list, sum = {}, 0
+      for i = 1, n do list[i] = { id = i - 1, w = math.exp(values[i] / temperature) } end
+      table.sort(list, function(a, b) return a.w > b.w or (a.w == b.w and a.id < b.id) end)
+      for i = n, k + 1, -1 do list[i] = nil end
+      for _, e in ipairs(list) do sum = sum + e.w end
+      local part, kept = 0, 0
+      while part < share * sum and kept < #list do
+        kept = kept + 1
+        part = part + list[kept].w
+      end
+      if k >= n and share == 1 then table.sort(list, function(a, b) return a.id < b.id end) end
+      for i = 1, 200 do
+        local u = (i - 0.5) / 200
+        local left, expected = u * part, nil
+        for e = 1, kept do
+          left = left - list[e].w
+          if left < 0 then expected = expected or list[e].id end
+        end
+        local id = sampling.draw(logits, { temperature = temperature, top_k = case[2], top_p = case[3] }, u)
+        assert(id == expected, ("T=%g k=%d p=%g u=%g: %d, %d was expected; MB_SEED=%d"):format(temperature, k, share, u, id,
+          expected, helper.seed))
+      end
+    end
   end)
 
   it("refuses what it cannot continue", function()
@@ -142,6 +239,7 @@ describe("model:generate", function()
     assert.matches("token 2 of the prompt must be an integer", helper.error_of(model.generate, model, { 1, "a" }))
     assert.matches("11", helper.error_of(model.generate, model, { 11 }))
     assert.matches("did you mean 'max_tokens'", helper.error_of(model.generate, model, { 1 }, { max_token = 3 }))
+    assert.matches("option 'top_p' must be more than 0", helper.error_of(model.generate, model, { 1 }, { top_p = 0 }))
     assert.matches("option 'temperature'", helper.error_of(model.generate, model, { 1 }, { temperature = -1 }))
     assert.is_true(model:is_training())
   end)

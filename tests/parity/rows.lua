@@ -52,6 +52,16 @@ op("linear", { { 130, 192 }, { 576, 192 }, { 576 } }, function(t) return mb.line
 for _, size in ipairs { 15, 32, 64, 128 } do
   op(("attention, heads of %d"):format(size), { { 2, 150, 3 * 2 * size } }, function(t) return mb.attention_packed(t[1], 2) end)
 end
+-- A chunk from the beginning, one in the middle and a single position.
+for _, size in ipairs { 15, 64, 200 } do
+  add(("attention over a cache, heads of %d"):format(size), BOTH, function(device, dtype, put)
+    local qkv, cache = draw(device, dtype, { 2, 310, 3 * 2 * size }), draw(device, dtype, { 2, 2, 2, 310, size })
+    for _, chunk in ipairs { { 0, 7 }, { 7, 309 }, { 309, 310 } } do
+      local first, stop = chunk[1], chunk[2]
+      put("positions from " .. first, mb.attention_cached(qkv:slice(2, first + 1, stop), cache, first))
+    end
+  end)
+end
 op("layernorm", { { 130, 768 }, { 768 }, { 768 } }, function(t) return mb.layernorm(t[1], t[2], t[3], 1e-5) end)
 op("rmsnorm", { { 130, 768 }, { 768 } }, function(t) return mb.rmsnorm(t[1], t[2], 1e-5) end)
 op("softmax", { { 9, 50257 } }, function(t) return t[1]:softmax(-1) end)

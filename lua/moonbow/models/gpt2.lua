@@ -13,12 +13,9 @@
 local base = require "moonbow.models.base"
 local configs = require "moonbow.models.gpt2_config"
 local create = require "moonbow.create"
-local handle = require "bindings.handle"
 local networks = require "bindings.networks"
 local options = require "moonbow.options"
 local rng = require "bindings.create"
-local sampling = require "moonbow.models.sampling"
-local types = require "bindings.types"
 
 local size = { type = "integer", min = 1 }
 local spec = {
@@ -42,64 +39,9 @@ local function loss(self, batch, o)
   return networks.gpt2_loss(self.handle, inputs, targets, o)
 end
 
--- ----- generation ---------------------------------------------------------------------------------------
+-- ----- methods ------------------------------------------------------------------------------------------
 
-local generate_spec = {
-  max_tokens = { type = "integer", default = 100, min = 0 },
-  temperature = { type = "number", default = 1, min = 0 },
-  top_k = { type = "integer", min = 1 },
-  seed = { type = "integer", min = 0 },
-}
-
--- The prompt as an array of ids.
-local function prompt_of(tokens)
-  if types.is_tensor(tokens) then tokens = tokens:reshape(-1):totable() end
-  options.value("model:generate", "the prompt", tokens, { type = "table" })
-  if #tokens == 0 then options.fail("model:generate: the prompt is empty, at least one token is needed") end
-  local ids = {}
-  for i, id in ipairs(tokens) do
-    options.value("model:generate", ("token %d of the prompt"):format(i), id, { type = "integer", min = 0 })
-    ids[i] = id
-  end
-  return ids
-end
-
--- Numbers in [0, 1): of a seed, or of the generator's next stream.
-local function uniforms(count, seed)
-  if count == 0 then return {} end
-  if not seed then return rng.uniform({ count }, 0, 1, "f64", "cpu"):totable() end
-  local words = rng.rng_words(count, seed, 0, 0)
-  for i = 1, count do words[i] = words[i] / 2 ^ 32 end
-  return words
-end
-
--- Logits of the token after `ids`, from the last block_size of them.
-local function next_logits(self, ids)
-  local window = {}
-  for i = math.max(1, #ids - self.config.block_size + 1), #ids do window[#window + 1] = ids[i] end
-  return handle.scope(function()
-    local all = networks.gpt2_logits(self.handle, create.ids({ window }, self.device))
-    return all:slice(2, -1):reshape(-1):totable()
-  end)
-end
-
-local methods = {}
-
---- Continues a prompt token by token, in evaluation mode, with a context of the last block_size tokens.
---- temperature 0 always takes the likeliest token; top_k draws from the k likeliest only. The same seed gives the
---- same tokens; without one, the random numbers are the generator's next.
----@param tokens integer[]|moonbow.Tensor prompt, ids from 0
----@param given? { max_tokens?: integer, temperature?: number, top_k?: integer, seed?: integer }
----@return integer[] ids the prompt and what follows
-function methods:generate(tokens, given)
-  local o = options.check("model:generate", given, generate_spec)
-  local ids = prompt_of(tokens)
-  local u = uniforms(o.max_tokens, o.seed)
-  self:eval(handle.no_grad, function()
-    for i = 1, o.max_tokens do ids[#ids + 1] = sampling.draw(next_logits(self, ids), o, u[i]) end
-  end)
-  return ids
-end
+local methods = { generate = require "moonbow.models.generate" }
 
 --- Sets the weights from Hugging Face's files: a safetensors file, an index of shards or a folder; see hf.lua.
 ---@param path string
