@@ -98,9 +98,8 @@ function M.draw(logits, o, u)
   if o.temperature == 0 or o.top_k == 1 then return first end
   local shares = (logits / o.temperature):softmax(1):to "cpu"
   local p, n = shares:data(), shares.numel
-  local sum, id = sum_of(p, n), nil
-  if (o.top_k or n) < n or (o.top_p or 1) < 1 then id = draw_likeliest(p, n, sum, o, u)
-  else id = draw_in_order(p, n, u * sum) end
+  local sum, cuts = sum_of(p, n), (o.top_k or n) < n or (o.top_p or 1) < 1
+  local id = cuts and draw_likeliest(p, n, sum, o, u) or not cuts and draw_in_order(p, n, u * sum)
   return id or first -- rounding left a little over
 end
 
