@@ -1,117 +1,350 @@
 #!/usr/bin/env bash
-# gpu_check.sh [--quick] [--out FOLDER]: everything that only a CUDA machine can show, in one command: the build, every
-# op and kernel against the CPU's, the fixtures, determinism, compute-sanitizer, a short run, and the benchmarks beside
-# PyTorch. Ends in a table, and in FOLDER/gpu_check.json and a log a row (default: docs/results/GPU).
-# --quick leaves out compute-sanitizer and the benchmarks. Rows whose tool is missing are skipped, and say so.
-# MOONBOW_PEER names a Python with PyTorch (python3).
+# SPDX-License-Identifier: MIT
+#
+# gpu_check.sh [options]: everything that only a CUDA machine can show, in one command: the build, every op and kernel
+# beside the CPU's, the fixtures, determinism, bf16 beside float32, compute-sanitizer, a run on Shakespeare, and the
+# benchmarks beside PyTorch. Ends in a table and a JSON file, both written anew after every row, so that a run that was
+# killed has left what it knows.
+#   --only NAMES        these rows, by name or a part of it between dots: --only build,ops,determinism
+#   --skip NAMES        all rows but these
+#   --quick             all rows but compute-sanitizer and the benchmarks
+#   --budget SECONDS    what has not begun by then is not run
+#   --jobs N            rows at a time, where nothing is timed (4)
+#   --out FOLDER        for gpu_check.json, table.txt and gpu_check.log (docs/results/GPU)
+#   --host              rehearses all rows without a GPU, on the plugin that the tests build for the host, in small sizes;
+#                       its figures say nothing about a GPU, and its JSON says so (runs/gpu_check_rehearsal)
+#   --list              names the rows and their time limits in seconds
+# MOONBOW_PEER names a Python with PyTorch (python3), MOONBOW_SHARED the folder of fixtures and data (../shared), MOONBOW_CMAKE
+# further arguments of cmake, MOONBOW_BUILD the build folder (build); where LuaJIT, OpenBLAS and busted lie below a prefix,
+# source its environment first. docs/cuda.md says more.
 set -u
-cd "$(dirname "$0")/.."
+script=$(cd "$(dirname "$0")" && pwd)/$(basename "$0")
+cd "$(dirname "$script")/.." || exit 1
+export ROOT=$PWD
 
-quick=0
-out=""
+host=0 only="" skip="" budget=0 jobs="" out="" list=0
+need() { [ $# -ge 2 ] || { echo "gpu_check.sh: $1 needs a value" >&2; exit 2; }; }
 while [ $# -gt 0 ]; do
   case "$1" in
-    --quick) quick=1 ;;
-    --out) out=${2:?gpu_check.sh: --out needs a folder}; shift ;;
-    -h | --help) sed -n '2,6s/^# //p' "$0"; exit 0 ;;
-    *) echo "gpu_check.sh: unknown option $1 (known: --quick, --out FOLDER)" >&2; exit 2 ;;
+    --host) host=1 ;;
+    --list) list=1 ;;
+    --quick) skip="$skip,sanitizer,bench" ;;
+    --only) need "$@"; only=$2; shift ;;
+    --skip) need "$@"; skip="$skip,$2"; shift ;;
+    --budget) need "$@"; budget=$2; shift ;;
+    --jobs) need "$@"; jobs=$2; shift ;;
+    --out) need "$@"; out=$2; shift ;;
+    -h | --help) sed -n '4,20s/^#$//; 4,20s/^# //p' "$script"; exit 0 ;;
+    *) echo "gpu_check.sh: unknown option $1 (--help lists all)" >&2; exit 2 ;;
   esac
   shift
 done
+for number in "$budget" "${jobs:-1}"; do
+  case "$number" in '' | *[!0-9]*) echo "gpu_check.sh: '$number' is no number of seconds or jobs" >&2; exit 2 ;; esac
+done
 
-peer=${MOONBOW_PEER:-python3}
-gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
-[ -n "$gpu" ] || { echo "gpu_check.sh: nvidia-smi shows no GPU" >&2; exit 1; }
-[ -n "$out" ] || out="docs/results/$(echo "$gpu" | tr -c 'A-Za-z0-9\n' '-' | tr -s '-')"
-mkdir -p "$out" || exit 1
-rows="$out/rows.tsv"
-: >"$rows"
-failures=0
+export HOST=$host PEER=${MOONBOW_PEER:-python3} BUILD=${MOONBOW_BUILD:-$ROOT/build}
+export SHARED=${MOONBOW_SHARED:-$ROOT/../shared}
+export MOONBOW_SHARED=$SHARED
 
-# row NAME COMMAND...: runs it with its output in a log; "skipped" if it exits 77.
-row() {
-  local name=$1 start seconds status=passed code
-  shift
-  start=$(date +%s.%N)
-  printf '%-28s' "$name"
-  "$@" >"$out/$name.log" 2>&1
-  code=$?
-  seconds=$(echo "$(date +%s.%N) $start" | awk '{ printf "%.1f", $1 - $2 }')
-  if [ $code = 77 ]; then status=skipped; elif [ $code != 0 ]; then status=FAILED; failures=$((failures + 1)); fi
-  printf '%-8s %8s s   %s\n' "$status" "$seconds" "$(tail -n 1 "$out/$name.log" | cut -c 1-100)"
-  printf '%s\t%s\t%s\t%s\n' "$name" "$status" "$seconds" "$(tail -n 1 "$out/$name.log" | tr '\t' ' ')" >>"$rows"
+# ----- the rows: name, seconds, "alone" where something is timed, the function that runs it and its arguments ------------
+
+# rows HOST: 1 for what a rehearsal runs, 0 for all.
+rows() {
+  echo "build 420 alone build"
+  echo "device 60 alone device"
+  echo "parity 180 together spec parity/parity"
+  local name
+  for name in ops/ops golden/gpt2_step golden/optim_runs golden/clip golden/layers golden/clip_properties lua/cuda_spectral \
+    lua/fuse lua/linalg lua/models lua/optim lua/layers lua/clip lua/clip_matrix lua/clip_method lua/clip_view lua/clip_where lua/spectrum \
+    lua/checkpoint lua/tensor lua/define; do
+    [ "$1" = 1 ] && [ $name != lua/linalg ] && continue # ctest runs the others on the host
+    echo "spec.${name/\//.} 240 together spec $name"
+  done
+  echo "determinism.f32 120 together determinism f32"
+  echo "determinism.bf16 120 together determinism bf16"
+  echo "run.shakespeare 180 together shakespeare"
+  echo "run.bf16 400 alone bf16"
+  echo "bench.gemm.f32 60 alone bench_gemm f32"
+  echo "bench.gemm.bf16 60 alone bench_gemm bf16"
+  echo "bench.train.bf16 240 alone bench_train bf16"
+  echo "bench.train.f32 240 alone bench_train f32"
+  echo "bench.optim 120 alone bench_optim"
+  echo "bench.spectral 240 alone bench_spectral"
+  echo "sanitizer.memcheck 300 together sanitizer memcheck"
+  echo "sanitizer.racecheck 300 together sanitizer racecheck"
+}
+
+# ----- what the rows do: exit code 0 is passed, 77 skipped; the last line goes into the table ----------------------------
+
+# The commands' environment: the library, and in a rehearsal the plugin for the host.
+surroundings() {
+  export MOONBOW_ROOT=$ROOT MOONBOW_LIB=$BUILD/libmoonbow.so
+  export LUA_PATH="$ROOT/lua/?.lua;$ROOT/lua/?/init.lua;$ROOT/?.lua;${LUA_PATH:-;}"
+  if [ "$HOST" = 1 ]; then
+    export MOONBOW_CUDA_PLUGIN=${MOONBOW_CUDA_PLUGIN:-$BUILD/tests/libmoonbow_cuda_host.so} OMP_WAIT_POLICY=passive MB_FEWER=20
+  fi
 }
 
 build() {
-  cmake -S . -B build ${GPU_ROOT:+-DCMAKE_PREFIX_PATH="$GPU_ROOT/usr"} -DCMAKE_BUILD_TYPE=Release &&
-    cmake --build build --parallel --target moonbow moonbow_cuda
+  if [ "$HOST" = 1 ]; then # by whoever runs the tests
+    ls -l "$MOONBOW_LIB" "$MOONBOW_CUDA_PLUGIN" && echo "the library and the plugin for the host are there"
+    return
+  fi
+  local arch
+  arch=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader | head -n 1 | tr -d .)-real
+  # shellcheck disable=SC2086
+  cmake -S . -B "$BUILD" ${GPU_ROOT:+-DCMAKE_PREFIX_PATH="$GPU_ROOT/usr"} -DCMAKE_BUILD_TYPE=Release \
+    -DCMAKE_CUDA_ARCHITECTURES="$arch" ${MOONBOW_CMAKE:-} &&
+    cmake --build "$BUILD" --parallel --target moonbow moonbow_cuda && echo "built for sm_${arch%-real}"
 }
 
-# spec FILE: a spec with its tensors on the GPU.
+device() { luajit scripts/gpu_check/device.lua; }
+
+# spec NAME: a spec with its tensors on the device.
 spec() {
-  env MB_TEST_DEVICE=cuda MOONBOW_ROOT="$PWD" MOONBOW_LIB="$PWD/build/libmoonbow.so" \
-    LUA_PATH="$PWD/lua/?.lua;$PWD/lua/?/init.lua;$PWD/?.lua;${LUA_PATH:-};" \
-    luajit "$(command -v busted)" --no-auto-insulate -o TAP "$1"
-}
-
-train() { luajit scripts/train_gpt2.lua --device cuda --plain --n_layer 2 --n_head 2 --n_embd 64 --block_size 32 --eval_iters 2 "$@"; }
-losses() { grep -o '"loss":[^,}]*' "$1"/log.jsonl; }
-
-# Two runs of one seed have the same losses, and so has one that was stopped in the middle.
-determinism() {
-  local dtype=$1 folder
-  folder=$(mktemp -d) || return 1
-  train --dtype "$dtype" --steps 30 --save_every 15 --out "$folder/a" >/dev/null &&
-    train --dtype "$dtype" --steps 30 --save_every 15 --out "$folder/b" >/dev/null &&
-    cmp <(losses "$folder/a") <(losses "$folder/b") && echo "two runs of 30 steps in $dtype: the same bits" &&
-    train --dtype "$dtype" --steps 15 --save_every 15 --out "$folder/c" >/dev/null &&
-    train --resume "$folder/c" --steps 30 >/dev/null &&
-    cmp <(losses "$folder/a") <(losses "$folder/c") && echo "two runs and a resumed one in $dtype: the same bits"
+  command -v busted >/dev/null || { echo "busted not found"; return 77; }
+  MB_TEST_DEVICE=cuda MB_PARITY_JSON=$ROW_JSON luajit "$(command -v busted)" --no-auto-insulate -o TAP "tests/$1_spec.lua" \
+    >"$ROW_OUT/tap" 2>&1
   local code=$?
-  rm -rf "$folder"
+  cat "$ROW_OUT/tap"
+  awk '/^ok/ { if (/# SKIP/) skipped++; else passed++ } /^not ok/ { failed++ }
+    END { printf "%d passed, %d failed, %d skipped%s\n", passed, failed, skipped, passed + failed + skipped ? "" : ": nothing ran" }' \
+    "$ROW_OUT/tap"
   return $code
 }
 
+# A network that takes a second to train, on the device or with a later --device elsewhere.
+train() {
+  luajit scripts/train_gpt2.lua --device cuda --plain --n_layer 2 --n_head 2 --n_embd 64 --block_size 32 --eval_iters 2 \
+    --warmup 2 --sample_tokens 0 "$@"
+}
+
+# Two runs of one seed have the same losses and end in the same checkpoint, and so has one that was stopped in the middle.
+determinism() {
+  local dtype=$1 steps=60 size="" run
+  [ "$HOST" = 1 ] && steps=6 size="--n_embd 16 --block_size 8 --batch_size 2"
+  for run in a b; do
+    # shellcheck disable=SC2086
+    train $size --dropout 0.1 --dtype "$dtype" --steps $steps --schedule const --save_every $((steps / 2)) --out "$ROW_OUT/$run" || return 1
+  done
+  luajit scripts/gpu_check/compare.lua same "$ROW_OUT/a" "$ROW_OUT/b" || return 1
+  # shellcheck disable=SC2086
+  train $size --dropout 0.1 --dtype "$dtype" --steps $((steps / 2)) --schedule const --save_every $((steps / 2)) --out "$ROW_OUT/c" &&
+    luajit scripts/train_gpt2.lua --device cuda --plain --resume "$ROW_OUT/c" --steps $steps || return 1
+  luajit scripts/gpu_check/compare.lua same "$ROW_OUT/a" "$ROW_OUT/c" || return 1
+  echo "two runs and a resumed one of $steps steps in $dtype: the same bits"
+}
+
+# nanoGPT's small setting on both devices: the validation losses may differ by what rounding makes of a run.
+shakespeare() {
+  local text=$SHARED/data/tinyshakespeare/input.txt steps=500 size="" where
+  [ -f "$text" ] || text=data/shakespeare/input.txt
+  [ -f "$text" ] || { echo "no Tiny Shakespeare in $SHARED/data or data/ (luajit scripts/data/get.lua shakespeare)"; return 77; }
+  [ "$HOST" = 1 ] && steps=15 size="--n_layer 2 --n_head 2 --n_embd 32 --block_size 16 --batch_size 4 --eval_iters 4"
+  for where in cuda cpu; do
+    # shellcheck disable=SC2086
+    luajit scripts/train_gpt2.lua --preset shakespeare-char --data "$text" $size --steps $steps --sample_tokens 0 --plain \
+      --device $where --out "$ROW_OUT/$where" || return 1
+  done
+  luajit scripts/gpu_check/compare.lua near "$ROW_OUT/cuda" "$ROW_OUT/cpu" 0.03 "$ROW_JSON"
+}
+
+# GPT-2 124M at 64 x 1024 in bf16 and in float32: losses and memory.
+bf16() {
+  if [ "$HOST" = 1 ]; then
+    luajit scripts/gpu_check/bf16.lua --n_layer 2 --n_head 2 --n_embd 32 --block_size 16 --batch_size 4 --vocab_size 300 \
+      --steps 20 --json "$ROW_JSON"
+  else
+    luajit scripts/gpu_check/bf16.lua --json "$ROW_JSON"
+  fi
+}
+
 sanitizer() {
+  [ "$HOST" = 1 ] && { luajit tests/valgrind/step.lua && echo "compute-sanitizer needs a GPU; the step itself runs"; return 77; }
   command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer not found"; return 77; }
-  env MB_TEST_DEVICE=cuda MOONBOW_LIB="$PWD/build/libmoonbow.so" compute-sanitizer --tool "$1" --error-exitcode 9 \
-    scripts/moonbow tests/valgrind/step.lua
+  MB_TEST_DEVICE=cuda compute-sanitizer --tool "$1" --error-exitcode 9 luajit tests/valgrind/step.lua >"$ROW_OUT/log" 2>&1
+  local code=$?
+  cat "$ROW_OUT/log"
+  grep -q "Device not supported" "$ROW_OUT/log" && { echo "compute-sanitizer does not support this device here"; return 77; }
+  return $code
 }
 
-has_torch() { "$peer" -c 'import torch, sys; sys.exit(not torch.cuda.is_available())' 2>/dev/null; }
-against_peer() {
-  has_torch || { echo "$peer has no PyTorch with CUDA"; return 77; }
-  "$@" --peer "$peer"
+# The peer's part of a benchmark's command line: none without PyTorch. In a rehearsal it works on the CPU, and only if
+# MOONBOW_PEER names it: PyTorch takes seconds to load.
+peer() {
+  local condition="import torch, sys; sys.exit(not torch.cuda.is_available())"
+  if [ "$HOST" = 1 ]; then
+    [ "${MOONBOW_PEER:-}" ] || return 0
+    condition="import torch"
+  fi
+  if "$PEER" -c "$condition" 2>/dev/null; then
+    echo "--peer $PEER"
+    [ "$HOST" = 1 ] && echo "--peer_device cpu"
+  else
+    echo "$PEER has no PyTorch for this device: there is nothing beside these figures" >&2
+  fi
 }
 
-echo "$gpu, $(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1), $(nvcc --version | tail -n 1)"
-row build build
-[ $failures = 0 ] || { tail -n 20 "$out/build.log" >&2; exit 1; }
-row ops spec tests/ops/ops_spec.lua
-for file in tests/golden/*_spec.lua tests/lua/{fuse,layers,models,optim,checkpoint,clip,clip_matrix,clip_method,clip_where,linalg,spectrum}_spec.lua \
-  tests/lua/cuda_*_spec.lua; do
-  [ -f "$file" ] && row "$(basename "$file" _spec.lua)" spec "$file"
-done
-row determinism.f32 determinism f32
-row determinism.bf16 determinism bf16
-row shakespeare train --steps 200
-if [ $quick = 0 ]; then
-  row memcheck sanitizer memcheck
-  row racecheck sanitizer racecheck
-  row bench.train against_peer luajit scripts/bench/train.lua --device cuda --dtype bf16 --batch_size 64 --block_size 1024 --steps 20
-  row bench.train.f32 against_peer luajit scripts/bench/train.lua --device cuda --batch_size 16 --block_size 1024 --steps 10
+bench_gemm() {
+  local size=""
+  [ "$HOST" = 1 ] && size="--scale 0.02 --rounds 1"
+  # shellcheck disable=SC2046,SC2086
+  luajit scripts/bench/gemm.lua --device cuda --dtype "$1" $size $(peer) --record "$ROW_JSON"
+}
+
+bench_train() {
+  local size="--batch_size 64 --block_size 1024 --steps 10 --warmup 5 --rounds 2 --compile"
+  [ "$1" = f32 ] && size="--batch_size 16 --block_size 1024 --steps 5 --warmup 3 --rounds 1"
+  [ "$HOST" = 1 ] && size="--batch_size 2 --block_size 8 --positions 8 --vocab_size 99 --n_layer 1 --n_head 2 --n_embd 32 --steps 1
+    --warmup 1 --rounds 1 --quick"
+  # shellcheck disable=SC2046,SC2086
+  luajit scripts/bench/train.lua --device cuda --dtype "$1" $size $(peer) --record "$ROW_JSON"
+}
+
+bench_optim() {
+  local size=""
+  [ "$HOST" = 1 ] && size="--n_layer 1 --n_embd 32 --vocab_size 99 --steps 2 --rounds 1"
+  # shellcheck disable=SC2046,SC2086
+  luajit scripts/bench/optim.lua --device cuda $size $(peer) --record "$ROW_JSON"
+}
+
+bench_spectral() {
+  local size="--rounds 3"
+  [ "$HOST" = 1 ] && size="--quick --steps 2"
+  # shellcheck disable=SC2046,SC2086
+  luajit scripts/bench/spectral.lua --device cuda $size $(peer) --out "$ROW_OUT/spectral" --record "$ROW_JSON" &&
+    cp "$ROW_OUT/spectral/spectral.svg" "$ROW_SVG" && echo "all parts were measured"
+}
+
+# ----- one row in a process of its own, under timeout: gpu_check.sh calls itself ------------------------------------------
+
+if [ "${GPU_CHECK_ROW:-}" ]; then
+  surroundings
+  # shellcheck disable=SC2086
+  $GPU_CHECK_ROW
+  exit
 fi
 
-luajit - "$rows" "$out/gpu_check.json" "$gpu" <<'LUA'
-local rows = {}
-for line in io.lines(arg[1]) do
-  local name, status, seconds, last = line:match "^([^\t]*)\t([^\t]*)\t([^\t]*)\t(.*)$"
-  rows[#rows + 1] = { name = name, status = status, seconds = tonumber(seconds), last = last }
-end
-local file = assert(io.open(arg[2], "w"))
-file:write(require "cjson".encode { gpu = arg[3], date = os.date "!%Y-%m-%dT%H:%M:%SZ", rows = rows }, "\n")
-file:close()
-LUA
-rm -f "$rows"
-echo "$failures failed; logs and gpu_check.json are in $out"
-[ $failures = 0 ]
+# ----- choosing rows ------------------------------------------------------------------------------------------------------
+
+# matches NAME LIST: the list has the row's name, or a part of it.
+matches() {
+  local word
+  for word in ${2//,/ }; do
+    case ".$1." in *".$word."*) return 0 ;; esac
+  done
+  return 1
+}
+
+for word in ${only//,/ } ${skip//,/ }; do
+  while read -r name _; do matches "$name" "$word" && continue 2; done <<<"$(rows 0)"
+  echo "gpu_check.sh: there is no row '$word'; --list names them" >&2
+  exit 2
+done
+chosen=""
+while read -r name rest; do
+  [ -n "$only" ] && ! matches "$name" "$only" && continue
+  matches "$name" "$skip" && continue
+  chosen+="$name $rest"$'\n'
+done <<<"$(rows $host)"
+if [ $list = 1 ]; then
+  awk 'NF { printf "%-24s %4d s%s\n", $1, $2, $3 == "alone" ? "" : "   beside others" }' <<<"$chosen"
+  exit 0
+fi
+
+# ----- where, and what with ------------------------------------------------------------------------------------------------
+
+if [ $host = 1 ]; then
+  kind="rehearsal on the host" gpu="none: kernels run block by block on the CPU"
+  out=${out:-runs/gpu_check_rehearsal} jobs=${jobs:-2}
+else
+  kind="GPU" gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1)
+  [ -n "$gpu" ] || { echo "gpu_check.sh: nvidia-smi shows no GPU; --host rehearses without one" >&2; exit 1; }
+  out=${out:-docs/results/$(tr -c 'A-Za-z0-9\n' '-' <<<"$gpu" | tr -s '-')} jobs=${jobs:-4}
+fi
+command -v luajit >/dev/null || { echo "gpu_check.sh: luajit not found; source the prefix's environment first" >&2; exit 1; }
+mkdir -p "$out" || exit 1
+out=$(cd "$out" && pwd)
+work=$(mktemp -d) || exit 1
+printf '%s' "$chosen" >"$work/rows"
+{
+  echo "kind $kind"
+  echo "gpu $gpu"
+  echo "driver $(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)"
+  echo "memory $(nvidia-smi --query-gpu=memory.total --format=csv,noheader 2>/dev/null | head -n 1)"
+  echo "nvcc $(nvcc --version 2>/dev/null | sed -n 's/.*release \([^,]*\),.*/\1/p')"
+  echo "cpu $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores"
+  echo "commit ${MOONBOW_COMMIT:-$(git rev-parse HEAD 2>/dev/null)}$(git diff --quiet HEAD 2>/dev/null || echo ', with changes')"
+  echo "date $(date -u +%Y-%m-%dT%H:%M:%SZ)"
+} >"$work/head"
+
+# Writes table and JSON from what there is.
+report() {
+  (surroundings; luajit scripts/gpu_check/report.lua "$work" "$out") || echo "gpu_check.sh: the report was not written" >&2
+}
+finish() {
+  trap - EXIT INT TERM
+  local pids
+  pids=$(jobs -p)
+  # shellcheck disable=SC2086
+  [ -n "$pids" ] && kill $pids 2>/dev/null && wait
+  report
+  rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# ----- running ------------------------------------------------------------------------------------------------------------
+
+# run NAME SECONDS COMMAND...: one row; its result is a line "status seconds" and its log.
+run() {
+  local name=$1 limit=$2 code start status=passed cut=""
+  shift 2
+  if [ "$budget" -gt 0 ] && [ $((budget - SECONDS)) -lt "$limit" ]; then limit=$((budget - SECONDS)) cut=" of what was left"; fi
+  [ "$limit" -ge 5 ] || return 0 # not run
+  mkdir -p "$work/$name.files"
+  start=$(date +%s.%N)
+  GPU_CHECK_ROW="$*" ROW_JSON="$work/$name.json" ROW_SVG="$out/$name.svg" ROW_OUT="$work/$name.files" \
+    timeout -k 5 "$limit" bash "$script" $([ $host = 1 ] && echo --host) >"$work/$name.log" 2>&1 &
+  child=$!
+  trap 'kill "$child"; wait "$child"; exit 143' TERM # timeout ends all that it started
+  wait "$child"
+  code=$?
+  case $code in
+    0) ;;
+    77) status=skipped ;;
+    124 | 137) status="timed out" ; echo "no end within $limit s$cut" >>"$work/$name.log" ;;
+    *) status=FAILED ;;
+  esac
+  rm -rf "$work/$name.files"
+  echo "$status	$(echo "$(date +%s.%N) $start" | awk '{ printf "%.1f", $1 - $2 }')	$code" >"$work/$name.tmp"
+  mv "$work/$name.tmp" "$work/$name.result"
+  printf '%-24s %-10s %7s s   %s\n' "$name" "$status" "$(cut -f 2 "$work/$name.result")" "$(tail -n 1 "$work/$name.log" | cut -c 1-110)"
+}
+
+echo "gpu_check.sh: $kind; $gpu"
+report
+while read -r name limit how command; do
+  [ -n "$name" ] || continue
+  if [ "$how" = alone ]; then
+    while [ -n "$(jobs -rp)" ]; do wait -n; report; done
+    # shellcheck disable=SC2086
+    run "$name" "$limit" $command </dev/null &
+    wait $!
+    report
+    case "$name $(cut -f 1 "$work/$name.result" 2>/dev/null)" in
+      "build FAILED" | "device FAILED" | "build timed out") tail -n 20 "$work/$name.log" >&2; break ;; # nothing else can work
+    esac
+  else
+    while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do wait -n; report; done
+    # shellcheck disable=SC2086
+    OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(($(nproc) / jobs > 0 ? $(nproc) / jobs : 1))} run "$name" "$limit" $command </dev/null &
+  fi
+done <"$work/rows"
+while [ -n "$(jobs -rp)" ]; do wait -n; report; done
+report
+echo
+cat "$out/table.txt"
+! grep -qE '^\S+ +(FAILED|timed out) ' "$out/table.txt"

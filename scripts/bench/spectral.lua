@@ -14,6 +14,7 @@ package.path = ("%s/../../lua/?.lua;%s/../../lua/?/init.lua;%s/../../?.lua;"):fo
 local cli = require "moonbow.cli"
 local cjson = require "cjson"
 local format = require "moonbow.report.format"
+local peers = require "scripts.bench.peer"
 
 local options = {
   { "part", "all", "what to measure", choices = { "all", "gpt2", "methods", "mlp" } },
@@ -21,52 +22,50 @@ local options = {
   { "seconds", 0.2, "seconds for each entry of `methods` a round, at least one call", kind = "number", min = 0 },
   { "steps", 300, "steps of `mlp` a round", kind = "integer", min = 1 },
   { "threads", 2, "", kind = "integer", min = 1 },
+  { "device", "cpu", "", choices = { "cpu", "cuda" } },
+  { "dtype", "f32", "what the network of `mlp` computes with; spectra are float32's", choices = { "f32", "bf16" } },
   { "peer", nil, "a Python with PyTorch, or several: python3,/usr/bin/python3", kind = "string", value = "COMMAND" },
+  { "peer_device", nil, "where it computes [--device]", choices = { "cpu", "cuda" } },
   { "quick", false, "small matrices and one round: whether it works, not how fast" },
   { "json", false, "one JSON line a part instead of tables" },
   { "out", "runs/bench", "folder of the plot and the record", kind = "string", value = "FOLDER" },
+  { "record", nil, "a file for all parts' records as one JSON array", kind = "string", value = "FILE" },
 }
 local part_names = { "gpt2", "methods", "mlp" }
 
-local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
-
--- The last line of a command's output, which is JSON.
-local function answer_of(command)
-  local pipe = assert(io.popen(command))
-  local text = pipe:read("*a")
-  pipe:close()
-  local json = text:match("({[^\n]*})%s*$")
-  if not json then cli.fail(1, "no result from: %s", command) end
-  return cjson.decode(json)
-end
-
--- What a part is given: the library, the settings, and the rate of products as the other benches measure it.
+-- What a part is given: the library, the settings, a clock that waits for the device, and the rate of products as the other
+-- benches measure it.
 local function context_of(mb, s, folder)
   local peaks = { 0 }
   local function measure_products()
     for _, library in ipairs { "onednn", "openblas" } do
-      local r = answer_of(("MOONBOW_BLAS=%s luajit %s/gemm.lua --json --quick --threads %d --rounds %d"):format(library,
-        quoted(here), s.threads, s.quick and 1 or 7))
+      local r = peers.ask(("MOONBOW_BLAS=%s luajit %s/gemm.lua --json --quick --threads %d --device %s --rounds %d%s"):format(
+        library, peers.quoted(here), s.threads, s.device, s.quick and 1 or 7, s.quick and " --scale 0.02" or ""))
       peaks[1] = math.max(peaks[1], r.best)
     end
     return peaks[1]
   end
-  return { mb = mb, settings = s, folder = folder, measure_products = measure_products }
+  local function now()
+    mb.synchronize()
+    return mb.time()
+  end
+  return { mb = mb, settings = s, folder = folder, now = now, measure_products = measure_products }
 end
 
 -- Runs all rounds of a part; returns its report.
-local function measure(part, peers, s)
+local function measure(part, sides, s)
   for round = 1, s.rounds do
     part:ours()
-    for _, peer in ipairs(peers) do
+    for _, peer in ipairs(sides) do
       local request = part:request(round)
-      request.threads = s.threads
-      local answer = answer_of(("%s %s/peers/spectral.py %s"):format(peer.command, quoted(here), quoted(cjson.encode(request))))
+      request.threads, request.device, request.dtype = s.threads, s.peer_device or s.device, s.dtype
+      local answer = peers.ask(("%s %s/peers/spectral.py %s"):format(peer.command, peers.quoted(here),
+        peers.quoted(cjson.encode(request))))
       peer.name = answer.what
       part:theirs(peer, answer)
     end
   end
-  return part:report(peers)
+  return part:report(sides)
 end
 
 local function write(path, text)
@@ -86,11 +85,12 @@ cli.main("bench/spectral", function()
   if s.quick then
     s.rounds, s.seconds, s.steps = given.rounds or 1, given.seconds or 0, given.steps or 5
   end
-  local peers = {}
-  for command in (s.peer or ""):gmatch "[^,]+" do peers[#peers + 1] = { command = command } end
+  local sides = {}
+  for command in (s.peer or ""):gmatch "[^,]+" do sides[#sides + 1] = { command = command } end
   local mb = require "moonbow"
   local svg = require "moonbow.report.svg"
   mb.threads(s.threads)
+  mb.device(s.device)
   mb.seed(1)
   math.randomseed(1)
   mb.system.make_folder(s.out)
@@ -99,8 +99,8 @@ cli.main("bench/spectral", function()
   if not s.json then print(mb.build_info()) end
   for _, name in ipairs(part_names) do
     if s.part == "all" or s.part == name then
-      local report = measure(require("scripts.bench.spectral." .. name).new(context), peers, s)
-      report.record.part, report.record.build = name, mb.build_info()
+      local report = measure(require("scripts.bench.spectral." .. name).new(context), sides, s)
+      report.record.part, report.record.build, report.record.device = name, mb.build_info(), s.device
       records[#records + 1] = cjson.encode(report.record)
       for _, chart in ipairs(report.charts) do charts[#charts + 1] = chart end
       if s.json then print(records[#records])
@@ -112,6 +112,7 @@ cli.main("bench/spectral", function()
   end
   write(s.out .. "/spectral.svg", svg.page(charts))
   write(s.out .. "/spectral.jsonl", table.concat(records, "\n") .. "\n")
+  if s.record then write(s.record, ("[%s]\n"):format(table.concat(records, ",\n"))) end
   if not s.json then print(("\nthe plot is %s/spectral.svg, the record %s/spectral.jsonl"):format(s.out, s.out)) end
   return 0
 end)

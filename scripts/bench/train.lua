@@ -12,6 +12,7 @@ package.path = ("%s/../../lua/?.lua;%s/../../lua/?/init.lua;%s/../../?.lua;"):fo
 local cli = require "moonbow.cli"
 local cjson = require "cjson"
 local format = require "moonbow.report.format"
+local peers = require "scripts.bench.peer"
 
 local options = {
   { "vocab_size", 50257, "", kind = "integer", min = 1 },
@@ -29,7 +30,10 @@ local options = {
   { "rounds", 3, "rounds", kind = "integer", min = 1 },
   { "threads", 2, "", kind = "integer", min = 1 },
   { "peer", nil, "a Python with PyTorch, e.g. python3", kind = "string", value = "COMMAND" },
+  { "peer_device", nil, "where it computes [--device]", choices = { "cpu", "cuda" } },
   { "compile", false, "torch.compile for the peer" },
+  { "record", nil, "a file for the figures as JSON", kind = "string", value = "FILE" },
+  { "quick", false, "small products for the peak: whether it works, not how fast" },
   { "one", false, "only run the steps and print one JSON line (a round's process)" },
 }
 local shape_options = {
@@ -77,16 +81,7 @@ local function run_steps(s)
     if i > s.warmup then seconds[#seconds + 1] = mb.time() - start end
   end
   print(cjson.encode { what = "moonbow " .. mb.version, seconds = seconds, loss = value, ready = ready, launched = launched,
-    peak_bytes = mb.system.peak_rss(), build = mb.build_info() })
-end
-
-local function output_of(command)
-  local pipe = assert(io.popen(command))
-  local text = pipe:read("*a")
-  pipe:close()
-  local json = text:match("{.*}")
-  if not json then cli.fail(1, "no result from: %s", command) end
-  return cjson.decode(json)
+    peak_bytes = s.device == "cpu" and mb.system.peak_rss() or mb.memory().bytes_peak, build = mb.build_info() })
 end
 
 -- The FLOPs of a step by llm.c's count: 6 N + 6 L C T per token, N without the position embedding.
@@ -95,8 +90,6 @@ local function flops_of(s)
   local n = s.vocab_size * c + s.n_layer * (12 * c * c + 13 * c) + 2 * c
   return s.batch_size * s.block_size * (6 * n + 6 * s.n_layer * c * s.block_size)
 end
-
-local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
 
 cli.main("bench/train", function()
   local given = cli.parse(options, arg)
@@ -109,22 +102,23 @@ cli.main("bench/train", function()
 
   local shape = {}
   for _, name in ipairs(shape_options) do shape[#shape + 1] = ("--%s %d"):format(name, s[name]) end
-  shape[#shape + 1] = ("--device %s --dtype %s"):format(s.device, s.dtype)
-  local own = ("luajit %s --one --clip %s %s"):format(quoted(arg[0]), s.clip, table.concat(shape, " "))
-  local peer = s.peer and ("%s %s/peers/train_gpt2.py %s%s"):format(s.peer, quoted(here), table.concat(shape, " "),
-    s.compile and " --compile" or "")
+  shape[#shape + 1] = "--dtype " .. s.dtype
+  shape = table.concat(shape, " ")
+  local own = ("luajit %s --one --clip %s --device %s %s"):format(peers.quoted(arg[0]), s.clip, s.device, shape)
+  local peer = s.peer and ("%s %s/peers/train_gpt2.py --device %s %s%s"):format(s.peer, peers.quoted(here),
+    s.peer_device or s.device, shape, s.compile and " --compile" or "")
   local sides = { { name = "moonbow", command = own, seconds = {} } }
   if peer then sides[2] = { name = "peer", command = peer, seconds = {} } end
   local peaks = {}
   for _ = 1, s.rounds do
     for _, side in ipairs(sides) do
-      side.last = output_of(side.command)
+      side.last = peers.ask(side.command)
       for _, t in ipairs(side.last.seconds) do side.seconds[#side.seconds + 1] = t end
       side.peak_bytes = math.max(side.peak_bytes or 0, side.last.peak_bytes)
     end
     for _, library in ipairs { "onednn", "openblas" } do
-      local r = output_of(("MOONBOW_BLAS=%s luajit %s/gemm.lua --json --quick --threads %d --device %s --dtype %s"):format(
-        library, quoted(here), s.threads, s.device, s.dtype))
+      local r = peers.ask(("MOONBOW_BLAS=%s luajit %s/gemm.lua --json --quick --threads %d --device %s --dtype %s%s"):format(
+        library, peers.quoted(here), s.threads, s.device, s.dtype, s.quick and " --scale 0.02" or ""))
       peaks[library] = math.max(peaks[library] or 0, r.best)
     end
   end
@@ -144,8 +138,17 @@ cli.main("bench/train", function()
   end
   print(format.columns(rows, { [2] = true, [3] = true, [4] = true, [5] = true, [6] = true }))
   print(("first step starts %.2f s after the library is loaded"):format(sides[1].last.ready))
-  if peer then
-    print(("ratio            %.2f times as fast as %s"):format(sides[2].median / sides[1].median, sides[2].last.what))
+  if s.record then
+    local entries = {}
+    for i, side in ipairs(sides) do
+      entries[i] = { what = side.last.what, seconds = side.median, tokens_per_second = tokens / side.median,
+        flops_per_second = flops / side.median, peak_bytes = side.peak_bytes, loss = side.last.loss, steps = #side.seconds }
+    end
+    peers.record(s.record, { device = s.device, peer_device = peer and (s.peer_device or s.device), dtype = s.dtype,
+      batch_size = s.batch_size, block_size = s.block_size, n_layer = s.n_layer, n_embd = s.n_embd, vocab_size = s.vocab_size,
+      product_rate = best, flops = flops, sides = entries, build = sides[1].last.build })
   end
+  print(("speed            %.0f tokens/s%s"):format(tokens / sides[1].median, peer
+    and (", %.2f times as fast as %s"):format(sides[2].median / sides[1].median, sides[2].last.what) or ""))
   return 0
 end)

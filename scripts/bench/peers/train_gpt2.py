@@ -78,7 +78,7 @@ def main():
     step = torch.compile(model) if a.compile else model
     optimizer, kind = adamw(model.parameters(), lr=3e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
     x = torch.randint(a.vocab_size, (a.batch_size, a.block_size + 1)).to(a.device)
-    seconds = []
+    seconds = []  # loss.item() at the end waits for all that the step has started
     for i in range(a.warmup + a.steps):
         start = time.perf_counter()
         with torch.autocast(a.device, torch.bfloat16, enabled=a.dtype == "bf16"):
@@ -89,8 +89,9 @@ def main():
         loss.item()
         if i >= a.warmup:
             seconds.append(time.perf_counter() - start)
+    peak = torch.cuda.max_memory_allocated() if a.device == "cuda" else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"what": "torch " + torch.__version__ + (" compile" if a.compile else ""), "adamw": kind, "seconds": seconds,
-                      "loss": loss.item(), "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))
+                      "loss": loss.item(), "peak_bytes": peak}))
 
 
 main()

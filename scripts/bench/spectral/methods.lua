@@ -52,7 +52,8 @@ end
 
 function M.new(context)
   local mb, s = context.mb, context.settings
-  local self = setmetatable({ mb = mb, s = s, cases = {}, methods = {}, file = context.folder .. "/matrices.safetensors" }, M)
+  local self = setmetatable({ mb = mb, s = s, now = context.now, cases = {}, methods = {},
+    file = context.folder .. "/matrices.safetensors" }, M)
   local shapes = { { 100, 100 }, { 768, 768 }, { 2304, 768 }, { 3072, 768 }, { 768, 3072 } }
   if s.quick then shapes = { { 12, 8 }, { 20, 30 } } end
   for _, method in ipairs(methods) do -- those that the engine has
@@ -78,7 +79,7 @@ function M:ours()
     for _, method in ipairs(self.methods) do
       local o = { threshold = case.tau }
       for key, value in pairs(method.options) do o[key] = value end
-      timing.push(case.times, method.name, timing.best(mb.time, function()
+      timing.push(case.times, method.name, timing.best(self.now, function()
         mb.scope(function() mb.clip.matrix(case.g, o) end)
       end, self.s.seconds))
       if not case.errors[method.name] then

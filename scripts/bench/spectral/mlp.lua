@@ -22,12 +22,13 @@ local rules = {
 
 function M.new(context)
   local mb, s = context.mb, context.settings
-  local self = setmetatable({ mb = mb, s = s, rules = {}, rates = {} }, M)
+  local self = setmetatable({ mb = mb, s = s, now = context.now, rules = {}, rates = {} }, M)
   local inputs = mb.randn { SAMPLES, 100 }
   local x = { inputs:slice(2, 1, 1), inputs:slice(2, 2, 2), inputs:slice(2, 3, 3) }
   self.inputs, self.targets = inputs, (x[1] * x[2] * x[3]):contiguous()
   for i, rule in ipairs(rules) do
-    local model = mb.models.mlp { n_input = 100, n_hidden = 100, n_layer = 3, n_output = 1, bias = false, seed = 1 }
+    local model = mb.models.mlp { n_input = 100, n_hidden = 100, n_layer = 3, n_output = 1, bias = false, seed = 1,
+      dtype = s.dtype }
     local o = { threshold = mb.threshold.ema { beta = 0.9 } }
     for key, value in pairs(rule.options or {}) do o[key] = value end
     self.rules[i] = { name = rule.name, model = model, clip = rule.options and mb.clip.spectral(o),
@@ -53,7 +54,7 @@ local function step(self, rule)
   for i = 1, BATCH do ids[i] = math.random(0, SAMPLES - 1) end
   ids = mb.tensor(ids, { dtype = "i32" })
   rule.optimizer:zero_grad()
-  local off = model:logits { inputs = self.inputs:embedding(ids) } - self.targets:embedding(ids)
+  local off = model:logits { inputs = self.inputs:embedding(ids) }:to "f32" - self.targets:embedding(ids)
   off:square():mean():backward()
   if math.random() < 0.1 then add_noise(mb, model) end
   if rule.clip then rule.clip(model) end
@@ -63,9 +64,9 @@ end
 function M:ours()
   for _, rule in ipairs(self.rules) do
     for _ = 1, math.min(20, self.s.steps) do step(self, rule) end
-    local start = self.mb.time()
+    local start = self.now()
     for _ = 1, self.s.steps do step(self, rule) end
-    timing.push(self.rates, rule.name, self.s.steps / (self.mb.time() - start))
+    timing.push(self.rates, rule.name, self.s.steps / (self.now() - start))
   end
 end
 

@@ -1,0 +1,121 @@
+-- SPDX-License-Identifier: MIT
+--
+-- optim.lua: what a step of an optimizer costs, without the network: the parameters of GPT-2 124M with random gradients.
+--   luajit scripts/bench/optim.lua                                          this engine
+--   luajit scripts/bench/optim.lua --device cuda --peer python3             and PyTorch beside it, in turn
+-- AdamW and SGD read and write every byte once: beside their time stands the share of what a copy reaches on the same
+-- memory. Muon is measured where the library has it. The peer takes the fastest kind its version has.
+
+local here = (arg[0] or ""):match("^(.*)/[^/]*$") or "."
+package.path = ("%s/../../lua/?.lua;%s/../../lua/?/init.lua;%s/../../?.lua;"):format(here, here, here) .. package.path
+
+local cli = require "moonbow.cli"
+local cjson = require "cjson"
+local format = require "moonbow.report.format"
+local peers = require "scripts.bench.peer"
+local timing = require "scripts.bench.spectral.timing"
+
+local options = {
+  { "vocab_size", 50257, "", kind = "integer", min = 1 },
+  { "block_size", 1024, "rows of the position embedding", kind = "integer", min = 1 },
+  { "n_layer", 12, "", kind = "integer", min = 1 },
+  { "n_embd", 768, "a multiple of 4", kind = "integer", min = 4 },
+  { "steps", 10, "timed steps a round", kind = "integer", min = 1 },
+  { "rounds", 3, "rounds", kind = "integer", min = 1 },
+  { "threads", 2, "", kind = "integer", min = 1 },
+  { "device", "cpu", "", choices = { "cpu", "cuda" } },
+  { "peer", nil, "a Python with PyTorch, e.g. python3", kind = "string", value = "COMMAND" },
+  { "peer_device", nil, "where it computes [--device]", choices = { "cpu", "cuda" } },
+  { "record", nil, "a file for the figures as JSON", kind = "string", value = "FILE" },
+}
+
+-- name, options, bytes a parameter: read w, g and the state, write w and the state, all float32.
+local cases = {
+  { "sgd", { lr = 1e-4, momentum = 0.9 }, 20 },
+  { "adamw", { lr = 1e-4, weight_decay = 0.1 }, 28 },
+  { "muon", { lr = 1e-4, rest = { name = "adamw", lr = 1e-4 } } },
+}
+
+-- The seconds of each step, and what one of a copy of as many bytes as there are parameters' takes.
+local function time_steps(mb, s, case)
+  local model = mb.models.gpt2 { vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_head = 4,
+    n_embd = s.n_embd, dropout = 0 }
+  for _, p in ipairs(model:parameters()) do p.grad:randn_() end
+  local optimizer = mb.optim[case[1]](model, case[2])
+  local seconds, count = {}, 0
+  for _, p in ipairs(model:parameters()) do count = count + p.value.numel end
+  for i = 1, 2 + s.steps do
+    mb.synchronize()
+    local start = mb.time()
+    optimizer:step()
+    mb.synchronize()
+    if i > 2 then seconds[#seconds + 1] = mb.time() - start end
+  end
+  return seconds, count
+end
+
+-- Bytes a second of a copy: each is read and written.
+local function copy_rate(mb, s, count)
+  local from, to = mb.ones(count), mb.zeros(count)
+  local best = timing.best(mb.time, function()
+    to:copy_(from)
+    mb.synchronize()
+  end, s.steps > 5 and 0.2 or 0)
+  return 8 * count / best
+end
+
+cli.main("bench/optim", function()
+  local given = cli.parse(options, arg)
+  if given.help then
+    print(cli.help("Times steps of optimizers.", options))
+    return 0
+  end
+  local s = cli.settings(options, given)
+  local mb = require "moonbow"
+  mb.threads(s.threads)
+  mb.device(s.device)
+  mb.seed(1)
+  local ours, theirs, kinds, what, rate, count = {}, {}, {}, nil, 0, nil
+  local chosen, names = {}, {}
+  for _, case in ipairs(cases) do
+    if pcall(function() return assert(mb.optim[case[1]]) end) then
+      chosen[#chosen + 1], names[#names + 1] = case, case[1]
+    end
+  end
+  for _ = 1, s.rounds do
+    for _, case in ipairs(chosen) do
+      local seconds
+      seconds, count = mb.scope(function() return time_steps(mb, s, case) end)
+      mb.collect()
+      for _, value in ipairs(seconds) do timing.push(ours, case[1], value) end
+    end
+    rate = math.max(rate, mb.scope(function() return copy_rate(mb, s, count) end))
+    if s.peer then
+      local request = cjson.encode { names = names, device = s.peer_device or s.device, steps = s.steps, threads = s.threads,
+        vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_embd = s.n_embd }
+      local answer = peers.ask(("%s %s/peers/optim.py %s"):format(s.peer, peers.quoted(here), peers.quoted(request)))
+      what = answer.what
+      for name, values in pairs(answer.seconds) do
+        kinds[name] = answer.kinds[name]
+        for _, value in ipairs(values) do timing.push(theirs, name, value) end
+      end
+    end
+  end
+  local rows, entries = { { "", "ms", "GB/s", "of a copy", what and "peer ms", what and "ratio", what and "its kind" } }, {}
+  for i, case in ipairs(chosen) do
+    local name, bytes = case[1], case[3] and case[3] * count
+    local mine, other = timing.median(ours[name]), theirs[name] and timing.median(theirs[name])
+    rows[i + 1] = { name, ("%.3f"):format(1e3 * mine), bytes and ("%.0f"):format(1e-9 * bytes / mine) or "",
+      bytes and ("%.0f %%"):format(100 * bytes / mine / rate) or "", other and ("%.3f"):format(1e3 * other) or "",
+      other and ("%.2f"):format(other / mine) or "", kinds[name] or "" }
+    entries[i] = { name = name, seconds = mine, bytes = bytes, peer_seconds = other, peer_kind = kinds[name] }
+  end
+  if s.record then
+    peers.record(s.record, { device = s.device, peer = what, peer_device = what and (s.peer_device or s.device),
+      parameters = count, copy_bytes_per_second = rate, entries = entries, build = mb.build_info() })
+  end
+  print(mb.build_info() .. (what and "; peer: " .. what or ""))
+  print(format.columns(rows, { [2] = true, [3] = true, [4] = true, [5] = true, [6] = true }))
+  print(("%d parameters; a copy moves %.0f GB/s"):format(count, rate / 1e9))
+  return 0
+end)
