@@ -27,6 +27,7 @@ local M = {}
 ---@field fields table<string, moonbow.Tensor> w, g and the states
 ---@field in_arena table<string, any> which of them are views of the arena
 ---@field values table<string, moonbow.Tensor> temporaries and `update`, of this step
+---@field keeps_gradient? boolean
 ---@field shadowed? boolean w and the states are not to be changed: they are copied when they are read
 ---@field overlay table<string, moonbow.Tensor> what is read instead of the fields
 ---@field on_assign? fun(key: string) called after a field was assigned
@@ -47,7 +48,7 @@ function Batch:get(key)
   if self.overlay[key] then return self.overlay[key] end
   local field = self.fields[key]
   if field then
-    if not self.shadowed or key == "g" then return field end
+    if not self.shadowed or key == "g" and not self.keeps_gradient then return field end
     self.overlay[key] = field:clone()
     return self.overlay[key]
   end
@@ -69,7 +70,7 @@ local function check_shape(b, key, x)
 end
 
 function Batch:set(key, x)
-  if key == "g" then options.fail("%s: field 'g' is read-only", self.who) end
+  if key == "g" and not self.keeps_gradient then options.fail("%s: field 'g' is read-only", self.who) end
   if not types.is_tensor(x) and not (type(x) == "number" and self.fields[key]) then
     options.fail("%s: field '%s' must be set to a tensor, not %s", self.who, tostring(key), options.describe(x))
   end
@@ -194,6 +195,7 @@ local function new_batch(spec, entries)
   local b = setmetatable({
     who = spec.who, model = spec.model, group = first.group, first = position(spec.model, first), parts = first.parts,
     shape = { #entries * first.parts, rows / first.parts, columns }, parameters = {}, fields = {}, temporaries = spec.temporaries,
+    keeps_gradient = spec.keeps_gradient,
   }, Batch)
   b.constants = { shape = b.shape, role = first.parameter.role, names = {} }
   for key, value in pairs(first.constants) do b.constants[key] = value end
@@ -222,6 +224,7 @@ end
 ---@field layer? fun(p: moonbow.Parameter): table constants of a parameter
 ---@field parts fun(p: moonbow.Parameter): integer blocks of rows
 ---@field temporaries table<string, boolean>
+---@field keeps_gradient? boolean g may be assigned
 ---@field square fun(shape: integer[]): table<string, "rows"|"columns"> states (L, m, m) or (L, n, n) of a batch
 
 ---@param spec moonbow.BatchSpec

@@ -59,6 +59,11 @@ local function prepare(opt, clip)
   return opt.clipping
 end
 
+--- Raises an error unless the optimizer can step with this clipper.
+---@param opt moonbow.Optimizer
+---@param clip table
+function M.check(opt, clip) prepare(opt, clip) end
+
 --- Is this a clipper of something else than gradients? Raises an error if it is no clipper at all.
 ---@param clip any
 ---@return boolean

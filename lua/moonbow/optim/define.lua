@@ -30,7 +30,8 @@
 --   decoupled_decay  the option that is a decoupled weight decay, lr decay w beside the update: no part of what
 --             clippers with on = "update" clip
 --   limits    bounds of options, as moonbow/options.lua names them: { lr = { min = 0 } }; of arrays, for each element
---   options   rows of moonbow/options.lua for options that defaults cannot describe, { norms = { type = "table" } }: fixed
+--   options   rows of moonbow/options.lua for options that defaults cannot describe, { norms = { type = "table" } };
+--             fixed = true in a row whose default is a number: it may be something else, and is no number of the run
 --   check     fn(o) -> nil, or a text that says what is wrong with the options
 
 local matrices = require "moonbow.optim.matrices"

@@ -16,13 +16,16 @@
 --             Any function of mb may be used, and Lua's control flow too
 --   takes     roles that the method is for; default matrix and conv. The others go to the optimizer that option `rest`
 --             names, { name = "adamw" } by default
---   measure   fn(P, h, o) -> a number or a tensor of one, called for every batch before update_group is for any; h.total is
---             then the sum. What it assigns to P.<temporary> is there in update_group
+--   measure   fn(P, h, o) -> sum, largest: numbers or tensors, called for every batch before update_group is for any; h.total is
+--             then the sum of the first over the batches, h.largest the maximum of the second, if it is not nil. What it
+--             assigns to P.<temporary> is there in update_group
 --   temporaries   names of such fields
 --   layer     fn(p, o) -> table of constants of a parameter, P.<key>; parameters that differ in them are in different batches
 --   check_parameters   fn(who, parameters, o), raises an error if the options do not fit the parameters
 --   square    states that are no part of the arena: { l = "rows", r = "columns" } are (L, m, m) and (L, n, n), zeros at first;
 --             or a function(shape, o) that returns such a table
+--   keeps_gradient   true: the gradient is a state. P.g may be assigned, opt:zero_grad() leaves it, checkpoints hold it
+--   initialize   fn(P, o), sets P.w: opt:initialize() calls it for every batch
 --   split     default of option `split`: what is one matrix, as clippers have it (moonbow/clip/view.lua): "fused", "qkv",
 --             "heads" or function(p). Blocks are views: nothing is copied
 
@@ -41,6 +44,8 @@ M.definition_spec = {
   layer = { type = "function" },
   check_parameters = { type = "function" },
   square = { type = "table|function", default = {} },
+  keeps_gradient = { type = "boolean" },
+  initialize = { type = "function" },
   split = { type = "string|function", default = views.row.default },
 }
 
@@ -54,7 +59,7 @@ function M.check(who, definition)
     options.fail("%s: one of update and update_group is needed%s", who, definition.update and ", not both" or "")
   end
   if definition.update then
-    for _, name in ipairs { "takes", "measure", "layer" } do
+    for _, name in ipairs { "takes", "measure", "layer", "keeps_gradient", "initialize" } do
       if definition[name] then options.fail("%s: '%s' is for definitions with update_group", who, name) end
     end
     return
@@ -95,6 +100,7 @@ local function rest_group(who, rest, parameters)
     constructor = registry.find(who, constructor)
   end
   who = ("%s (%s)"):format(who, constructor.name)
+  if constructor.definition.whole then options.fail("%s: it is an optimizer of a whole model", who) end
   M.refuse_rest(who, constructor, given)
   local group = { constructor = constructor, options = constructor:options(who, given), parameters = parameters }
   M.check_group(group)

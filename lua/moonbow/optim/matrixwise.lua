@@ -18,6 +18,7 @@ local fuse = require "moonbow.fuse"
 local handle = require "bindings.handle"
 local inplace = require "bindings.inplace"
 local numbers = require "moonbow.optim.numbers"
+local ops = require "bindings.ops"
 local options = require "moonbow.options"
 local views = require "moonbow.clip.view"
 
@@ -39,7 +40,9 @@ local descend = fuse(function(p, h) p.w = p.w * (1 - h.lr * h.decay) - h.lr * p.
 -- The second argument of update_group: numbers by name, which prepare fills in.
 local function new_numbers(who, names)
   return setmetatable({}, { __index = function(_, key)
-    if key == "total" then options.fail("%s: h.total is there for a definition with 'measure', in update_group", who) end
+    if key == "total" or key == "largest" then
+      options.fail("%s: h.%s is there for a definition with 'measure' that returns it, in update_group", who, key)
+    end
     options.fail("%s: there is no number '%s'%s", who, tostring(key), options.suggest(tostring(key), names))
   end })
 end
@@ -78,6 +81,7 @@ function M.new(constructor, o, model, parameters, states, flat)
     who = who, definition = d, options = o, h = h, list = list, states = states, has_lr = scalars.lr == true,
     batches = batches.of {
       who = who, model = model, parameters = parameters, arrays = arrays, temporaries = set_of(d.temporaries),
+      keeps_gradient = d.keeps_gradient,
       layer = d.layer and function(p) return d.layer(p, o) end,
       parts = function(p) return views.count(who, o.split, p) end,
       square = function(shape) return type(d.square) == "function" and d.square(shape, o) or d.square end,
@@ -101,16 +105,24 @@ function Matrixwise:number(name, step)
   return numbers.named(self.who, self.list, name, step)
 end
 
---- States that have no place in the arena, for checkpoints.
+--- States that have no place in the arena, and gradients that are states, for checkpoints.
 ---@param visit fun(key: string, view: moonbow.Tensor, state: table)
 function Matrixwise:each_state(visit)
   for _, b in ipairs(self.batches) do
     for name, t in pairs(b.fields) do
-      if not b.in_arena[name] then
+      if not b.in_arena[name] or name == "g" and b.keeps_gradient then
         for i, p in ipairs(b.parameters) do visit(p.name .. "/" .. name, b:member(t, i), { name = name, initial = 0 }) end
       end
     end
   end
+end
+
+--- Gives the weights the initial values of the definition.
+function Matrixwise:initialize()
+  local fn = self.definition.initialize
+  handle.no_grad(function()
+    for _, b in ipairs(self.batches) do handle.scope(fn, b.p, self.options) end
+  end)
 end
 
 -- ----- a step -------------------------------------------------------------------------------------------------
@@ -128,23 +140,23 @@ local function apply(self, b)
   descend({ w = b.fields.w, u = u }, { lr = self.h.lr, decay = decay_of(self) })
 end
 
--- First halves of a step: the sum of what measure returned, or nil.
-local function measured(self)
-  local measure, total = self.definition.measure, nil
-  if not measure then return nil end
-  for _, b in ipairs(self.batches) do
-    local part = handle.scope(function()
-      local number = measure(b.p, self.h, self.options)
-      return number, b.values, b.overlay
+-- First halves of a step: the sum and the maximum of what measure returned.
+local function measure(self)
+  local fn, total, largest = self.definition.measure, nil, nil
+  for _, b in ipairs(fn and self.batches or {}) do
+    local sum, most = handle.scope(function()
+      local first, second = fn(b.p, self.h, self.options)
+      return first, second, b.values, b.overlay
     end)
-    total = total and total + part or part
+    total = total and sum and total + sum or total or sum
+    largest = largest and most and ops.maximum(largest, most) or largest or most
   end
-  return total
+  self.h.total, self.h.largest = total, largest
 end
 
 -- The functions of all batches; finish(b) is called after each. Within a scope.
 local function pass(self, finish)
-  rawset(self.h, "total", measured(self))
+  measure(self)
   for _, b in ipairs(self.batches) do
     handle.scope(function()
       self.definition.update_group(b.p, self.h, self.options)
@@ -155,7 +167,7 @@ end
 
 -- Ends a step, or what was left of one that failed.
 local function reset(self)
-  rawset(self.h, "total", nil)
+  self.h.total, self.h.largest = nil, nil
   for _, b in ipairs(self.batches) do b:reset() end
   for _, t in ipairs(self.held or {}) do inplace.discard(t) end
   self.held = nil
@@ -222,10 +234,9 @@ local function hold(self, b, buffer, takes)
   if u then
     b.pending = { update = u:clone() }
   else
-    if not w then options.fail("%s: neither P.w nor P.update was set", self.who) end
-    u = (b.fields.w - w):mul_(1 / self.h.lr)
-    if decay_of(self) ~= 0 then u:sub_(b.fields.w, decay_of(self)) end
-    b.pending = { w = w }
+    b.pending = { w = w or b:get "w", is_still = w == nil } -- a step that leaves w alone has nothing to clip
+    u = (b.fields.w - b.pending.w):mul_(1 / self.h.lr)
+    if w and decay_of(self) ~= 0 then u:sub_(b.fields.w, decay_of(self)) end
   end
   b.pending.states = {}
   for name, t in pairs(b.overlay) do
@@ -260,6 +271,7 @@ local function use_update(self, b, buffer, is_changed)
     b:copy_members(u, b:view(buffer), is_changed)
     return descend({ w = w, u = u }, numbers_now)
   end
+  if b.pending.is_still then return end
   local clipped = w:clone()
   descend({ w = clipped, u = b:view(buffer) }, numbers_now)
   b:copy_members(w, b.pending.w, function(p) return not is_changed(p) end)

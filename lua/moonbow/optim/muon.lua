@@ -15,6 +15,7 @@
 
 local define = require "moonbow.optim.define"
 local linalg = require "moonbow.linalg"
+local norms = require "moonbow.optim.norms"
 
 local scales = {
   match_rms_adamw = function(rows, columns) return 0.2 * math.sqrt(math.max(rows, columns)) end,
@@ -22,28 +23,35 @@ local scales = {
   spectral = function(rows, columns) return math.sqrt(rows / columns) end,
 }
 
-return define {
+local limits = {
+  lr = { min = 0 }, momentum = { min = 0, below = 1 }, weight_decay = { min = 0 }, form = { choices = { "lerp", "jordan" } },
+  scale = { choices = { "match_rms_adamw", "original", "spectral" } }, msign = norms.limits.msign, steps = norms.limits.steps,
+}
+
+-- d, and the momentum moved on.
+local function average(P, h, o)
+  if o.form == "lerp" then
+    P.m = P.m:lerp_(P.g, 1 - h.momentum)
+    return o.nesterov and P.g:mul(1 - h.momentum):add_(P.m, h.momentum) or P.m
+  end
+  P.m = P.m:mul_(h.momentum):add_(P.g)
+  return o.nesterov and P.g:add(P.m * h.momentum) or P.m
+end
+
+local muon = define {
   name = "muon",
   defaults = { lr = 0.01, momentum = 0.9, weight_decay = 0, nesterov = false, form = "lerp", scale = "match_rms_adamw",
                msign = "ns5", steps = 5 },
-  limits = {
-    lr = { min = 0 }, momentum = { min = 0, below = 1 }, weight_decay = { min = 0 },
-    form = { choices = { "lerp", "jordan" } }, scale = { choices = { "match_rms_adamw", "original", "spectral" } },
-    msign = { choices = { "ns5", "polar_express", "exact" } }, steps = { type = "integer", min = 1, max = 100 },
-  },
+  limits = limits,
   state = { "m" },
   momentum = "m",
   decoupled_decay = "weight_decay",
   update_group = function(P, h, o)
-    local d
-    if o.form == "lerp" then
-      P.m = P.m:lerp_(P.g, 1 - h.momentum)
-      d = o.nesterov and P.g:mul(1 - h.momentum):add_(P.m, h.momentum) or P.m
-    else
-      P.m = P.m:mul_(h.momentum):add_(P.g)
-      d = o.nesterov and P.g:add(P.m * h.momentum) or P.m
-    end
-    local scale = scales[o.scale](P.shape[2], P.shape[3])
-    P.update = linalg.msign(d, { method = o.msign, steps = h.steps }):mul_(scale)
+    local d = average(P, h, o)
+    P.update = linalg.msign(d, { method = o.msign, steps = h.steps }):mul_(scales[o.scale](P.shape[2], P.shape[3]))
   end,
 }
+
+-- For mucon.lua.
+muon.scales, muon.limits, muon.average = scales, limits, average
+return muon

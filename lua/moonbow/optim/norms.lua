@@ -7,6 +7,7 @@
 --   sign           sign(d) / in                                                      in max |x_ij|
 --   sign_plain     sign(d)                                                           max |x_ij|
 --   spectral       msign(d) sqrt(out / in)                                           s_1(x) sqrt(in / out)
+--   spectral_plain msign(d)                                                          s_1(x)
 --   spectral_max   msign(d) max(1, sqrt(out / in))                                   s_1(x) / max(1, sqrt(out / in))
 --   spectral_conv  msign(d) sqrt(out / in) / k^2, d as out x in k k                  s_1(x) k^2 sqrt(in / out)
 --   col_norm       d / (|column|_2 / sqrt(out) + 1e-8)                               max |column|_2 / sqrt(out)
@@ -97,6 +98,7 @@ M.rows = {
   sign = sign(function(c) return 1 / c.shape[3] end),
   sign_plain = sign(function() return 1 end),
   spectral = spectral(ratio),
+  spectral_plain = spectral(function() return 1 end),
   spectral_max = spectral(function(c) return math.max(1, ratio(c)) end),
   spectral_conv = spectral(function(c) return ratio(c) / c.kernel end),
   col_norm = col_norm(2),
@@ -115,6 +117,9 @@ M.rows = {
 
 local by_role = { conv = "spectral_conv", matrix = "spectral", vector = "bias_rms", embedding = "sign", head = "sign" }
 
+--- Are all weights together one vector with one Euclidean norm? Then no layer has an oracle of its own.
+function M.is_joint(o) return o.norms == "euclidean" end
+
 -- ----- of a batch -------------------------------------------------------------------------------------------------
 
 --- The direction of a batch whose constants say its norm.
@@ -127,11 +132,14 @@ function M.norm(x, P) return M.rows[P.norm].norm(x, P) end
 
 local roles = options.keys(by_role)
 
+--- Every role: what optimizers of norms take.
+M.roles = roles
+
 --- Rows of the options `norms` and `radius`, for a definition: each is one for all, or a table by a parameter's name or
 --- role; a name comes before a role.
 M.options = {
   norms = { type = "string|table", default = "auto" },
-  radius = { type = "number|table", default = 1 },
+  radius = { type = "number|table", default = 1, fixed = true },
 }
 
 --- Bounds of the options of msign.
@@ -175,6 +183,37 @@ function M.layer(p, o)
   if norm == "auto" then norm = by_role[p.role] end
   for i = 3, #p.shape do kernel = kernel * p.shape[i] end
   return { norm = norm, radius = chosen(o.radius, p) or 1, kernel = kernel, msign = o.msign, steps = o.steps }
+end
+
+--- Initial values of a batch: those of its norm, of the size of its radius.
+function M.initialize(P)
+  M.rows[P.norm].init(P.w, P)
+  P.w = P.w:mul_(P.radius)
+end
+
+--- A definition (optim/define.lua) with what optimizers of norms have in common: all roles, options `norms`, `radius`, `msign`
+--- and `steps`, a momentum d <- (1 - momentum) d + momentum g, and constants of a layer.
+---@param definition table
+---@return table
+function M.definition(definition)
+  local defaults = { lr = 0.01, momentum = 0.1, msign = "ns5", steps = 5 }
+  local limits = { lr = { min = 0 }, momentum = { above = 0, max = 1 } }
+  for name, value in pairs(definition.defaults or {}) do defaults[name] = value end
+  for name, value in pairs(M.limits) do limits[name] = value end
+  for name, value in pairs(definition.limits or {}) do limits[name] = value end
+  local d = { takes = M.roles, options = M.options, layer = M.layer, check_parameters = M.check, initialize = M.initialize,
+              state = { "d" },
+              momentum = "d" }
+  for name, value in pairs(definition) do d[name] = value end
+  d.defaults, d.limits = defaults, limits
+  return d
+end
+
+--- d <- (1 - momentum) d + momentum g
+---@return moonbow.Tensor d
+function M.average(P, h)
+  P.d = P.d:lerp_(P.g, h.momentum)
+  return P.d
 end
 
 return M

@@ -26,7 +26,7 @@ function M.of(constructor, o)
     local row = constructor.spec[name]
     if row.element then
       scalars[name] = #value
-    elseif type(row.default) == "number" then
+    elseif type(row.default) == "number" and not row.fixed then
       scalars[name] = true
     else
       scalars[name] = { value = value }

@@ -55,11 +55,17 @@ end
 function Optimizer:step(clip)
   local step, report = self.updates + 1, nil
   local is_inside = clip ~= nil and clipping.is_inside(clip)
+  if is_inside and self.inner then
+    options.fail("opt:step: '%s' clips updates itself; a clipper of gradients may come before", self.inner.name)
+  end
   for _, group in ipairs(self.groups) do group.rule:prepare(step) end
   if clip ~= nil and not is_inside then report = clip(self.model) end
   binding.settle_gradients(self.model.handle)
   check_finite(self)
-  if is_inside then
+  if self.inner then
+    local inner_report = clipping.step(self, self.inner.clip)
+    report = clip ~= nil and report or inner_report
+  elseif is_inside then
     report = clipping.step(self, clip)
   else
     for _, group in ipairs(self.groups) do group.rule:run() end
@@ -68,9 +74,34 @@ function Optimizer:step(clip)
   return report
 end
 
---- Makes every gradient of the model zero.
+--- From now on every step clips its updates: what mb.optim.spectra makes of an optimizer. step() returns the report.
+---@param name string what the optimizer is called with it
+---@param clip table a clipper with on = "update"
+function Optimizer:clip_updates(name, clip)
+  self.inner = { name = name, clip = clip }
+  clipping.check(self, clip)
+end
+
+--- Makes every gradient of the model zero, but those that are an optimizer's state.
 function Optimizer:zero_grad()
-  self.model:zero_grad()
+  local keeps = false
+  for _, group in ipairs(self.groups) do keeps = keeps or group.constructor.definition.keeps_gradient end
+  if not keeps then return self.model:zero_grad() end
+  for _, group in ipairs(self.groups) do
+    for _, p in ipairs(group.constructor.definition.keeps_gradient and {} or group.parameters) do p.value:zero_grad() end
+  end
+end
+
+--- Gives the weights the initial values of their norms, where an optimizer has such (optim/norms.lua); others are left alone.
+function Optimizer:initialize()
+  local found = false
+  for _, group in ipairs(self.groups) do
+    if group.constructor.definition.initialize then
+      group.rule:initialize()
+      found = true
+    end
+  end
+  if not found then options.fail("opt:initialize: %s has no initial values of its own", self.groups[1].constructor.who) end
 end
 
 --- Name of the first parameter whose gradient holds NaN or Inf, or nil.
@@ -113,7 +144,8 @@ local function kind(self)
     if not seen[name] then names[#names + 1] = name end
     seen[name] = true
   end
-  return table.concat(names, "+")
+  local text = table.concat(names, "+")
+  return self.inner and ("%s(%s)"):format(self.inner.name, text) or text
 end
 
 --- What a run needs to go on: tensors by "parameter name/state name", which are views and not copies; `step`,
