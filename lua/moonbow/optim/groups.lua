@@ -68,7 +68,7 @@ local function group_of(model, i, entry)
   end
   who = ("%s (%s)"):format(who, constructor.name)
   if constructor.definition.whole then
-    options.fail("%s: %s is an optimizer of a whole model; clippers with on = \"update\" choose by `where`", who, constructor.name)
+    options.fail("%s: %s is of a whole model; clippers with on = \"update\" choose by `where`", who, constructor.name)
   end
   matrices.refuse_rest(who, constructor, given)
   return { constructor = constructor, options = constructor:options(who, given),
