@@ -87,7 +87,8 @@ end
 local hot = {
   "device.cu", "kernels/unary.cu", "kernels/binary.cu", "kernels/random.cu", "kernels/layernorm.cu", "kernels/rmsnorm.cu",
   "kernels/softmax.cu", "kernels/cross_entropy.cu", "kernels/embedding.cu", "kernels/reduce.cu", "kernels/rotary.cu",
-  "kernels/attention.cu", "kernels/sketch.cu", "kernels/gram.cu", "kernels/factor.cu", "kernels/iterate.cu", "small.cu",
+  "kernels/attention.cu", "kernels/attention_bf16.cu", "kernels/sketch.cu", "kernels/gram.cu", "kernels/factor.cu",
+  "kernels/iterate.cu", "small.cu",
 }
 local reasons = {
   Rotary = { 40, "cos and sin of a double reduce huge angles with a table of digits" },
@@ -104,6 +105,20 @@ describe("CUDA code", function()
     all(streams, "ld", "st")
     all(readers, "ld")
     all(writers, "st")
+  end)
+
+  it("multiplies in tensor cores, and copies meanwhile, in bf16 attention", function()
+    local kernels = 0
+    for entry, text in pairs(compile("kernels/attention_bf16.cu").entries) do
+      if not entry:find("ElementKernel") then
+        kernels = kernels + 1
+        for _, instruction in ipairs { "mma%.sync%.aligned%.m16n8k16", "ldmatrix", "ldmatrix[%w.]*trans", "cp%.async%.cg" } do
+          assert(text:find(instruction), entry .. " has no " .. instruction)
+        end
+        assert(not text:find("%f[%w]atom[.%w]") and not text:find("%f[%w]red%."), entry .. " has atomics")
+      end
+    end
+    assert.equal(13, kernels)
   end)
 
   it("keeps the values of hot kernels in registers", function()

@@ -2,32 +2,12 @@
 //
 // test_packs.cpp: the index functions of kernels that read and write 16 bytes at a time, on the host: which element belongs
 // to which part, for every start and small size, and for sizes that no memory here holds; and the launches themselves.
-#include <cstdarg>
-#include <cstdio>
 #include <vector>
 
 #include "backend/cuda/packs.h"
-
-static mb_status say(mb_status status, const char *format, ...) {
-  va_list arguments;
-  va_start(arguments, format);
-  vfprintf(stderr, format, arguments);
-  va_end(arguments);
-  return status;
-}
-mb_status (*mbk::fail)(mb_status status, const char *format, ...) = say;
+#include "say.h"
 
 using namespace mbk;
-
-static int failures;
-#define CHECK(condition, ...)                                                              \
-  do {                                                                                     \
-    if (condition) break;                                                                  \
-    failures++;                                                                            \
-    fprintf(stderr, "%s:%d: %s does not hold: ", __FILE__, __LINE__, #condition);          \
-    fprintf(stderr, __VA_ARGS__);                                                          \
-    fprintf(stderr, "\n");                                                                 \
-  } while (0)
 
 // A pointer that is never followed.
 template <class T> static const T *at_address(uint64_t bytes) { return (const T *)(uintptr_t)bytes; }
@@ -125,6 +105,7 @@ template <class To, class From> static void test_launch(const char *types) {
 }
 
 int main() {
+  begin();
   test_stretch<float, float>("float, float");
   test_stretch<double, double>("double, double");
   test_stretch<bf16, bf16>("bf16, bf16");
@@ -144,6 +125,5 @@ int main() {
   test_launch<bf16, float>("float to bf16");
   test_launch<float, bf16>("bf16 to float");
   test_launch<double, float>("float to double");
-  if (failures) fprintf(stderr, "%d failures\n", failures);
-  return failures != 0;
+  return finish();
 }

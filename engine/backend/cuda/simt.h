@@ -12,6 +12,13 @@
 // matter, and the host runs them one after another: the tests execute every kernel written this way without a GPU, through
 // the same launches. Compiled for the GPU nothing of this remains: each() is the code of its argument and __syncthreads().
 //
+// Work of whole warps, such as matrix products in tensor cores, is a phase of warps:
+//
+//   block.warps([&](const Warp &warp) { ... });
+//
+// There a lane keeps its values in PerLane<T>, warp.each([&](int lane) { ... }) is what every lane does, and functions of
+// PerLane exchange values between lanes. What a warp keeps from phase to phase is in PerWarp<S>.
+//
 // Elementwise work needs no phases: launch_elements(f, n) calls f(i) for i < n.
 #ifndef MBK_CUDA_SIMT_H
 #define MBK_CUDA_SIMT_H
@@ -49,6 +56,41 @@ template <class T, int THREADS> struct Private {
 #endif
 };
 
+// One value for each lane of a warp, within a phase or in a PerWarp.
+template <class T> struct PerLane {
+#ifdef __CUDACC__
+  T value;
+  SIMT T &operator[](int) { return value; }
+  SIMT const T &operator[](int) const { return value; }
+#else
+  T value[WARP];
+  T &operator[](int lane) { return value[lane]; }
+  const T &operator[](int lane) const { return value[lane]; }
+#endif
+};
+
+// One value for each warp of a block, from phase to phase.
+template <class S, int WARPS> struct PerWarp {
+#ifdef __CUDACC__
+  S value;
+  SIMT S &operator[](int) { return value; }
+#else
+  S value[WARPS];
+  S &operator[](int warp) { return value[warp]; }
+#endif
+};
+
+struct Warp {
+  int index; // within its block
+  template <class F> SIMT void each(F f) const {
+#ifdef __CUDACC__
+    f((int)threadIdx.x % WARP);
+#else
+    for (int lane = 0; lane < WARP; lane++) f(lane);
+#endif
+  }
+};
+
 // Room that a block's reductions need in Shared.
 template <class T> struct ReduceRoom {
   T of_warp[WARP];
@@ -82,6 +124,15 @@ template <int THREADS_> struct Block {
 #endif
   }
 
+  template <class F> SIMT void warps(F f) const {
+#ifdef __CUDACC__
+    f(Warp{(int)threadIdx.x / WARP});
+    __syncthreads();
+#else
+    for (int warp = 0; warp < THREADS / WARP; warp++) f(Warp{warp});
+#endif
+  }
+
   // The values of all threads combined, the same for every thread; in a fixed order, so that bits repeat. Contains
   // barriers: all threads must come here. `room` may be used again after the call.
   template <class T, class Op> SIMT T combine(const Private<T, THREADS> &x, Op op, ReduceRoom<T> &room) const {
@@ -106,6 +157,19 @@ SIMT_UNROLL
   template <class T> SIMT T sum(const Private<T, THREADS> &x, ReduceRoom<T> &room) const { return combine(x, Add(), room); }
   template <class T> SIMT T most(const Private<T, THREADS> &x, ReduceRoom<T> &room) const { return combine(x, Most(), room); }
 };
+
+// Combines the values of every four neighbouring lanes, which then all have the result.
+template <class T, class Op> SIMT void combine_quads(PerLane<T> &x, Op op) {
+#ifdef __CUDACC__
+  x.value = op(x.value, exchange(x.value, 1));
+  x.value = op(x.value, exchange(x.value, 2));
+#else
+  for (int lane = 0; lane < WARP; lane += 4) {
+    T all = op(op(x[lane], x[lane + 1]), op(x[lane + 2], x[lane + 3]));
+    for (int k = 0; k < 4; k++) x[lane + k] = all;
+  }
+#endif
+}
 
 // ----- launching ------------------------------------------------------------------------------------------
 

@@ -9,10 +9,10 @@
 //
 // Tiles lie in shared memory with one element of padding a row. Thread (i, j) of 16 x 16 computes the elements (i + 16 a,
 // j + 16 b) of a product, so that a warp reads different banks. Heads are D = 32, 64, 128 or 256 wide; others are padded with
-// zeros to the next.
+// zeros to the next. This file is the scalar one, of float32 and float64; bf16 goes through tensor cores, attention_bf16.cu.
 #include <type_traits>
 
-#include "backend/cuda/math.h"
+#include "backend/cuda/attention.h"
 
 namespace mbk {
 namespace {
@@ -25,16 +25,8 @@ template <class T, int D> struct Sizes {
   using Square = T[TILE][TILE + 1];
 };
 
-template <class T> struct Head {
-  const T *data;
-  int64_t time;
-};
-template <class T> SIMT_BOTH Head<T> head_of(const mbi_heads &x, int64_t heads, int64_t i) {
-  return {(const T *)x.data + i / heads * x.batch + i % heads * x.head, x.time};
-}
-
 // Rows [first, first + TILE) of a head into shared memory, zeros beyond its end.
-template <class T, int D, class E> SIMT void load(typename Sizes<T, D>::Wide &to, const Head<E> &from, int64_t first, int64_t time, int width, int thread) {
+template <class T, int D, class E> SIMT void load_tile(typename Sizes<T, D>::Wide &to, const Head<const E> &from, int64_t first, int64_t time, int width, int thread) {
   constexpr int TILE = Sizes<T, D>::TILE;
   for (int e = thread; e < TILE * D; e += SIDE * SIDE) {
     int row = e / D, d = e % D;
@@ -123,19 +115,19 @@ template <class E, int D> struct Forward {
     int64_t tiles = ceil_div(a.time, TILE), head = block.index / tiles, tile = tiles - 1 - block.index % tiles; // long rows first
     int64_t first = tile * TILE;
     int width = (int)a.width;
-    Head<E> keys = head_of<E>(k, a.heads, head), values = head_of<E>(v, a.heads, head);
+    Head<const E> keys = head_of<const E>(k, a.heads, head), values = head_of<const E>(v, a.heads, head);
     Private<Result<T, D>, THREADS> result;
     block.each([&](int thread) {
-      load<T, D>(shared.q, head_of<E>(q, a.heads, head), first, a.time, width, thread);
+      load_tile<T, D>(shared.q, head_of<const E>(q, a.heads, head), first, a.time, width, thread);
       clear<T, D>(result[thread]);
       if (thread < TILE) shared.most[thread] = T(-INFINITY), shared.sum[thread] = 0;
     });
     for (int64_t key = 0; key <= first; key += TILE) {
-      block.each([&](int thread) { load<T, D>(shared.kv, keys, key, a.time, width, thread); });
+      block.each([&](int thread) { load_tile<T, D>(shared.kv, keys, key, a.time, width, thread); });
       block.each([&](int thread) { scores(shared, first, key, thread); });
       block.each([&](int thread) {
         if (thread < TILE) soften(shared, thread);
-        load<T, D>(shared.kv, values, key, a.time, width, thread);
+        load_tile<T, D>(shared.kv, values, key, a.time, width, thread);
       });
       block.each([&](int thread) {
         Result<T, D> &mine = result[thread];
@@ -146,7 +138,7 @@ template <class E, int D> struct Forward {
         square_by_rows<T, D, false>(mine.at, shared.s, shared.kv, thread);
       });
     }
-    E *to = (E *)out.data + head / a.heads * out.batch + head % a.heads * out.head;
+    E *to = head_of<E>(out, a.heads, head).data;
     block.each([&](int thread) {
       Result<T, D> &mine = result[thread];
       SIMT_UNROLL
@@ -185,20 +177,6 @@ template <class E, int D> struct Forward {
 };
 
 // ----- backward -------------------------------------------------------------------------------------------------
-
-template <class E> struct Delta {
-  using T = Wide<E>;
-  mbi_attention a;
-  mbi_heads dout, out;
-  T *delta; // (B, H, T)
-  SIMT void operator()(int64_t i) const {
-    int64_t head = i / a.time, t = i % a.time;
-    const E *g = head_of<E>(dout, a.heads, head).data + t * dout.time, *o = head_of<E>(out, a.heads, head).data + t * out.time;
-    T sum = 0;
-    for (int64_t d = 0; d < a.width; d++) sum += (T)g[d] * (T)o[d];
-    delta[i] = sum;
-  }
-};
 
 template <class T, int D> struct BackwardShared {
   typename Sizes<T, D>::Wide q, dout, k, v;
@@ -248,14 +226,14 @@ template <class E, int D> struct QueryGradient : Backward<Wide<E>, D> {
     int width = (int)a.width;
     Private<Result<T, D>, Base::THREADS> dq;
     block.each([&](int thread) {
-      load<T, D>(shared.q, head_of<E>(q, a.heads, head), first, a.time, width, thread);
-      load<T, D>(shared.dout, head_of<E>(g.dout, a.heads, head), first, a.time, width, thread);
+      load_tile<T, D>(shared.q, head_of<const E>(q, a.heads, head), first, a.time, width, thread);
+      load_tile<T, D>(shared.dout, head_of<const E>(g.dout, a.heads, head), first, a.time, width, thread);
       clear<T, D>(dq[thread]);
     });
     for (int64_t key = 0; key <= first; key += TILE) {
       block.each([&](int thread) {
-        load<T, D>(shared.k, head_of<E>(k, a.heads, head), key, a.time, width, thread);
-        load<T, D>(shared.v, head_of<E>(v, a.heads, head), key, a.time, width, thread);
+        load_tile<T, D>(shared.k, head_of<const E>(k, a.heads, head), key, a.time, width, thread);
+        load_tile<T, D>(shared.v, head_of<const E>(v, a.heads, head), key, a.time, width, thread);
       });
       block.each([&](int thread) {
         T p[Base::ROWS][Base::ROWS], ds[Base::ROWS][Base::ROWS];
@@ -264,7 +242,7 @@ template <class E, int D> struct QueryGradient : Backward<Wide<E>, D> {
       });
       block.each([&](int thread) { square_by_rows<T, D, false>(dq[thread].at, shared.s, shared.k, thread); });
     }
-    E *to = (E *)g.dq.data + head / a.heads * g.dq.batch + head % a.heads * g.dq.head;
+    E *to = head_of<E>(g.dq, a.heads, head).data;
     block.each([&](int thread) { write<T, D>(to, g.dq.time, dq[thread], (T)a.scale, first, a.time, width, thread); });
   }
 };
@@ -282,14 +260,14 @@ template <class E, int D> struct KeyGradient : Backward<Wide<E>, D> {
     Private<Result<T, D>, Base::THREADS> dk, dv;
     Private<Scores, Base::THREADS> ds;
     block.each([&](int thread) {
-      load<T, D>(shared.k, head_of<E>(k, a.heads, head), key, a.time, width, thread);
-      load<T, D>(shared.v, head_of<E>(v, a.heads, head), key, a.time, width, thread);
+      load_tile<T, D>(shared.k, head_of<const E>(k, a.heads, head), key, a.time, width, thread);
+      load_tile<T, D>(shared.v, head_of<const E>(v, a.heads, head), key, a.time, width, thread);
       clear<T, D>(dk[thread]), clear<T, D>(dv[thread]);
     });
     for (int64_t first = key; first < a.time; first += TILE) {
       block.each([&](int thread) {
-        load<T, D>(shared.q, head_of<E>(q, a.heads, head), first, a.time, width, thread);
-        load<T, D>(shared.dout, head_of<E>(g.dout, a.heads, head), first, a.time, width, thread);
+        load_tile<T, D>(shared.q, head_of<const E>(q, a.heads, head), first, a.time, width, thread);
+        load_tile<T, D>(shared.dout, head_of<const E>(g.dout, a.heads, head), first, a.time, width, thread);
       });
       block.each([&](int thread) {
         T p[Base::ROWS][Base::ROWS];
@@ -300,10 +278,9 @@ template <class E, int D> struct KeyGradient : Backward<Wide<E>, D> {
       block.each([&](int thread) { Base::put(shared, ds[thread].at, thread); });
       block.each([&](int thread) { square_by_rows<T, D, true>(dk[thread].at, shared.s, shared.q, thread); });
     }
-    int64_t batch = head / a.heads, h = head % a.heads;
     block.each([&](int thread) {
-      if (g.dk.data) write<T, D>((E *)g.dk.data + batch * g.dk.batch + h * g.dk.head, g.dk.time, dk[thread], (T)a.scale, key, a.time, width, thread);
-      if (g.dv.data) write<T, D>((E *)g.dv.data + batch * g.dv.batch + h * g.dv.head, g.dv.time, dv[thread], T(1), key, a.time, width, thread);
+      if (g.dk.data) write<T, D>(head_of<E>(g.dk, a.heads, head).data, g.dk.time, dk[thread], (T)a.scale, key, a.time, width, thread);
+      if (g.dv.data) write<T, D>(head_of<E>(g.dv, a.heads, head).data, g.dv.time, dv[thread], T(1), key, a.time, width, thread);
     });
   }
 };
@@ -338,19 +315,22 @@ mb_status too_wide(int64_t width) {
 template <class T>
 mb_status Kernels<T>::attention(const mbi_attention *s, const mbi_heads *out, void *lse, const mbi_heads *q, const mbi_heads *k,
                                 const mbi_heads *v) {
-  if (s->width <= 32) return forward<T, 32>(s, out, lse, q, k, v);
-  if (s->width <= 64) return forward<T, 64>(s, out, lse, q, k, v);
-  if (s->width <= 128) return forward<T, 128>(s, out, lse, q, k, v);
-  return s->width <= 256 ? forward<T, 256>(s, out, lse, q, k, v) : too_wide(s->width);
+  if constexpr (std::is_same<T, bf16>::value) return s->width <= 256 ? attention_bf16(s, out, (float *)lse, q, k, v) : too_wide(s->width);
+  else if (s->width <= 32) return forward<T, 32>(s, out, lse, q, k, v);
+  else if (s->width <= 64) return forward<T, 64>(s, out, lse, q, k, v);
+  else if (s->width <= 128) return forward<T, 128>(s, out, lse, q, k, v);
+  else return s->width <= 256 ? forward<T, 256>(s, out, lse, q, k, v) : too_wide(s->width);
 }
 
 template <class T>
 mb_status Kernels<T>::attention_backward(const mbi_attention *s, const mbi_attention_gradients *g, const void *lse, const mbi_heads *q,
                                          const mbi_heads *k, const mbi_heads *v) {
-  if (s->width <= 32) return backward<T, 32>(s, g, lse, q, k, v);
-  if (s->width <= 64) return backward<T, 64>(s, g, lse, q, k, v);
-  if (s->width <= 128) return backward<T, 128>(s, g, lse, q, k, v);
-  return s->width <= 256 ? backward<T, 256>(s, g, lse, q, k, v) : too_wide(s->width);
+  if constexpr (std::is_same<T, bf16>::value)
+    return s->width <= 256 ? attention_backward_bf16(s, g, (const float *)lse, q, k, v) : too_wide(s->width);
+  else if (s->width <= 32) return backward<T, 32>(s, g, lse, q, k, v);
+  else if (s->width <= 64) return backward<T, 64>(s, g, lse, q, k, v);
+  else if (s->width <= 128) return backward<T, 128>(s, g, lse, q, k, v);
+  else return s->width <= 256 ? backward<T, 256>(s, g, lse, q, k, v) : too_wide(s->width);
 }
 
 MBK_SLOT(attention);
