@@ -164,6 +164,7 @@ end
 
 --- scale * a + shift
 function M.affine(a, scale, shift)
+  if symbolic_apply(a) then return a * scale + shift end
   return affine(need_tensor("mb.affine", "a", a), need_number("mb.affine", "scale", scale),
                 need_number("mb.affine", "shift", shift))
 end
@@ -199,6 +200,8 @@ end
 
 --- Euclidean norm of all elements, or along `dims`.
 function M.norm(a, dims, keepdim)
+  local apply = symbolic_apply(a)
+  if apply then return apply("norm", a, dims, keepdim) end
   return M.sqrt(M.sum(M.square(need_tensor("mb.norm", "a", a)), dims, keepdim))
 end
 

@@ -10,10 +10,21 @@
 --   program:constant(number) -> value
 --   program:apply(op, a, b, c) -> value      op as mb.fuse names it, see `codes`; unused arguments nil
 --   program:store(slot, value)               array `slot` = value, after all loads
+--   program:declare(slot, shape)             array `slot` has one number for each of the rows, columns or parameters
+--   program:reduce(how, over, value) -> value   how: sum, mean, norm, max, min; over: see `overs`
+--   program:count(of) -> value               rows, columns or elements ("parameter") of a parameter
+--   program:random(is_normal) -> value       a random number for each element
+--   program:extent(value) -> integer         what it differs by: see `extents`
+--   program:set_key(seed, step, stream)      random numbers of later runs
 --   program:size() -> operations left after sharing
 --   program:run(arrays, scalars, ranges)     arrays: tensors; scalars: numbers; ranges: array of
 --                                            { begin, end } in elements from 0, end not included, or nil
 --                                            for everything
+--   program:run_parts(arrays, scalars, parts, phases)   parts: what parts() made; phases: 1 reduces, 2 stores, nil both
+--   parts(list) -> parts                     of { begin, rows, columns, is_group, is_stored }
+--
+-- program.is_random says whether the program draws random numbers, program.reduces whether it reduces, program.over_all
+-- whether it does so beyond the group.
 
 local ffi = require "ffi"
 local handle = require "bindings.handle"
@@ -33,11 +44,19 @@ M.codes = {
   maximum = C.MB_FUSE_MAX, pow = C.MB_FUSE_POW, less = C.MB_FUSE_LT, less_equal = C.MB_FUSE_LE,
   equal = C.MB_FUSE_EQ, neg = C.MB_FUSE_NEG, abs = C.MB_FUSE_ABS, sign = C.MB_FUSE_SIGN, sqrt = C.MB_FUSE_SQRT,
   rsqrt = C.MB_FUSE_RSQRT, reciprocal = C.MB_FUSE_RECIPROCAL, square = C.MB_FUSE_SQUARE, exp = C.MB_FUSE_EXP,
-  log = C.MB_FUSE_LOG, tanh = C.MB_FUSE_TANH, sigmoid = C.MB_FUSE_SIGMOID, where = C.MB_FUSE_WHERE,
+  log = C.MB_FUSE_LOG, tanh = C.MB_FUSE_TANH, sigmoid = C.MB_FUSE_SIGMOID, normal_cdf = C.MB_FUSE_NORMAL_CDF, where = C.MB_FUSE_WHERE,
 }
 
+--- What the engine calls the ways to reduce, what it reduces over, and the extents of arrays and values.
+M.reduces = { sum = C.MB_FUSE_SUM, mean = C.MB_FUSE_MEAN, norm = C.MB_FUSE_NORM, max = C.MB_FUSE_GREATEST, min = C.MB_FUSE_LEAST }
+M.overs = { rows = C.MB_FUSE_ROWS, columns = C.MB_FUSE_COLUMNS, parameter = C.MB_FUSE_PART, group = C.MB_FUSE_GROUP,
+            all = C.MB_FUSE_ALL }
+M.extents = { number = tonumber(C.MB_FUSE_NUMBER), group = tonumber(C.MB_FUSE_PER_GROUP), parameter = tonumber(C.MB_FUSE_PER_PART),
+              rows = tonumber(C.MB_FUSE_PER_ROW), columns = tonumber(C.MB_FUSE_PER_COLUMN),
+              elements = tonumber(C.MB_FUSE_PER_ELEMENT) }
+
 local out, value_out = ffi.new "mb_program *[1]", ffi.new "int[1]"
-local double_array, int64_array = ffi.typeof "double[?]", ffi.typeof "int64_t[?]"
+local double_array, int64_array, part_array = ffi.typeof "double[?]", ffi.typeof "int64_t[?]", ffi.typeof "mb_fuse_part[?]"
 
 ---@class moonbow.Program
 local Program = {}
@@ -70,18 +89,53 @@ function Program:store(slot, v) act("mb_program_store", self.handle, slot - 1, v
 ---@return integer
 function Program:size() return C.mb_program_size(self.handle) end
 
+---@param shape "rows"|"columns"|"parameter"|"elements"
+function Program:declare(slot, shape) act("mb_program_declare", self.handle, slot - 1, M.extents[shape]) end
+
+---@return integer value
+function Program:reduce(how, over, v)
+  self.reduces = true
+  if over == "all" then self.over_all = true end
+  return value("mb_program_reduce", self.handle, M.reduces[how], M.overs[over], v)
+end
+
+---@return integer value
+function Program:count(of) return value("mb_program_count", self.handle, M.overs[of]) end
+
+---@return integer value
+function Program:random(is_normal)
+  self.is_random = true
+  return value("mb_program_random", self.handle, is_normal and 1 or 0)
+end
+
+---@return integer
+function Program:extent(v) return tonumber(C.mb_program_extent(self.handle, v)) end
+
+function Program:set_key(seed, step, stream) C.mb_program_set_key(self.handle, seed, step, stream) end
+
+---@return integer
+function Program:passes() return C.mb_program_passes(self.handle) end
+
+-- Numbers as a C array that the program keeps.
+local function numbers_of(self, scalars)
+  if not self.numbers or #scalars > self.n_numbers then
+    self.n_numbers = #scalars
+    self.numbers = double_array(math.max(#scalars, 1))
+  end
+  for i = 1, #scalars do
+    if type(scalars[i]) ~= "number" then
+      fail("mb.fuse: scalar %d must be a number, not %s", i, types.describe(scalars[i]))
+    end
+    self.numbers[i - 1] = scalars[i]
+  end
+  return self.numbers
+end
+
 ---@param arrays moonbow.Tensor[]
 ---@param scalars number[]
 ---@param ranges? { [1]: integer, [2]: integer }[]
 function Program:run(arrays, scalars, ranges)
   local pointers, n_arrays = ops.pointers("mb.fuse", arrays)
-  local numbers = double_array(math.max(#scalars, 1))
-  for i = 1, #scalars do
-    if type(scalars[i]) ~= "number" then
-      fail("mb.fuse: scalar %d must be a number, not %s", i, types.describe(scalars[i]))
-    end
-    numbers[i - 1] = scalars[i]
-  end
   local n = ranges and #ranges or 1
   local first, last = int64_array(math.max(n, 1)), int64_array(math.max(n, 1))
   if ranges then
@@ -89,7 +143,32 @@ function Program:run(arrays, scalars, ranges)
   else
     first[0], last[0] = 0, C.mb_tensor_numel(arrays[1])
   end
-  act("mb_program_run", self.handle, pointers, n_arrays, numbers, #scalars, first, last, n)
+  act("mb_program_run", self.handle, pointers, n_arrays, numbers_of(self, scalars), #scalars, first, last, n)
+  return arrays
+end
+
+---@class moonbow.ProgramParts
+
+---@param list { begin: integer, rows: integer, columns: integer, is_group: boolean?, is_stored: boolean? }[]
+---@return moonbow.ProgramParts
+function M.parts(list)
+  local array = part_array(math.max(#list, 1))
+  for i, part in ipairs(list) do
+    local to = array[i - 1]
+    to.begin, to.rows, to.columns = part.begin, part.rows, part.columns
+    to.is_group, to.is_stored = part.is_group and 1 or 0, part.is_stored and 1 or 0
+  end
+  return { array = array, n = #list }
+end
+
+---@param arrays moonbow.Tensor[]
+---@param scalars number[]
+---@param parts moonbow.ProgramParts
+---@param phases? 1|2|3
+function Program:run_parts(arrays, scalars, parts, phases)
+  local pointers, n_arrays = ops.pointers("mb.fuse", arrays)
+  act("mb_program_run_parts", self.handle, pointers, n_arrays, numbers_of(self, scalars), #scalars, parts.array, parts.n,
+      phases or 3)
   return arrays
 end
 

@@ -76,32 +76,52 @@ enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
 enum mbi_binary { /* ORDER BINARY: ops/binary.c, backend/cpu/binary.c */
   MBI_ADD, MBI_SUB, MBI_MUL, MBI_DIV, MBI_POW, MBI_MIN, MBI_MAX, MBI_LESS, MBI_LESS_EQUAL, MBI_EQUAL, MBI_BINARY_COUNT
 };
-// A fused program as a list of steps over tiles of a few elements. Operands are numbered: arrays first, then
+// A pass of a fused program as a list of steps over tiles of a few elements. Operands are numbered: arrays first, then
 // uniform numbers, then tiles of scratch ("temps"). A step reads whole tiles before its result counts, so out may
 // be one of its inputs.
 enum mbi_fuse_code { /* ORDER FUSE: the operations of mb_fuse_op, then those only the compiler makes */
   MBI_FUSE_MADD = MB_FUSE_OP_COUNT, // in0 in1 + in2
   MBI_FUSE_MSUB,                    // in0 in1 - in2
   MBI_FUSE_NMADD,                   // in2 - in0 in1
-  MBI_FUSE_AXPBY,                   // in0 in1 + in2 in3, in1 and in3 uniform
-  MBI_FUSE_AXMBY,                   // in0 in1 - in2 in3, in1 and in3 uniform
+  MBI_FUSE_AXPBY,                   // in0 in1 + in2 in3, in1 and in3 flat
+  MBI_FUSE_AXMBY,                   // in0 in1 - in2 in3, in1 and in3 flat
   MBI_FUSE_MOVE,                    // in0
-  MBI_FUSE_FILL,                    // in0, uniform
+  MBI_FUSE_FILL,                    // in0, flat
+  MBI_FUSE_UNIFORM,                 // random number of call in[0], which is no operand, uniform in [0, 1)
+  MBI_FUSE_NORMAL,                  // the same, normal
   MBI_FUSE_CODE_COUNT
 };
 typedef struct mbi_fuse_step {
   uint8_t code;  // an mb_fuse_op or an mbi_fuse_code
-  uint8_t form;  // bit i: in[i] is uniform. Never all of an operation's inputs; of MADD, MSUB, NMADD never in[0].
+  uint8_t form;  // bit i: in[i] is flat. Never all of an operation's inputs; of MADD, MSUB, NMADD never in[0].
   uint16_t out;  // an array or a temp
   uint16_t in[4];
 } mbi_fuse_step;
+// What an array has a number for. Those of parts, rows and ONE are flat, as uniform numbers are: one number for a tile.
+enum mbi_fuse_spread { MBI_SPREAD_ONE, MBI_SPREAD_PARTS, MBI_SPREAD_ROWS, MBI_SPREAD_COLUMNS, MBI_SPREAD_ELEMENTS };
+typedef struct mbi_fuse_part {
+  int64_t begin, rows, columns; // element (r, c) is begin + r columns + c
+  int64_t row, column, index;   // its numbers begin here in arrays of rows, columns, parts
+} mbi_fuse_part;
+// result[part.index], [part.row + r] or [part.column + c] = sum, mean, norm, greatest or least of an operand that is not
+// flat, over the elements of the part, the row, the column (spread). NaN wins; norms are sqrt(sum of squares).
+typedef struct mbi_fuse_reduction {
+  uint8_t reduce; // mb_fuse_reduce
+  uint8_t spread; // of the result: PARTS, ROWS or COLUMNS
+  uint16_t operand;
+  void *result;
+} mbi_fuse_reduction;
 typedef struct mbi_fuse_run {
   const mbi_fuse_step *steps;
-  int n_steps, n_arrays, n_uniforms, n_temps;
-  void *const *arrays;        // element 0 of each; different arrays do not overlap where one is written
+  const mbi_fuse_reduction *reductions;
+  int n_steps, n_reductions, n_arrays, n_uniforms, n_temps;
+  int has_rows;              // an array or a reduction is of rows or columns: otherwise (1, rows columns) would do for each part
+  void *const *arrays;       // number 0 of each; different arrays do not overlap where one is written
+  const uint8_t *spreads;    // of arrays
   const double *uniforms;
-  const int64_t *begin, *end; // sorted, disjoint, not empty
-  int64_t n_ranges;
+  const mbi_fuse_part *parts; // disjoint, not empty
+  int64_t n_parts;
+  uint64_t seed, step, stream; // random numbers of call c for element i: word i of (seed, step, stream + 2^32 c)
 } mbi_fuse_run;
 
 enum mbi_reduce { MBI_REDUCE_SUM, MBI_REDUCE_MAX, MBI_REDUCE_MIN, MBI_REDUCE_COUNT };

@@ -1,15 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// run.c: one run of a fused program. The first run compiles; later ones check their arguments, compute the
-// uniform values, and make one call of the backend. Nothing is allocated after the first run, unless the
-// ranges become more.
+// run.c: one run of a fused program. The first run plans and compiles, one with other parts places them; later runs
+// check their arguments, compute the numbers, and make one call of the backend for each pass. Nothing is allocated then.
 #include <stdio.h>
 
 #include "core/tensor.h"
 #include "fuse/fuse.h"
 
 static const char who[] = "mb_program_run";
-enum { RANGES = 6 }; // scratch slot
+enum { PARTS = 6 }; // scratch slot
 
 // ----- checks -------------------------------------------------------------------------------------
 
@@ -19,18 +18,29 @@ static int is_written(const mb_program *program, int slot) {
   return 0;
 }
 
-static mb_status check_array(const mb_program *program, const mb_tensor *const *arrays, int i) {
+static int is_of_elements(const mb_program *program, int slot) { return mbi_fuse_slot_extent(program, slot) == MB_FUSE_PER_ELEMENT; }
+
+// The first array of elements, whose length and device the others must have.
+static int first_of(const mb_program *program) {
+  for (int i = 0; i < program->n_arrays; i++)
+    if (is_of_elements(program, i)) return i;
+  return -1;
+}
+
+static mb_status check_array(const mb_program *program, const mb_tensor *const *arrays, int i, int leader) {
   char name[32];
   snprintf(name, sizeof name, "array %d", i);
-  const mb_tensor *t = arrays[i], *first = arrays[0];
+  const mb_tensor *t = arrays[i], *first = arrays[leader];
   MB_TRY(mbi_check_wide(t, who, name));
   if (!mbi_is_contiguous(t)) MB_FAIL(MB_ERR_SHAPE, "%s: %s is not contiguous", who, name);
   if (t->dtype != first->dtype)
-    MB_FAIL(MB_ERR_DTYPE, "%s: dtypes differ, array 0 is %s, %s is %s", who, mbi_dtype_name(first->dtype), name, mbi_dtype_name(t->dtype));
-  if (mbi_numel(t) != mbi_numel(first))
-    MB_FAIL(MB_ERR_SHAPE, "%s: lengths differ, array 0 has %lld elements, %s has %lld", who, (long long)mbi_numel(first), name,
+    MB_FAIL(MB_ERR_DTYPE, "%s: dtypes differ, array %d is %s, %s is %s", who, leader, mbi_dtype_name(first->dtype), name,
+            mbi_dtype_name(t->dtype));
+  if (is_of_elements(program, i) && mbi_numel(t) != mbi_numel(first))
+    MB_FAIL(MB_ERR_SHAPE, "%s: lengths differ, array %d has %lld elements, %s has %lld", who, leader, (long long)mbi_numel(first), name,
             (long long)mbi_numel(t));
-  if (t->storage->device != first->storage->device) MB_FAIL(MB_ERR_DEVICE, "%s: array 0 and %s are on different devices", who, name);
+  if (t->storage->device != first->storage->device)
+    MB_FAIL(MB_ERR_DEVICE, "%s: array %d and %s are on different devices", who, leader, name);
   if (is_written(program, i) && t->node)
     MB_FAIL(MB_ERR_STATE, "%s: %s is written, but has history; store into a detached clone", who, name);
   return MB_OK;
@@ -41,8 +51,8 @@ static mb_status check_overlap(const mb_program *program, const mb_tensor *const
   for (int i = 0; i < program->n_arrays; i++)
     for (int j = 0; j < i; j++) {
       if (arrays[i]->storage != arrays[j]->storage || (!is_written(program, i) && !is_written(program, j))) continue;
-      int64_t distance = arrays[i]->offset - arrays[j]->offset, length = mbi_numel(arrays[0]);
-      if (distance < length && -distance < length)
+      int64_t distance = arrays[i]->offset - arrays[j]->offset;
+      if (distance < mbi_numel(arrays[j]) && -distance < mbi_numel(arrays[i]))
         MB_FAIL(MB_ERR_ARG, "%s: arrays %d and %d share memory and array %d is written; use one slot for both", who, j, i,
                 is_written(program, i) ? i : j);
     }
@@ -50,51 +60,37 @@ static mb_status check_overlap(const mb_program *program, const mb_tensor *const
 }
 
 static mb_status check(const mb_program *program, const mb_tensor *const *arrays, int n_arrays, int n_scalars) {
+  int first = first_of(program);
   if (program->n_stores == 0) MB_FAIL(MB_ERR_STATE, "%s: the program stores nothing", who);
   if (n_arrays < program->n_arrays)
     MB_FAIL(MB_ERR_ARG, "%s: %d arrays were given, the program uses %d", who, n_arrays, program->n_arrays);
   if (n_scalars < program->n_scalars)
     MB_FAIL(MB_ERR_ARG, "%s: %d scalars were given, the program uses %d", who, n_scalars, program->n_scalars);
-  for (int i = 0; i < program->n_arrays; i++) MB_TRY(check_array(program, arrays, i));
+  if (first < 0) MB_FAIL(MB_ERR_ARG, "%s: the program has no array of elements", who);
+  MB_TRY(check_array(program, arrays, first, first));
+  for (int i = 0; i < program->n_arrays; i++) MB_TRY(check_array(program, arrays, i, first));
   return check_overlap(program, arrays);
 }
 
-// ----- ranges -------------------------------------------------------------------------------------
-
-// Sorts the ranges into scratch memory and joins neighbours. They come sorted, or nearly so, as a rule:
-// insertion is linear then.
-static mb_status sort_ranges(mbi_fuse_run *run, const int64_t *begin, const int64_t *end, int64_t count, int64_t length) {
-  if (count < 1) MB_FAIL(MB_ERR_ARG, "%s: %lld ranges, at least one was expected", who, (long long)count);
-  void *memory;
-  MB_TRY(mbi_scratch(&memory, RANGES, 2 * (size_t)count * sizeof(int64_t)));
-  int64_t *first = memory, *last = first + count;
-  for (int64_t i = 0; i < count; i++) {
-    if (begin[i] < 0 || begin[i] >= end[i] || end[i] > length)
-      MB_FAIL(MB_ERR_ARG, "%s: range %lld is [%lld, %lld), a non-empty part of [0, %lld) was expected", who, (long long)i,
-              (long long)begin[i], (long long)end[i], (long long)length);
-    int64_t at = i;
-    for (; at > 0 && first[at - 1] > begin[i]; at--) first[at] = first[at - 1], last[at] = last[at - 1];
-    first[at] = begin[i], last[at] = end[i];
+// Arrays of one number a row, a column, a part.
+static mb_status check_small_arrays(const mb_program *program, const mb_tensor *const *arrays) {
+  static const char *const names[] = {"", "", "parts", "rows", "columns"};
+  for (int i = 0; i < program->n_arrays; i++) {
+    mb_fuse_extent extent = mbi_fuse_slot_extent(program, i);
+    if (extent == MB_FUSE_PER_ELEMENT || mbi_numel(arrays[i]) == program->group_total[extent]) continue;
+    MB_FAIL(MB_ERR_SHAPE, "%s: array %d has %lld elements, one for each of %lld %s was expected", who, i, (long long)mbi_numel(arrays[i]),
+            (long long)program->group_total[extent], names[extent]);
   }
-  int64_t joined = 0;
-  for (int64_t i = 1; i < count; i++) {
-    if (first[i] < last[joined])
-      MB_FAIL(MB_ERR_ARG, "%s: ranges [%lld, %lld) and [%lld, %lld) overlap", who, (long long)first[joined], (long long)last[joined],
-              (long long)first[i], (long long)last[i]);
-    if (first[i] > last[joined]) joined++, first[joined] = first[i];
-    last[joined] = last[i];
-  }
-  run->begin = first, run->end = last, run->n_ranges = joined + 1;
   return MB_OK;
 }
 
 // ----- the run ------------------------------------------------------------------------------------
 
-static void compute_uniforms(const mb_program *program, const double *scalars) {
+static void compute_numbers(const mb_program *program, const double *scalars) {
   double *number = program->numbers;
   for (int v = 0; v < program->n_values; v++) {
     const mbi_value *node = &program->values[v];
-    if (!node->is_uniform) continue;
+    if (node->extent != MB_FUSE_NUMBER) continue;
     if (node->kind == MBI_VALUE_SCALAR) number[v] = scalars[node->slot];
     else if (node->kind == MBI_VALUE_CONSTANT) number[v] = node->number;
     else {
@@ -103,20 +99,61 @@ static void compute_uniforms(const mb_program *program, const double *scalars) {
       number[v] = mbi_fuse_evaluate(node->op, argument[0], argument[1], argument[2]);
     }
   }
-  for (int i = 0; i < program->n_uniforms; i++) number[program->n_values + i] = number[program->uniforms[i]];
+}
+
+static void *kept_address(const mb_program *program, int value) {
+  size_t size = program->memory->dtype == MB_F64 ? sizeof(double) : sizeof(float);
+  return (char *)mbi_data(program->memory) + (size_t)program->offsets[program->values[value].place] * size;
+}
+
+static mb_status run_pass(const mb_program *program, mbi_pass *pass, mb_tensor *const *arrays, const mbi_kernels *kernels) {
+  if (pass->n_parts == 0) return MB_OK; // nothing is stored
+  mbi_fuse_run run = {.steps = pass->steps, .n_steps = pass->n_steps, .reductions = pass->reductions, .n_reductions = pass->n_reductions,
+                      .n_arrays = pass->n_operands, .n_uniforms = pass->n_uniforms, .n_temps = pass->n_temps, .arrays = pass->addresses,
+                      .spreads = pass->spreads, .uniforms = pass->numbers, .parts = pass->parts, .n_parts = pass->n_parts,
+                      .seed = program->key[0], .step = program->key[1], .stream = program->key[2]};
+  for (int i = 0; i < pass->n_operands; i++) {
+    const mbi_operand *operand = &pass->operands[i];
+    pass->addresses[i] = operand->value < 0 ? mbi_data(arrays[operand->slot]) : kept_address(program, operand->value);
+    run.has_rows |= pass->spreads[i] == MBI_SPREAD_ROWS || pass->spreads[i] == MBI_SPREAD_COLUMNS;
+  }
+  for (int i = 0; i < pass->n_reductions; i++) {
+    pass->reductions[i].result = kept_address(program, pass->results[i]);
+    run.has_rows |= pass->reductions[i].spread != MBI_SPREAD_PARTS;
+  }
+  for (int i = 0; i < pass->n_uniforms; i++) pass->numbers[i] = program->numbers[pass->uniforms[i]];
+  return kernels->fuse(&run);
+}
+
+mb_status mb_program_run_parts(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
+                               const mb_fuse_part *parts, int64_t n_parts, int phases) {
+  MB_TRY(check(program, (const mb_tensor *const *)arrays, n_arrays, n_scalars));
+  if (phases < 1 || phases > 3) MB_FAIL(MB_ERR_ARG, "%s: phases is %d, 1 to 3 was expected", who, phases);
+  const mb_tensor *first = arrays[first_of(program)];
+  MB_TRY(mbi_fuse_plan(program));
+  MB_TRY(mbi_fuse_layout(program, first, parts, n_parts));
+  MB_TRY(check_small_arrays(program, (const mb_tensor *const *)arrays));
+  compute_numbers(program, scalars);
+  if (!(phases & 1) && !program->is_reduced && !program->passes[0].is_store)
+    MB_FAIL(MB_ERR_STATE, "%s: stores were asked for, but nothing has been reduced for these parts", who);
+  for (int i = 0; i < program->n_passes; i++)
+    if (phases & (program->passes[i].is_store ? 2 : 1)) MB_TRY(run_pass(program, &program->passes[i], arrays, mbi_kernels_of(first)));
+  program->is_reduced = 1;
+  if (phases & 2)
+    for (int i = 0; i < program->n_stores; i++) mbi_touch(arrays[program->stores[i].slot]);
+  return MB_OK;
 }
 
 mb_status mb_program_run(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
                          const int64_t *begin, const int64_t *end, int64_t n_ranges) {
-  MB_TRY(check(program, (const mb_tensor *const *)arrays, n_arrays, n_scalars));
-  MB_TRY(mbi_fuse_compile(program));
-  mbi_fuse_run run = {.steps = program->steps, .n_steps = program->n_steps, .n_arrays = program->n_arrays,
-                      .n_uniforms = program->n_uniforms, .n_temps = program->n_temps, .arrays = program->addresses,
-                      .uniforms = program->numbers + program->n_values};
-  MB_TRY(sort_ranges(&run, begin, end, n_ranges, mbi_numel(arrays[0])));
-  compute_uniforms(program, scalars);
-  for (int i = 0; i < program->n_arrays; i++) program->addresses[i] = mbi_data(arrays[i]);
-  MB_TRY(mbi_kernels_of(arrays[0])->fuse(&run));
-  for (int i = 0; i < program->n_stores; i++) mbi_touch(arrays[program->stores[i].slot]);
-  return MB_OK;
+  if (n_ranges < 1) MB_FAIL(MB_ERR_ARG, "%s: %lld ranges, at least one was expected", who, (long long)n_ranges);
+  void *memory;
+  MB_TRY(mbi_scratch(&memory, PARTS, (size_t)n_ranges * sizeof(mb_fuse_part)));
+  mb_fuse_part *parts = memory;
+  for (int64_t i = 0; i < n_ranges; i++) {
+    if (begin[i] < 0 || begin[i] >= end[i])
+      MB_FAIL(MB_ERR_ARG, "%s: range %lld is [%lld, %lld), which is not a range", who, (long long)i, (long long)begin[i], (long long)end[i]);
+    parts[i] = (mb_fuse_part){.begin = begin[i], .rows = 1, .columns = end[i] - begin[i], .is_group = 1, .is_stored = 1};
+  }
+  return mb_program_run_parts(program, arrays, n_arrays, scalars, n_scalars, parts, n_ranges, 3);
 }

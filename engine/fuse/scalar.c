@@ -30,6 +30,7 @@ double mbi_fuse_evaluate(mb_fuse_op op, double a, double b, double c) {
     case MB_FUSE_LOG: return log(a);
     case MB_FUSE_TANH: return tanh(a);
     case MB_FUSE_SIGMOID: return 1 / (1 + exp(-a));
+    case MB_FUSE_NORMAL_CDF: return 0.5 * erfc(a * -0.70710678118654752440);
     case MB_FUSE_WHERE: return a != 0 ? b : c;
     case MB_FUSE_OP_COUNT: break;
   }

@@ -418,7 +418,7 @@ MB_CALL mb_status mb_sigma_max(mb_tensor **out, mb_tensor *a);
 typedef enum mb_fuse_op { /* ORDER FUSE */
   MB_FUSE_ADD = 0, MB_FUSE_SUB, MB_FUSE_MUL, MB_FUSE_DIV, MB_FUSE_MIN, MB_FUSE_MAX, MB_FUSE_POW,
   MB_FUSE_LT, MB_FUSE_LE, MB_FUSE_EQ, MB_FUSE_NEG, MB_FUSE_ABS, MB_FUSE_SIGN, MB_FUSE_SQRT, MB_FUSE_RSQRT,
-  MB_FUSE_RECIPROCAL, MB_FUSE_SQUARE, MB_FUSE_EXP, MB_FUSE_LOG, MB_FUSE_TANH, MB_FUSE_SIGMOID, MB_FUSE_WHERE,
+  MB_FUSE_RECIPROCAL, MB_FUSE_SQUARE, MB_FUSE_EXP, MB_FUSE_LOG, MB_FUSE_TANH, MB_FUSE_SIGMOID, MB_FUSE_NORMAL_CDF, MB_FUSE_WHERE,
   MB_FUSE_OP_COUNT
 } mb_fuse_op;
 MB_CALL mb_status mb_program_new(mb_program **out);
@@ -431,9 +431,43 @@ MB_CALL mb_status mb_program_store(mb_program *program, int slot, int value);   
 // Operations an element costs: without common subexpressions, constants, dead code and what scalars alone decide.
 MB_API int mb_program_size(const mb_program *program);
 // Runs over elements [begin[i], end[i]) of every array, i < n_ranges. Arrays are contiguous, of one dtype and length;
-// one that is stored to shares no memory with another. Ranges are not empty and do not overlap.
+// one that is stored to shares no memory with another. Ranges are not empty and do not overlap. In a program that reduces,
+// each range is a part of one row, and all are of the group.
 MB_CALL mb_status mb_program_run(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars,
                                  int n_scalars, const int64_t *begin, const int64_t *end, int64_t n_ranges);
+
+// Reductions. The elements of a run are divided into parts (parameters), each a matrix of contiguous rows; a value then is
+// a number of the run, or differs from group to group, part to part, row to row, column to column or element to element.
+// Smaller values are stretched where they meet larger ones. Sums run in float64, in an order that does not depend on the
+// number of threads.
+typedef enum mb_fuse_extent {
+  MB_FUSE_NUMBER = 0, MB_FUSE_PER_GROUP, MB_FUSE_PER_PART, MB_FUSE_PER_ROW, MB_FUSE_PER_COLUMN, MB_FUSE_PER_ELEMENT
+} mb_fuse_extent;
+typedef enum mb_fuse_reduce { MB_FUSE_SUM = 0, MB_FUSE_MEAN, MB_FUSE_NORM, MB_FUSE_GREATEST, MB_FUSE_LEAST } mb_fuse_reduce;
+// One result a row, a column, a part; one of the parts of the group; one of all parts.
+typedef enum mb_fuse_over { MB_FUSE_ROWS = 0, MB_FUSE_COLUMNS, MB_FUSE_PART, MB_FUSE_GROUP, MB_FUSE_ALL } mb_fuse_over;
+typedef struct mb_fuse_part {
+  int64_t begin, rows, columns; // elements begin to begin + rows columns of every array
+  int32_t is_group;             // counts in MB_FUSE_GROUP, and has its place in buffers of one number a row, column or part
+  int32_t is_stored;            // stores reach it; only where is_group
+} mb_fuse_part;
+// The kind of buffer that `slot` is, PER_PART to PER_ELEMENT (the default), before its first use: one of the others has as
+// many elements as the parts of the group have rows or columns, or as there are such parts, in the order of the parts.
+MB_CALL mb_status mb_program_declare(mb_program *program, int slot, mb_fuse_extent extent);
+MB_CALL mb_status mb_program_reduce(int *value, mb_program *program, mb_fuse_reduce reduce, mb_fuse_over over, int a);
+// Rows, columns or elements (MB_FUSE_PART) of a part, as a value PER_PART.
+MB_CALL mb_status mb_program_count(int *value, mb_program *program, mb_fuse_over of);
+// A random number for each element, uniform in [0, 1) or normal: other calls, other numbers. See mb_program_set_key.
+MB_CALL mb_status mb_program_random(int *value, mb_program *program, int is_normal);
+MB_API mb_fuse_extent mb_program_extent(const mb_program *program, int value);
+// Where the random numbers of later runs come from: element i of call c is word i of the Philox stream
+// (seed, step, stream + 2^32 c), whatever the parts are; normal numbers as mb_randn makes them.
+MB_API void mb_program_set_key(mb_program *program, uint64_t seed, uint64_t step, uint64_t stream);
+// Runs over parts. `phases`: 1 computes the reductions, which the program keeps, 2 all stores by those last computed, 3 both.
+// Parts do not overlap.
+MB_CALL mb_status mb_program_run_parts(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars,
+                                       int n_scalars, const mb_fuse_part *parts, int64_t n_parts, int phases);
+MB_API int mb_program_passes(const mb_program *program); // over elements or reduced values in a run; 0 before the first
 
 // ----- tokens -----------------------------------------------------------------------------------
 // GPT-2's byte-pair encoding, from its merges alone (the file vocab.bpe, or Hugging Face's merges.txt). Ids are GPT-2's: 0..255

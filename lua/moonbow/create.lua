@@ -189,10 +189,12 @@ function M.eye(n, m, given)
   return finish(rows:eq(columns):to(o.dtype), o)
 end
 
--- fn(t, options): a new tensor of t's shape, dtype and device.
+-- fn(t, options): a new tensor of t's shape, dtype and device. Of a traced value of mb.fuse: another traced value.
 local function like(name, make)
   local who = "mb." .. name
   return function(t, given)
+    local meta = type(t) == "table" and getmetatable(t)
+    if type(meta) == "table" and rawget(meta, "fuse_apply") then return meta.fuse_apply(name, t, given) end
     options.value(who, "the argument", t, { type = "tensor" })
     local o = options.check(who, given, { dtype = { choices = row_dtype.choices, default = t.dtype },
                                           device = { choices = row_device.choices, default = t.device },
@@ -205,5 +207,6 @@ M.zeros_like = like("zeros_like", function(shape, o) return create.full(shape, 0
 M.ones_like = like("ones_like", function(shape, o) return create.full(shape, 1, o.dtype, o.device) end)
 M.empty_like = like("empty_like", function(shape, o) return create.empty(shape, o.dtype, o.device) end)
 M.randn_like = like("randn_like", function(shape, o) return create.randn(shape, o.dtype, o.device) end)
+M.rand_like = like("rand_like", function(shape, o) return create.uniform(shape, 0, 1, o.dtype, o.device) end)
 
 return M

@@ -404,7 +404,7 @@ static void misuse_of_the_graph_is_refused(void) {
   CHECK_FAILS(MB_ERR_ARG, "slot is 99999", mb_program_scalar(&value, p, 99999));
   CHECK_FAILS(MB_ERR_ARG, "b is value 7, the program has 1 values", mb_program_apply(&value, p, MB_FUSE_ADD, x, 7, -1));
   CHECK_FAILS(MB_ERR_ARG, "b is 0, but 'exp' takes 1 argument;", mb_program_apply(&value, p, MB_FUSE_EXP, x, x, -1));
-  CHECK_FAILS(MB_ERR_ARG, "op is 22", mb_program_apply(&value, p, MB_FUSE_OP_COUNT, x, -1, -1));
+  CHECK_FAILS(MB_ERR_ARG, "op is 23", mb_program_apply(&value, p, MB_FUSE_OP_COUNT, x, -1, -1));
   CHECK_FAILS(MB_ERR_ARG, "value is value 3", mb_program_store(p, 0, 3));
   mb_status status = MB_OK;
   for (int i = 0; i < 20000 && status == MB_OK; i++) status = mb_program_constant(&value, p, i);
@@ -441,7 +441,7 @@ static void misuse_of_a_run_is_refused(void) {
   CHECK_FAILS(MB_ERR_ARG, "arrays 0 and 1 share memory", RUN(part, rest));
   CHECK_FAILS(MB_ERR_STATE, "array 1 is written, but has history", RUN(wide, made));
   CHECK_FAILS(MB_ERR_ARG, "0 ranges", mb_program_run(p, (mb_tensor *[]){a, b}, 2, s, 1, &zero, &ten, 0));
-  CHECK_FAILS(MB_ERR_ARG, "range 0 is [0, 11)", mb_program_run(p, (mb_tensor *[]){a, b}, 2, s, 1, &zero, &eleven, 1));
+  CHECK_FAILS(MB_ERR_ARG, "part 0 is (1, 11) from element 0, a non-empty part of [0, 10)", mb_program_run(p, (mb_tensor *[]){a, b}, 2, s, 1, &zero, &eleven, 1));
   CHECK_FAILS(MB_ERR_ARG, "range 0 is [10, 10)", mb_program_run(p, (mb_tensor *[]){a, b}, 2, s, 1, &ten, &ten, 1));
   CHECK_FAILS(MB_ERR_ARG, "[0, 5) and [4, 9) overlap", mb_program_run(p, (mb_tensor *[]){a, b}, 2, s, 1, two, three, 2));
   CHECK_OK(RUN(matrix, b)); // shapes may differ, lengths not

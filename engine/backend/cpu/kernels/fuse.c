@@ -1,208 +1,235 @@
 // SPDX-License-Identifier: MIT
 //
-// fuse.c: runs a fused program tile by tile. A tile is 512 bytes of each array, so small that the processor
+// fuse.c: runs a pass of a fused program tile by tile. A tile is 512 bytes of each array, so small that the processor
 // still loads one tile while it computes another: with tiles of 4 KiB loading and computing take turns, and
 // AdamW reaches a third of the bandwidth. Every step is one loop over the tile with its operands in the
 // first-level cache; arrays are read and written where they lie, without a copy.
 //
-// Tiles lie on a fixed grid over the arrays, whatever the ranges and the number of threads are; each thread
-// takes a contiguous run of them.
-#include "backend/cpu/cpu.h"
-#include "backend/cpu/vmath.h"
+// Units of work are blocks of a part: BLOCK elements, or whole rows where rows or columns matter. They depend on the
+// part alone; each thread takes a contiguous run of them. What a unit finds for a reduction is a partial result, and
+// those of a part are joined in order: results do not depend on the number of threads. Rows end within a unit.
+#include "backend/cpu/fuse_steps.h"
 
-enum { TILE = 512 / (int)sizeof(real), TEMPS = 0, UNIFORMS = 1, PLACES = 2 /* scratch slots */ };
+enum { BLOCK = 8192, COLUMN_BLOCK = 65536, LEAST_ROWS = 64, LANES = 8 };
+enum { TEMPS = 0, UNIFORMS = 1, PLACES = 2, PARTIALS = 3, COLUMN_PARTIALS = 4, LANE_ROOM = 5 /* scratch slots */ };
 
-typedef const mbi_fuse_step *step_in;
-typedef real *const *places; // where each operand of the program lies: an array's tile, a number, a temp
+typedef const mbi_fuse_run *run_in;
+typedef const mbi_fuse_part *part_in;
+typedef const mbi_fuse_reduction *reduction_in;
 
-// ----- formulas -----------------------------------------------------------------------------------------
+// What a call works with.
+typedef struct job {
+  run_in run;
+  int n_column_reductions;
+  double *partials;        // (units, n_reductions)
+  double *column_partials; // of each part in turn: (its units, n_column_reductions, its columns)
+} job;
 
-static inline real f_add(real a, real b) { return a + b; }
-static inline real f_sub(real a, real b) { return a - b; }
-static inline real f_mul(real a, real b) { return a * b; }
-static inline real f_div(real a, real b) { return a / b; }
-static inline real f_min(real a, real b) { return a <= b || a != a ? a : b; }
-static inline real f_max(real a, real b) { return a >= b || a != a ? a : b; }
-static inline real f_pow(real a, real b) { return mbk_pow(a, b); }
-static inline real f_lt(real a, real b) { return a < b; }
-static inline real f_le(real a, real b) { return a <= b; }
-static inline real f_eq(real a, real b) { return a == b; }
-static inline real f_neg(real x) { return -x; }
-static inline real f_abs(real x) { return mbk_fabs(x); }
-static inline real f_sign(real x) { return x > 0 ? 1 : x < 0 ? -1 : x; }
-static inline real f_sqrt(real x) { return mbk_sqrt(x); }
-static inline real f_rsqrt(real x) { return 1 / mbk_sqrt(x); }
-static inline real f_reciprocal(real x) { return 1 / x; }
-static inline real f_square(real x) { return x * x; }
-static inline real f_exp(real x) { return mbk_exp(x); }
-static inline real f_log(real x) { return mbk_log(x); }
-static inline real f_tanh(real x) { return mbk_tanh(x); }
-static inline real f_sigmoid(real x) { return mbk_sigmoid(x); }
-static inline real f_move(real x) { return x; }
-static inline real f_where(real c, real a, real b) { return c != 0 ? a : b; }
-static inline real f_madd(real a, real b, real c) { return a * b + c; }
-static inline real f_msub(real a, real b, real c) { return a * b - c; }
-static inline real f_nmadd(real a, real b, real c) { return c - a * b; }
+// What a thread works with.
+typedef struct worker {
+  frame tile;
+  double *lanes; // (n_reductions, LANES), of the unit or the row
+} worker;
 
-// ----- loops --------------------------------------------------------------------------------------------
-// f is a constant at each call, so that its body is inlined. A whole tile gets its own copy of the loop,
-// without a remainder. The output may be one of the inputs, never a shifted one: hence ivdep.
+// ----- reductions ---------------------------------------------------------------------------------------
+// LANES running results beside each other, so that the loop over a tile is vector code.
 
-#define INLINE static inline __attribute__((always_inline))
+static inline double r_sum(double all, double x) { return all + x; }
+static inline double r_squares(double all, double x) { return all + x * x; }
+static inline double r_greatest(double all, double x) { return x > all || x != x ? x : all; }
+static inline double r_least(double all, double x) { return x < all || x != x ? x : all; }
 
-INLINE void loop1(real *out, const real *a, int n, real (*f)(real)) {
-#pragma GCC ivdep
-  for (int i = 0; i < n; i++) out[i] = f(a[i]);
-}
-INLINE void map1(step_in s, places at, int n, real (*f)(real)) {
-  if (n == TILE) loop1(at[s->out], at[s->in[0]], TILE, f);
-  else loop1(at[s->out], at[s->in[0]], n, f);
+static double empty(reduction_in r) { return r->reduce == MB_FUSE_GREATEST ? -INFINITY : r->reduce == MB_FUSE_LEAST ? INFINITY : 0; }
+
+static double join(reduction_in r, double a, double b) {
+  return r->reduce == MB_FUSE_GREATEST ? r_greatest(a, b) : r->reduce == MB_FUSE_LEAST ? r_least(a, b) : a + b;
 }
 
-INLINE void loop2(real *out, const real *a, const real *b, int form, int n, real (*f)(real, real)) {
-  if (form == 0) {
-#pragma GCC ivdep
-    for (int i = 0; i < n; i++) out[i] = f(a[i], b[i]);
-  } else if (form == 1) {
-    real u = *a;
-#pragma GCC ivdep
-    for (int i = 0; i < n; i++) out[i] = f(u, b[i]);
-  } else {
-    real u = *b;
-#pragma GCC ivdep
-    for (int i = 0; i < n; i++) out[i] = f(a[i], u);
+static real finish(reduction_in r, double all, int64_t count) {
+  return (real)(r->reduce == MB_FUSE_MEAN ? all / (double)count : r->reduce == MB_FUSE_NORM ? sqrt(all) : all);
+}
+
+INLINE void into_lanes(double *restrict lanes, const real *restrict x, int n, double (*f)(double, double)) {
+  double all[LANES];
+  int i = 0;
+  memcpy(all, lanes, sizeof all);
+  for (; i + LANES <= n; i += LANES)
+    for (int j = 0; j < LANES; j++) all[j] = f(all[j], (double)x[i + j]);
+  for (int j = 0; i < n; i++, j++) all[j] = f(all[j], (double)x[i]);
+  memcpy(lanes, all, sizeof all);
+}
+
+INLINE void into_columns(double *restrict all, const real *restrict x, int n, double (*f)(double, double)) {
+  for (int i = 0; i < n; i++) all[i] = f(all[i], (double)x[i]);
+}
+
+static void reduce_tile(reduction_in r, double *restrict all, const real *restrict x, int n) {
+  int by_columns = r->spread == MBI_SPREAD_COLUMNS;
+  switch (r->reduce) {
+    case MB_FUSE_NORM: by_columns ? into_columns(all, x, n, r_squares) : into_lanes(all, x, n, r_squares); break;
+    case MB_FUSE_GREATEST: by_columns ? into_columns(all, x, n, r_greatest) : into_lanes(all, x, n, r_greatest); break;
+    case MB_FUSE_LEAST: by_columns ? into_columns(all, x, n, r_least) : into_lanes(all, x, n, r_least); break;
+    default: by_columns ? into_columns(all, x, n, r_sum) : into_lanes(all, x, n, r_sum);
   }
 }
-INLINE void map2(step_in s, places at, int n, real (*f)(real, real)) {
-  real *out = at[s->out];
-  const real *a = at[s->in[0]], *b = at[s->in[1]];
-  if (n == TILE) loop2(out, a, b, s->form, TILE, f);
-  else loop2(out, a, b, s->form, n, f);
+
+static void clear(reduction_in r, double *all, int64_t n) {
+  for (int64_t i = 0; i < n; i++) all[i] = empty(r);
 }
 
-// The first operand is a tile.
-INLINE void loop3(real *out, const real *a, const real *b, const real *c, int form, int n, real (*f)(real, real, real)) {
-  real u = *b, v = *c;
-  if (form == 0) {
-#pragma GCC ivdep
-    for (int i = 0; i < n; i++) out[i] = f(a[i], b[i], c[i]);
-  } else if (form == 2) {
-#pragma GCC ivdep
-    for (int i = 0; i < n; i++) out[i] = f(a[i], u, c[i]);
-  } else if (form == 4) {
-#pragma GCC ivdep
-    for (int i = 0; i < n; i++) out[i] = f(a[i], b[i], v);
-  } else {
-#pragma GCC ivdep
-    for (int i = 0; i < n; i++) out[i] = f(a[i], u, v);
-  }
-}
-INLINE void map3(step_in s, places at, int n, real (*f)(real, real, real)) {
-  real *out = at[s->out];
-  const real *a = at[s->in[0]], *b = at[s->in[1]], *c = at[s->in[2]];
-  if (n == TILE) loop3(out, a, b, c, s->form, TILE, f);
-  else loop3(out, a, b, c, s->form, n, f);
+static double of_lanes(reduction_in r, const double *lanes) {
+  double all = lanes[0];
+  for (int j = 1; j < LANES; j++) all = join(r, all, lanes[j]);
+  return all;
 }
 
-// a u + b v or a u - b v.
-INLINE void loop4(real *out, const real *a, real u, const real *b, real v, int n) {
-#pragma GCC ivdep
-  for (int i = 0; i < n; i++) out[i] = a[i] * u + b[i] * v;
-}
-INLINE void map4(step_in s, places at, int n, real sign) {
-  real *out = at[s->out], u = *at[s->in[1]], v = sign * *at[s->in[3]];
-  const real *a = at[s->in[0]], *b = at[s->in[2]];
-  if (n == TILE) loop4(out, a, u, b, v, TILE);
-  else loop4(out, a, u, b, v, n);
+// ----- units --------------------------------------------------------------------------------------------
+
+static int64_t rows_of_unit(const job *j, part_in p) {
+  int64_t rows = (j->n_column_reductions ? COLUMN_BLOCK : BLOCK) / p->columns, least = j->n_column_reductions ? LEAST_ROWS : 1;
+  return rows > least ? rows : least;
 }
 
-// ----- steps --------------------------------------------------------------------------------------------
-
-static void s_add(step_in s, places at, int n) { map2(s, at, n, f_add); }
-static void s_sub(step_in s, places at, int n) { map2(s, at, n, f_sub); }
-static void s_mul(step_in s, places at, int n) { map2(s, at, n, f_mul); }
-static void s_div(step_in s, places at, int n) { map2(s, at, n, f_div); }
-static void s_min(step_in s, places at, int n) { map2(s, at, n, f_min); }
-static void s_max(step_in s, places at, int n) { map2(s, at, n, f_max); }
-static void s_pow(step_in s, places at, int n) { map2(s, at, n, f_pow); }
-static void s_lt(step_in s, places at, int n) { map2(s, at, n, f_lt); }
-static void s_le(step_in s, places at, int n) { map2(s, at, n, f_le); }
-static void s_eq(step_in s, places at, int n) { map2(s, at, n, f_eq); }
-static void s_neg(step_in s, places at, int n) { map1(s, at, n, f_neg); }
-static void s_abs(step_in s, places at, int n) { map1(s, at, n, f_abs); }
-static void s_sign(step_in s, places at, int n) { map1(s, at, n, f_sign); }
-static void s_sqrt(step_in s, places at, int n) { map1(s, at, n, f_sqrt); }
-static void s_rsqrt(step_in s, places at, int n) { map1(s, at, n, f_rsqrt); }
-static void s_reciprocal(step_in s, places at, int n) { map1(s, at, n, f_reciprocal); }
-static void s_square(step_in s, places at, int n) { map1(s, at, n, f_square); }
-static void s_exp(step_in s, places at, int n) { map1(s, at, n, f_exp); }
-static void s_log(step_in s, places at, int n) { map1(s, at, n, f_log); }
-static void s_tanh(step_in s, places at, int n) { map1(s, at, n, f_tanh); }
-static void s_sigmoid(step_in s, places at, int n) { map1(s, at, n, f_sigmoid); }
-static void s_madd(step_in s, places at, int n) { map3(s, at, n, f_madd); }
-static void s_msub(step_in s, places at, int n) { map3(s, at, n, f_msub); }
-static void s_nmadd(step_in s, places at, int n) { map3(s, at, n, f_nmadd); }
-static void s_axpby(step_in s, places at, int n) { map4(s, at, n, 1); }
-static void s_axmby(step_in s, places at, int n) { map4(s, at, n, -1); }
-static void s_move(step_in s, places at, int n) { map1(s, at, n, f_move); }
-
-static void s_fill(step_in s, places at, int n) {
-  real *out = at[s->out], u = *at[s->in[0]];
-  for (int i = 0; i < n; i++) out[i] = u;
+static int64_t units_of(const job *j, part_in p) {
+  int64_t size = j->run->has_rows ? rows_of_unit(j, p) : BLOCK, all = j->run->has_rows ? p->rows : p->rows * p->columns;
+  return (all + size - 1) / size;
 }
 
-// A uniform condition chooses one operand for the whole tile.
-static void s_where(step_in s, places at, int n) {
-  if (!(s->form & 1)) {
-    map3(s, at, n, f_where);
-    return;
-  }
-  int chosen = *at[s->in[0]] != 0 ? 1 : 2;
-  mbi_fuse_step copy = {.out = s->out, .in = {s->in[chosen]}};
-  if (s->form >> chosen & 1) s_fill(&copy, at, n);
-  else s_move(&copy, at, n);
+// The operands that are one number for a part, or for a row of it.
+static void place_flat(run_in run, real **at, int spread, int64_t index) {
+  for (int i = 0; i < run->n_arrays; i++)
+    if (run->spreads[i] == spread) at[i] = (real *)run->arrays[i] + index;
 }
 
-static void (*const steps[MBI_FUSE_CODE_COUNT])(step_in, places, int) = { /* ORDER FUSE */
-  s_add, s_sub, s_mul, s_div, s_min, s_max, s_pow, s_lt, s_le, s_eq, s_neg, s_abs, s_sign, s_sqrt, s_rsqrt,
-  s_reciprocal, s_square, s_exp, s_log, s_tanh, s_sigmoid, s_where, s_madd, s_msub, s_nmadd, s_axpby, s_axmby, s_move, s_fill,
-};
-
-// ----- tiles --------------------------------------------------------------------------------------------
-
-static inline int64_t tiles_of(int64_t begin, int64_t end) { return (end + TILE - 1) / TILE - begin / TILE; }
-
-// `at` is the calling thread's own table of places.
-static void run_tile(const mbi_fuse_run *run, real **at, int64_t element, int n) {
-  for (int i = 0; i < run->n_arrays; i++) at[i] = (real *)run->arrays[i] + element;
-  for (int s = 0; s < run->n_steps; s++) steps[run->steps[s].code](&run->steps[s], at, n);
-}
-
-// Tiles [first, last) of all ranges, counted through.
-static void run_tiles(const mbi_fuse_run *run, real **at, int64_t first, int64_t last) {
-  int64_t passed = 0;
-  for (int64_t r = 0; r < run->n_ranges && passed < last; r++) {
-    int64_t begin = run->begin[r], end = run->end[r], count = tiles_of(begin, end);
-    int64_t from = first > passed ? first - passed : 0, to = last - passed < count ? last - passed : count;
-    for (int64_t tile = begin / TILE + from; tile < begin / TILE + to; tile++) {
-      int64_t start = tile * TILE < begin ? begin : tile * TILE, stop = (tile + 1) * TILE < end ? (tile + 1) * TILE : end;
-      run_tile(run, at, start, (int)(stop - start));
+// Elements [first, first + n) of the part: those of one row, if there are rows; `column` is the first one's.
+static void run_stretch(const job *j, worker *w, part_in p, int64_t first, int64_t n, double *columns) {
+  run_in run = j->run;
+  real **at = w->tile.at;
+  for (int64_t done = 0; done < n; done += TILE) {
+    w->tile.element = p->begin + first + done;
+    w->tile.n = n - done < TILE ? (int)(n - done) : TILE;
+    for (int i = 0; i < run->n_arrays; i++) {
+      if (run->spreads[i] == MBI_SPREAD_ELEMENTS) at[i] = (real *)run->arrays[i] + w->tile.element;
+      else if (run->spreads[i] == MBI_SPREAD_COLUMNS) at[i] = (real *)run->arrays[i] + p->column + done;
     }
-    passed += count;
+    for (int s = 0; s < run->n_steps; s++) steps[run->steps[s].code](&run->steps[s], &w->tile);
+    double *of_columns = columns;
+    for (int i = 0; i < run->n_reductions; i++) {
+      reduction_in r = &run->reductions[i];
+      double *all = w->lanes + i * LANES;
+      if (r->spread == MBI_SPREAD_COLUMNS) all = of_columns + done, of_columns += p->columns;
+      reduce_tile(r, all, at[r->operand], w->tile.n);
+    }
   }
 }
+
+static void run_row(const job *j, worker *w, part_in p, int64_t row, double *columns) {
+  place_flat(j->run, w->tile.at, MBI_SPREAD_ROWS, p->row + row);
+  for (int i = 0; i < j->run->n_reductions; i++)
+    if (j->run->reductions[i].spread == MBI_SPREAD_ROWS) clear(&j->run->reductions[i], w->lanes + i * LANES, LANES);
+  run_stretch(j, w, p, row * p->columns, p->columns, columns);
+  for (int i = 0; i < j->run->n_reductions; i++) {
+    reduction_in r = &j->run->reductions[i];
+    if (r->spread == MBI_SPREAD_ROWS) ((real *)r->result)[p->row + row] = finish(r, of_lanes(r, w->lanes + i * LANES), p->columns);
+  }
+}
+
+// Unit `u` of the part. `partials` and `columns` are where its results go.
+static void run_unit(const job *j, worker *w, part_in p, int64_t u, double *partials, double *columns) {
+  run_in run = j->run;
+  for (int i = 0; i < run->n_reductions; i++) clear(&run->reductions[i], w->lanes + i * LANES, LANES);
+  double *of_columns = columns;
+  for (int i = 0; i < run->n_reductions; i++)
+    if (run->reductions[i].spread == MBI_SPREAD_COLUMNS) {
+      clear(&run->reductions[i], of_columns, p->columns);
+      of_columns += p->columns;
+    }
+  if (run->has_rows) {
+    int64_t size = rows_of_unit(j, p), last = (u + 1) * size < p->rows ? (u + 1) * size : p->rows;
+    for (int64_t row = u * size; row < last; row++) run_row(j, w, p, row, columns);
+  } else {
+    int64_t all = p->rows * p->columns, first = u * BLOCK;
+    run_stretch(j, w, p, first, all - first < BLOCK ? all - first : BLOCK, columns);
+  }
+  for (int i = 0; i < run->n_reductions; i++) partials[i] = of_lanes(&run->reductions[i], w->lanes + i * LANES);
+}
+
+// Units [first, last) of all parts, counted through.
+static void run_units(const job *j, worker *w, int64_t first, int64_t last) {
+  int64_t passed = 0, columns_passed = 0;
+  for (int64_t k = 0; k < j->run->n_parts && passed < last; k++) {
+    part_in p = &j->run->parts[k];
+    int64_t count = units_of(j, p), width = j->n_column_reductions * p->columns;
+    int64_t from = first > passed ? first - passed : 0, to = last - passed < count ? last - passed : count;
+    if (from < to) place_flat(j->run, w->tile.at, MBI_SPREAD_PARTS, p->index);
+    for (int64_t u = from; u < to; u++)
+      run_unit(j, w, p, u, j->partials + (passed + u) * j->run->n_reductions, j->column_partials + columns_passed + u * width);
+    passed += count;
+    columns_passed += count * width;
+  }
+}
+
+// ----- results ------------------------------------------------------------------------------------------
+
+static void finish_part(const job *j, part_in p, const double *partials) {
+  int n = j->run->n_reductions;
+  int64_t units = units_of(j, p);
+  for (int i = 0; i < n; i++) {
+    reduction_in r = &j->run->reductions[i];
+    if (r->spread != MBI_SPREAD_PARTS) continue;
+    double all = partials[i];
+    for (int64_t u = 1; u < units; u++) all = join(r, all, partials[u * n + i]);
+    ((real *)r->result)[p->index] = finish(r, all, p->rows * p->columns);
+  }
+}
+
+static void finish_columns(const job *j, part_in p, double *columns) {
+  int64_t units = units_of(j, p), width = j->n_column_reductions * p->columns;
+  for (int i = 0; i < j->run->n_reductions; i++) {
+    reduction_in r = &j->run->reductions[i];
+    if (r->spread != MBI_SPREAD_COLUMNS) continue;
+    for (int64_t u = 1; u < units; u++)
+      for (int64_t c = 0; c < p->columns; c++) columns[c] = join(r, columns[c], columns[u * width + c]);
+    for (int64_t c = 0; c < p->columns; c++) ((real *)r->result)[p->column + c] = finish(r, columns[c], p->rows);
+    columns += p->columns;
+  }
+}
+
+static void finish_all(const job *j) {
+  int64_t passed = 0, columns_passed = 0;
+  for (int64_t k = 0; k < j->run->n_parts; k++) {
+    part_in p = &j->run->parts[k];
+    finish_part(j, p, j->partials + passed * j->run->n_reductions);
+    finish_columns(j, p, j->column_partials + columns_passed);
+    passed += units_of(j, p);
+    columns_passed += units_of(j, p) * j->n_column_reductions * p->columns;
+  }
+}
+
+// ----- the kernel ---------------------------------------------------------------------------------------
 
 mb_status MBK(fuse)(const mbi_fuse_run *run) {
-  int64_t tiles = 0;
-  for (int64_t r = 0; r < run->n_ranges; r++) tiles += tiles_of(run->begin[r], run->end[r]);
-  size_t threads = tiles * TILE >= MBK_PARALLEL_FROM ? (size_t)omp_get_max_threads() : 1;
+  job j = {.run = run};
+  int64_t units = 0, elements = 0, column_room = 0;
+  for (int i = 0; i < run->n_reductions; i++) j.n_column_reductions += run->reductions[i].spread == MBI_SPREAD_COLUMNS;
+  for (int64_t k = 0; k < run->n_parts; k++) {
+    part_in p = &run->parts[k];
+    units += units_of(&j, p);
+    elements += p->rows * p->columns;
+    column_room += units_of(&j, p) * j.n_column_reductions * p->columns;
+  }
+  size_t threads = elements >= MBK_PARALLEL_FROM ? (size_t)omp_get_max_threads() : 1;
   // Each thread writes to its own table of places all the time: no two share a pair of cache lines.
   size_t n_operands = ((size_t)(run->n_arrays + run->n_uniforms + run->n_temps) + 31) / 16 * 16;
-  size_t temps_stride = (size_t)run->n_temps * TILE;
-  void *temps, *uniforms, *tables;
+  size_t temps_stride = (size_t)run->n_temps * TILE, lanes_stride = (size_t)(run->n_reductions + 2) * LANES;
+  void *temps, *uniforms, *tables, *lanes, *partials, *columns;
   MB_TRY(mbi_scratch(&temps, TEMPS, (threads * temps_stride + 1) * sizeof(real)));
   MB_TRY(mbi_scratch(&uniforms, UNIFORMS, ((size_t)run->n_uniforms + 1) * sizeof(real)));
   MB_TRY(mbi_scratch(&tables, PLACES, threads * n_operands * sizeof(real *)));
+  MB_TRY(mbi_scratch(&lanes, LANE_ROOM, threads * lanes_stride * sizeof(double)));
+  MB_TRY(mbi_scratch(&partials, PARTIALS, ((size_t)units * (size_t)run->n_reductions + 1) * sizeof(double)));
+  MB_TRY(mbi_scratch(&columns, COLUMN_PARTIALS, ((size_t)column_room + 1) * sizeof(double)));
+  j.partials = partials, j.column_partials = columns;
   real *uniform = uniforms;
   for (int i = 0; i < run->n_uniforms; i++) uniform[i] = (real)run->uniforms[i];
 #pragma omp parallel num_threads((int)threads)
@@ -210,9 +237,12 @@ mb_status MBK(fuse)(const mbi_fuse_run *run) {
     size_t thread = (size_t)omp_get_thread_num();
     int64_t of = omp_get_num_threads();
     real **at = (real **)tables + thread * n_operands, *temp = (real *)temps + thread * temps_stride;
+    worker w = {.tile = {.at = at, .run = run}, .lanes = (double *)lanes + thread * lanes_stride};
+    place_flat(run, at, MBI_SPREAD_ONE, 0);
     for (int i = 0; i < run->n_uniforms; i++) at[run->n_arrays + i] = uniform + i;
     for (int i = 0; i < run->n_temps; i++) at[run->n_arrays + run->n_uniforms + i] = temp + i * TILE;
-    run_tiles(run, at, tiles * (int64_t)thread / of, tiles * ((int64_t)thread + 1) / of);
+    run_units(&j, &w, units * (int64_t)thread / of, units * ((int64_t)thread + 1) / of);
   }
+  if (run->n_reductions) finish_all(&j);
   return MB_OK;
 }

@@ -4,8 +4,7 @@
 // Muller's: block i of four words gives elements 4 i .. 4 i + 3, in single precision for both dtypes, so
 // that both see the same sequence.
 #include "backend/cpu/cpu.h"
-#include "backend/cpu/vmath.h"
-#include "core/rng.h"
+#include "backend/cpu/random.h"
 
 enum { BLOCKS = 64, NUMBERS = 4 * BLOCKS }; // Philox blocks made side by side, as vector code
 
@@ -19,20 +18,6 @@ static inline void philox_many(uint32_t words[restrict 4][BLOCKS], uint64_t seed
     words[1][b] = block[1];
     words[2][b] = block[2];
     words[3][b] = block[3];
-  }
-}
-
-// (0, 1]: log is finite there. 24 bits, exact in single precision.
-static inline float open_unit(uint32_t word) { return ((float)(int32_t)(word >> 8) + 1.0f) * 5.9604644775390625e-8f; }
-static inline float unit(uint32_t word) { return (float)(int32_t)(word >> 8) * 5.9604644775390625e-8f; }
-
-// Two words make the radius and the angle of a point, whose coordinates are two normal numbers.
-static inline void normal_pairs(float *restrict x, float *restrict y, const uint32_t *restrict u, const uint32_t *restrict v) {
-  for (int b = 0; b < BLOCKS; b++) {
-    float radius = sqrtf(-2.0f * mbk_logf(open_unit(u[b]))), s, c;
-    mbk_sincos_turnf(unit(v[b]), &s, &c);
-    x[b] = radius * c;
-    y[b] = radius * s;
   }
 }
 
@@ -53,8 +38,8 @@ mb_status MBK(random_normal)(void *out, int64_t count, double mean, double std, 
     uint32_t words[4][BLOCKS];
     float value[4][BLOCKS];
     philox_many(words, seed, step, stream, (uint64_t)(start / 4));
-    normal_pairs(value[0], value[1], words[0], words[1]);
-    normal_pairs(value[2], value[3], words[2], words[3]);
+    mbk_normal_pairs(value[0], value[1], words[0], words[1], BLOCKS);
+    mbk_normal_pairs(value[2], value[3], words[2], words[3], BLOCKS);
     if (count - start >= NUMBERS) {
       interleave(y + start, value, (real)mean, (real)std);
     } else {
@@ -74,7 +59,7 @@ mb_status MBK(random_uniform)(void *out, int64_t count, double low, double high,
     float value[4][BLOCKS];
     philox_many(words, seed, step, stream, (uint64_t)(start / 4));
     for (int j = 0; j < 4; j++)
-      for (int b = 0; b < BLOCKS; b++) value[j][b] = unit(words[j][b]);
+      for (int b = 0; b < BLOCKS; b++) value[j][b] = mbk_unit(words[j][b]);
     if (count - start >= NUMBERS) {
       interleave(y + start, value, (real)low, (real)(high - low));
     } else {
