@@ -10,7 +10,7 @@
 --   program:constant(number) -> value
 --   program:apply(op, a, b, c) -> value      op as mb.fuse names it, see `codes`; unused arguments nil
 --   program:store(slot, value)               array `slot` = value, after all loads
---   program:declare(slot, shape)             array `slot` has one number for each of the rows, columns or parameters
+--   program:declare(slot, shape)             array `slot` has one number a row, a column or a parameter
 --   program:reduce(how, over, value) -> value   how: sum, mean, norm, max, min; over: see `overs`
 --   program:count(of) -> value               rows, columns or elements ("parameter") of a parameter
 --   program:random(is_normal) -> value       a random number for each element
@@ -20,11 +20,12 @@
 --   program:run(arrays, scalars, ranges)     arrays: tensors; scalars: numbers; ranges: array of
 --                                            { begin, end } in elements from 0, end not included, or nil
 --                                            for everything
---   program:run_parts(arrays, scalars, parts, phases)   parts: what parts() made; phases: 1 reduces, 2 stores, nil both
+--   program:run_parts(arrays, scalars, parts, phases)   parts: what parts() made; phases: 1 reduces,
+--                                            2 stores, nil both
 --   parts(list) -> parts                     of { begin, rows, columns, is_group, is_stored }
 --
--- program.is_random says whether the program draws random numbers, program.reduces whether it reduces, program.over_all
--- whether it does so beyond the group.
+-- program.is_random says whether the program draws random numbers, program.reduces whether it reduces,
+-- program.over_all whether it does so beyond the group.
 
 local ffi = require "ffi"
 local handle = require "bindings.handle"
@@ -44,19 +45,28 @@ M.codes = {
   maximum = C.MB_FUSE_MAX, pow = C.MB_FUSE_POW, less = C.MB_FUSE_LT, less_equal = C.MB_FUSE_LE,
   equal = C.MB_FUSE_EQ, neg = C.MB_FUSE_NEG, abs = C.MB_FUSE_ABS, sign = C.MB_FUSE_SIGN, sqrt = C.MB_FUSE_SQRT,
   rsqrt = C.MB_FUSE_RSQRT, reciprocal = C.MB_FUSE_RECIPROCAL, square = C.MB_FUSE_SQUARE, exp = C.MB_FUSE_EXP,
-  log = C.MB_FUSE_LOG, tanh = C.MB_FUSE_TANH, sigmoid = C.MB_FUSE_SIGMOID, normal_cdf = C.MB_FUSE_NORMAL_CDF, where = C.MB_FUSE_WHERE,
+  log = C.MB_FUSE_LOG, tanh = C.MB_FUSE_TANH, sigmoid = C.MB_FUSE_SIGMOID, normal_cdf = C.MB_FUSE_NORMAL_CDF,
+  where = C.MB_FUSE_WHERE,
 }
 
 --- What the engine calls the ways to reduce, what it reduces over, and the extents of arrays and values.
-M.reduces = { sum = C.MB_FUSE_SUM, mean = C.MB_FUSE_MEAN, norm = C.MB_FUSE_NORM, max = C.MB_FUSE_GREATEST, min = C.MB_FUSE_LEAST }
-M.overs = { rows = C.MB_FUSE_ROWS, columns = C.MB_FUSE_COLUMNS, parameter = C.MB_FUSE_PART, group = C.MB_FUSE_GROUP,
-            all = C.MB_FUSE_ALL }
-M.extents = { number = tonumber(C.MB_FUSE_NUMBER), group = tonumber(C.MB_FUSE_PER_GROUP), parameter = tonumber(C.MB_FUSE_PER_PART),
-              rows = tonumber(C.MB_FUSE_PER_ROW), columns = tonumber(C.MB_FUSE_PER_COLUMN),
-              elements = tonumber(C.MB_FUSE_PER_ELEMENT) }
+M.reduces = {
+  sum = C.MB_FUSE_SUM, mean = C.MB_FUSE_MEAN, norm = C.MB_FUSE_NORM, max = C.MB_FUSE_GREATEST,
+  min = C.MB_FUSE_LEAST,
+}
+M.overs = {
+  rows = C.MB_FUSE_ROWS, columns = C.MB_FUSE_COLUMNS, parameter = C.MB_FUSE_PART, group = C.MB_FUSE_GROUP,
+  all = C.MB_FUSE_ALL,
+}
+M.extents = {
+  number = tonumber(C.MB_FUSE_NUMBER), group = tonumber(C.MB_FUSE_PER_GROUP),
+  parameter = tonumber(C.MB_FUSE_PER_PART), rows = tonumber(C.MB_FUSE_PER_ROW),
+  columns = tonumber(C.MB_FUSE_PER_COLUMN), elements = tonumber(C.MB_FUSE_PER_ELEMENT),
+}
 
 local out, value_out = ffi.new "mb_program *[1]", ffi.new "int[1]"
-local double_array, int64_array, part_array = ffi.typeof "double[?]", ffi.typeof "int64_t[?]", ffi.typeof "mb_fuse_part[?]"
+local double_array, int64_array = ffi.typeof "double[?]", ffi.typeof "int64_t[?]"
+local part_array = ffi.typeof "mb_fuse_part[?]"
 
 ---@class moonbow.Program
 local Program = {}

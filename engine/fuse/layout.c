@@ -218,13 +218,13 @@ static mb_status check_disjoint(const mb_fuse_part *parts, int64_t n) {
 
 mb_status mbi_fuse_layout(mb_program *program, const mb_tensor *first, const mb_fuse_part *parts, int64_t n_parts) {
   const mb_tensor *memory = program->memory;
+  if (n_parts < 1) MB_FAIL(MB_ERR_ARG, "%s: %lld parts, at least one was expected", who, (long long)n_parts);
   int fits = !memory || (memory->dtype == first->dtype && memory->storage->device == first->storage->device);
   if (fits && program->n_parts == n_parts && program->length == mbi_numel(first) &&
       memcmp(program->parts, parts, (size_t)n_parts * sizeof *parts) == 0)
     return MB_OK;
   program->n_parts = 0;
   program->is_reduced = 0;
-  if (n_parts < 1) MB_FAIL(MB_ERR_ARG, "%s: %lld parts, at least one was expected", who, (long long)n_parts);
   mb_status status = make_layout(program, first, parts, n_parts);
   if (status == MB_OK) status = check_disjoint(parts, n_parts);
   program->n_parts = status == MB_OK ? n_parts : 0;

@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: MIT
 --
--- fuse.lua: a Lua function over buffers and numbers, traced once and run as one pass over memory.
+-- fuse.lua: a Lua function over buffers and numbers, traced once and run as few passes over memory.
 --
 --   local axpy = mb.fuse(function(p, h) p.y = h.a * p.x + p.y end)
 --   axpy({ x = x, y = y }, { a = 2 })        -- changes y in place
@@ -12,6 +12,27 @@
 -- assigned. All loads come before all stores. What the graph says is what runs: the engine shares common
 -- subexpressions, leaves out what no store needs, and computes formulas of numbers alone once a run.
 --
+-- Reductions: mb.sum, mb.mean, mb.norm, mb.max and mb.min of a traced value, over
+--
+--   mb.norm(p.g)                          the parameter (in mb.fuse: the tensor): one number each
+--   mb.norm(p.g, { over = "rows" })       each row of a matrix: one number a row; "columns" likewise
+--   mb.norm(p.g, { over = "group" })      all parameters of the optimizer's group together
+--   mb.norm(p.g, { over = "all" })        all parameters of the model, of p.w and p.g alone
+--
+-- The result is stretched where it meets larger values: p.g / mb.norm(p.g). A matrix is (out, in), a filter (out, in k k), a
+-- vector one row. What is reduced already can be reduced further, and counts once: mb.mean of one number a row is a mean
+-- over rows, and mb.sqrt(mb.sum(mb.square(mb.norm(p.g)), { over = "group" })) is mb.norm(p.g, { over = "group" }).
+-- x:rows(), x:columns() and x:numel() are the sizes of a parameter. A field may have one number a row, a column or a
+-- parameter itself, which the option `shapes` says: mb.fuse(fn, { shapes = { r = "rows", c = "columns", s = "parameter" } });
+-- states of optimizers see optim/define.lua. Reductions run before anything is stored; sums in float64, the same bits for
+-- any number of threads. A program with reductions is several passes: one over the elements for those that do not depend
+-- on each other, small ones over what they found, and one that stores.
+--
+-- Random numbers: mb.rand_like(p.w), uniform in [0, 1), and mb.randn_like(p.w), normal: a number for each element, and
+-- others for each call. They depend on mb.seed, the element, and the step of the optimizer (of mb.fuse: the generator's
+-- next stream), not on threads, groups or the device. Rounding of x to multiples of d, up or down at random and exact in
+-- the mean: with c = 1.5 * 2^23 (float32), p.w = ((p.w / d + mb.rand_like(p.w) - 0.5 + c) - c) * d.
+--
 -- Lua's own control flow sees symbols, not numbers. `<` and `<=` on a symbol are errors, as is `==` of two
 -- symbols; Lua never asks about `if x` and `x == 1`, which are always true and always false. mb.where(mb.less(x, 0), a, b)
 -- chooses element by element.
@@ -19,6 +40,7 @@
 local create = require "bindings.program"
 local ops = require "bindings.ops"
 local options = require "moonbow.options"
+local random = require "bindings.create"
 local types = require "bindings.types"
 
 local M = {}
@@ -51,6 +73,7 @@ end
 
 -- Operations that are made of others.
 local composed = {
+  gelu_erf = function(x) return x * x:normal_cdf() end,
   relu = function(x) return ops.maximum(x, 0) end,
   silu = function(x) return x * ops.sigmoid(x) end,
   gelu_tanh = function(x)
@@ -58,15 +81,62 @@ local composed = {
   end,
 }
 
+local function check_open(trace)
+  if trace.is_over then options.fail("%s: a traced value is used after the function has returned", trace.who) end
+end
+
+-- ----- reductions and random numbers ----------------------------------------------------------------------
+
+local made_like = {
+  randn_like = function(trace) return trace.program:random(true) end,
+  rand_like = function(trace) return trace.program:random(false) end,
+  zeros_like = function(trace) return trace.program:constant(0) end,
+  ones_like = function(trace) return trace.program:constant(1) end,
+}
+
+local over_names = options.keys(create.overs)
+local any -- below
+
+-- What a reduction goes over, from the second argument of mb.sum(x, { over = ... }).
+local function over_of(trace, name, given)
+  if is_symbol(given) or type(given) == "number" and (name == "max" or name == "min") then
+    options.fail("%s: mb.%s of one traced value reduces it; mb.%simum takes two values", trace.who, name, name)
+  end
+  if given ~= nil and type(given) ~= "table" then
+    options.fail('%s: mb.%s of a traced value takes { over = "rows" } and its like, not %s', trace.who, name,
+                 options.describe(given))
+  end
+  local o = options.check(("%s: mb.%s"):format(trace.who, name), given,
+                          { over = { choices = over_names, default = "parameter" } })
+  return o.over
+end
+
+local function reduce(trace, name, x, given)
+  local over = over_of(trace, name, given)
+  local value = value_of(trace, x)
+  if trace.program:extent(value) == create.extents.number then
+    options.fail("%s: mb.%s: there is nothing to reduce, the value is one number for everything", trace.who, name)
+  end
+  if over == "all" and trace.within_group then
+    local field = any(x, function(v) return trace.within_group[trace.arrays[v]] and trace.arrays[v] end)
+    if field then
+      options.fail('%s: mb.%s: over = "all" takes w and g alone, but p.%s is a state, which the other groups do not have',
+                   trace.who, name, field)
+    end
+  end
+  local result = trace.program:reduce(name, over, value)
+  if result > value then trace.made[result] = trace.made[result] or { value, op = name } end
+  return new_symbol(trace, result)
+end
+
 -- What mb.<name>(...) does when an argument is a symbol.
 local function apply(name, ...)
   local trace = trace_of(...)
+  check_open(trace)
   if composed[name] then return composed[name](...) end
-  if not create.codes[name] then
-    local hint = (name == "max" or name == "min") and ("; mb.%simum takes two values"):format(name) or ""
-    options.fail("%s: mb.%s cannot be used on a traced value%s", trace.who, name, hint)
-  end
-  if trace.is_over then options.fail("%s: a traced value is used after the function has returned", trace.who) end
+  if made_like[name] then return new_symbol(trace, made_like[name](trace)) end
+  if create.reduces[name] then return reduce(trace, name, ...) end
+  if not create.codes[name] then options.fail("%s: mb.%s cannot be used on a traced value", trace.who, name) end
   local values, last = { op = name }, 0
   for i = 1, select("#", ...) do
     values[i] = value_of(trace, (select(i, ...)))
@@ -92,9 +162,22 @@ local function comparison(operator, name)
 end
 Symbol.__lt, Symbol.__le, Symbol.__eq = comparison("<", "less"), comparison("<=", "less_equal"), comparison("==", "equal")
 
+-- Sizes of the parameter that a value belongs to.
+local counts = { rows = "rows", columns = "columns", numel = "parameter" }
+local count_methods = {}
+for name, of in pairs(counts) do
+  count_methods[name] = function(x)
+    check_open(x.trace)
+    return new_symbol(x.trace, x.trace.program:count(of))
+  end
+end
+local function normal_cdf(x) return apply("normal_cdf", x) end
+
 -- Methods as tensors have them: p.v:sqrt().
 function Symbol.__index(x, name)
-  if create.codes[name] or composed[name] or name == "clamp" then return ops[name] end
+  if count_methods[name] then return count_methods[name] end
+  if name == "normal_cdf" then return normal_cdf end
+  if create.codes[name] or composed[name] or create.reduces[name] or name == "clamp" then return ops[name] end
   options.fail("%s: a traced value has no '%s'", x.trace.who, tostring(name))
 end
 
@@ -105,10 +188,23 @@ end
 
 -- ----- tracing --------------------------------------------------------------------------------------------
 
+-- Raises an error if a value differs by more than a field has numbers for.
+local function check_room(trace, name, shape, value)
+  local extents = create.extents
+  local extent = shape and trace.program:extent(value)
+  if not shape or extent <= extents.parameter or extent == extents[shape] then return end
+  local by = extent == extents.rows and "row" or extent == extents.columns and "column" or "element"
+  options.fail("%s: field '%s' has one number for each %s, and is set to a value that differs from %s to %s", trace.who,
+               name, shape == "rows" and "row" or shape == "columns" and "column" or "parameter", by, by)
+end
+
 -- The function's first argument.
-local function fields_of(trace, arrays, read_only, assign)
+local function fields_of(trace, arrays, shapes, read_only, assign)
   local slots, current = {}, {}
-  for slot, name in ipairs(arrays) do slots[name] = slot end
+  for slot, name in ipairs(arrays) do
+    slots[name] = slot
+    if shapes[name] then trace.program:declare(slot, shapes[name]) end
+  end
   local function slot_of(name)
     return slots[name] or options.fail("%s: there is no field '%s'%s", trace.who, tostring(name),
                                        options.suggest(name, arrays))
@@ -117,7 +213,7 @@ local function fields_of(trace, arrays, read_only, assign)
     __index = function(_, name)
       if not current[name] then
         local value = trace.program:array(slot_of(name))
-        trace.arrays[value], current[name] = true, new_symbol(trace, value)
+        trace.arrays[value], current[name] = name, new_symbol(trace, value)
       end
       return current[name]
     end,
@@ -130,6 +226,7 @@ local function fields_of(trace, arrays, read_only, assign)
                      options.describe(x))
       end
       local stored = new_symbol(trace, value_of(trace, x))
+      check_room(trace, name, shapes[name], stored.value)
       local seen = stored
       if assign then stored, seen = assign(name, stored) end
       current[name] = seen
@@ -181,7 +278,9 @@ end
 ---@field who string begins the text of errors
 ---@field fn function
 ---@field arrays string[] fields of the first argument; field i is array i of the program
+---@field shapes? table<string, "rows"|"columns"|"parameter"> of fields that are no elements
 ---@field read_only? table<string, boolean>
+---@field within_group? table<string, boolean> fields that mean nothing for parameters beyond the group
 ---@field scalars table<string, true|integer|{ value: any }> the second argument: true is a number of the run,
 ---  an integer n an array of n such numbers, a table { value = x } x itself
 ---@field extra? any third argument of fn, as it is
@@ -192,8 +291,10 @@ end
 ---@param spec moonbow.TraceSpec
 ---@return moonbow.Program
 function M.trace(spec)
-  local trace = { who = spec.who, program = create.new(), made = {}, arrays = {}, is_over = false }
-  local p, h = fields_of(trace, spec.arrays, spec.read_only or {}, spec.assign), numbers_of(trace, spec.scalars)
+  local trace = { who = spec.who, program = create.new(), made = {}, arrays = {}, is_over = false,
+                  within_group = spec.within_group }
+  local p = fields_of(trace, spec.arrays, spec.shapes or {}, spec.read_only or {}, spec.assign)
+  local h = numbers_of(trace, spec.scalars)
   local ok, message = pcall(spec.fn, p, h, spec.extra)
   trace.is_over = true
   if not ok then error(explain(message), 0) end
@@ -202,15 +303,17 @@ end
 
 -- ----- looking at expressions -----------------------------------------------------------------------------
 
--- Is there a value in the expression for which `is` holds?
-local function any(x, is)
+-- What `is` says of the first value in the expression of which it says anything, or false.
+function any(x, is)
   local visited = {}
   local function look(value)
-    if is(value) then return true end
+    local found = is(value)
+    if found then return found end
     if visited[value] then return false end
     visited[value] = true
     for _, argument in ipairs(x.trace.made[value] or {}) do
-      if look(argument) then return true end
+      found = look(argument)
+      if found then return found end
     end
     return false
   end
@@ -229,7 +332,7 @@ end
 ---@param x moonbow.Symbol
 ---@return boolean
 function M.is_number(x)
-  return not any(x, function(value) return x.trace.arrays[value] end)
+  return x.trace.program:extent(x.value) == create.extents.number
 end
 
 --- The operation that a symbol is the result of, and its arguments; nil for elements of arrays and numbers.
@@ -255,8 +358,29 @@ local function prepare(self, arrays, scalars)
   if self.key == key then return end
   local like = {}
   for _, name in ipairs(names) do like[name] = true end
-  self.program = M.trace { who = "mb.fuse", fn = self.fn, arrays = fields, scalars = like }
-  self.key, self.fields, self.names = key, fields, names
+  for name in pairs(self.shapes) do
+    if arrays[name] == nil then
+      options.fail("mb.fuse: option 'shapes' names '%s', and there is no such field%s", name, options.suggest(name, fields))
+    end
+  end
+  self.program = M.trace { who = "mb.fuse", fn = self.fn, arrays = fields, scalars = like, shapes = self.shapes }
+  self.key, self.fields, self.names, self.parts = key, fields, names, nil
+end
+
+-- One part: rows and columns are those of the first tensor of elements.
+local function parts_of(self, tensors)
+  for i, name in ipairs(self.fields) do
+    if not self.shapes[name] then
+      local shape, numel = tensors[i].shape, tensors[i].numel
+      local rows = #shape > 1 and shape[1] or 1
+      if not self.parts or self.rows ~= rows or self.numel ~= numel then
+        self.rows, self.numel = rows, numel
+        self.parts = create.parts { { begin = 0, rows = rows, columns = numel / rows, is_group = true, is_stored = true } }
+      end
+      return self.parts
+    end
+  end
+  options.fail "mb.fuse: every field has one number a row, a column or a parameter; one of elements is needed"
 end
 
 --- Runs on tensors by name, changed in place, and numbers by name. Tensors are contiguous and have one dtype
@@ -279,7 +403,12 @@ function Fused:__call(arrays, scalars)
     options.value("mb.fuse", ("number '%s'"):format(name), scalars[name], { type = "number" })
     numbers[i] = scalars[name]
   end
-  self.program:run(tensors, numbers)
+  if self.program.is_random then
+    local seed, step, stream = random.rng_get()
+    self.program:set_key(seed, step, stream)
+    random.rng_set(seed, step, stream + 1)
+  end
+  self.program:run_parts(tensors, numbers, parts_of(self, tensors))
   return arrays
 end
 
@@ -290,12 +419,24 @@ function Fused:size()
   return self.program:size()
 end
 
+--- Passes over memory that a run makes, once it has been called: 1 without reductions.
+---@return integer
+function Fused:passes()
+  if not self.program then options.fail "mb.fuse: the function is traced by its first call, and has not been called" end
+  return self.program:passes()
+end
+
 function Fused:__tostring()
   if not self.program then return "fused function, not called yet" end
   return ("fused function of %s: %d operations an element"):format(table.concat(self.fields, ", "), self.program:size())
 end
 
-return setmetatable(M, { __call = function(_, fn)
+return setmetatable(M, { __call = function(_, fn, given)
   options.value("mb.fuse", "the argument", fn, { type = "function" })
-  return setmetatable({ fn = fn }, Fused)
+  local o = options.check("mb.fuse", given, { shapes = { type = "table", default = {} } })
+  for name, shape in pairs(o.shapes) do
+    options.value("mb.fuse", ("the shape of field '%s'"):format(tostring(name)), shape,
+                  { choices = { "rows", "columns", "parameter" } })
+  end
+  return setmetatable({ fn = fn, shapes = o.shapes }, Fused)
 end })

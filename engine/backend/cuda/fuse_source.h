@@ -78,7 +78,7 @@ class FuseSource {
 struct Part { long long begin, rows, columns, row, column, index; };
 struct __align__(16) Pack { T at[LANES]; };
 __device__ __forceinline__ T f_sigmoid(T x) { T e = exp(x < 0 ? x : -x); return (x < 0 ? e : T(1)) / (T(1) + e); }
-enum { SUM, MEAN, NORM, GREATEST, LEAST };
+)cuda" + (sums.empty() ? "" : R"cuda(enum { SUM, MEAN, NORM, GREATEST, LEAST };
 template <int KIND> __device__ __forceinline__ double first_of() {
   return KIND == GREATEST ? -1.0 / 0.0 : KIND == LEAST ? 1.0 / 0.0 : 0.0;
 }
@@ -103,7 +103,7 @@ template <int KIND> __device__ __forceinline__ double of_block(double x) {
   for (int warp = 1; warp < THREADS / 32; warp++) all = join<KIND>(all, room[warp]);
   return all;
 }
-struct Words { unsigned at[4]; };
+)cuda") + (randoms.empty() ? "" : R"cuda(struct Words { unsigned at[4]; };
 __device__ __forceinline__ Words philox(unsigned long long seed, unsigned long long step, unsigned long long stream, unsigned long long block) {
   unsigned c0 = (unsigned)block, c1 = (unsigned)(block >> 32) ^ (unsigned)(step >> 32) ^ (unsigned)(stream >> 32);
   unsigned c2 = (unsigned)step, c3 = (unsigned)stream, k0 = (unsigned)seed, k1 = (unsigned)(seed >> 32);
@@ -130,7 +130,7 @@ __device__ __forceinline__ T f_normal(const Words &w, int i) {
   float turn = 6.28318530717958648f * unit(word_of(w, i | 1));
   return (T)(radius * (i & 1 ? sinf(turn) : cosf(turn)));
 }
-)cuda";
+)cuda");
   }
 
   bool is_uniform(int operand) const { return operand >= run->n_arrays && operand < run->n_arrays + run->n_uniforms; }

@@ -17,8 +17,11 @@
 --   defaults  its options. A number may be given as a function of the step, evaluated before each update; an
 --             array of numbers likewise, element by element; booleans and strings are fixed. Other keys are errors
 --   state     buffers kept for each parameter: names that begin as zeros, or name = number that they begin with;
---             or a function of the options that returns such a table
---   update    fn(p, h, o), traced once (moonbow/fuse.lua) and run as one pass over the arena. p.w is the weight,
+--             or a function of the options that returns such a table. name = "rows", "columns" or "parameter" is a state of
+--             one number a row, a column or a parameter, from zero: { r = "rows" }; a vector is one row, a filter
+--             (out, in k k)
+--   update    fn(p, h, o), traced once (moonbow/fuse.lua, which says how to reduce: mb.norm(p.g), ...; and how to draw
+--             random numbers) and run as one pass over the arena, or few with reductions. p.w is the weight,
 --             p.g the gradient (read-only), p.<state> a state; assigning to a field of p changes it.
 --             h.<option> is the number of this step (h.betas[1] of an array; booleans and strings as they are),
 --             h.step counts updates from 1. o holds the options as they were given, for choices that are fixed
@@ -87,7 +90,9 @@ end
 
 -- ----- states ---------------------------------------------------------------------------------------------
 
--- { "m", v = 1 } -> { { name = "m", initial = 0 }, { name = "v", initial = 1 } }
+local shapes = { rows = true, columns = true, parameter = true }
+
+-- { "m", v = 1, r = "rows" } -> { { name = "m", initial = 0 }, { name = "r", shape = "rows" }, { name = "v", initial = 1 } }
 local function state_list(who, state)
   local list, seen = {}, {}
   local function add(name, initial)
@@ -95,8 +100,15 @@ local function state_list(who, state)
       options.fail("%s: a state must be a name other than w and g, not %s", who, options.describe(name))
     end
     if seen[name] then options.fail("%s: state '%s' is named twice", who, name) end
-    options.value(who, ("the initial value of state '%s'"):format(name), initial, { type = "number" })
     seen[name] = true
+    if shapes[initial] then
+      list[#list + 1] = { name = name, shape = initial }
+      return
+    end
+    if type(initial) ~= "number" then
+      options.fail("%s: state '%s' must be the number that it begins with, or \"rows\", \"columns\" or \"parameter\", not %s",
+                   who, name, options.describe(initial))
+    end
     list[#list + 1] = { name = name, initial = initial }
   end
   options.value(who, "state", state, { type = "table" })
@@ -110,7 +122,7 @@ local function check_momentum(who, definition)
   if type(definition.state) == "function" then return end
   local names, momentum = {}, definition.momentum
   for i, state in ipairs(state_list(who, definition.state)) do
-    if state.name == momentum then return end
+    if state.name == momentum and not state.shape then return end
     names[i] = state.name
   end
   if momentum then
@@ -152,12 +164,21 @@ function Constructor:options(who, given)
   return o
 end
 
---- The states that an optimizer with these options keeps.
+--- The states that an optimizer with these options keeps: those with a number for each element, and others.
 ---@return { name: string, initial: number }[]
+---@return { name: string, shape: "rows"|"columns"|"parameter" }[]
 function Constructor:states(o)
-  local state = self.definition.state
+  local state, of_elements, shaped = self.definition.state, {}, {}
   if type(state) == "function" then state = state(o) end
-  return state_list(self.who, state)
+  for _, one in ipairs(state_list(self.who, state)) do
+    local list = one.shape and shaped or of_elements
+    list[#list + 1] = one
+    if one.shape and self.definition.update_group then
+      options.fail("%s: state '%s' has one number for each of the %s, which update_group does not know", self.who, one.name,
+                   one.shape == "parameter" and "parameters" or one.shape)
+    end
+  end
+  return of_elements, shaped
 end
 
 function Constructor:__call(model, given)

@@ -1,47 +1,108 @@
 -- SPDX-License-Identifier: MIT
 --
--- elementwise.lua: how an update that treats every element alike is run: traced into one program, over the
--- ranges of the arena that the group's parameters take. A group of an optimizer holds one of these.
+-- elementwise.lua: how an update that is a formula of elements, and of what is reduced from them, is run: traced into one
+-- program, over the parts of the arena that the group's parameters are. A group of an optimizer holds one of these.
 --
 --   prepare(step)   evaluates the options that are functions of the step
+--   reduce()        finds what is reduced, of the whole group and beyond
 --   run()           changes weights and states
 --   phases(on), write(on, buffer, parameters), run_with(on, buffer, changed)
 --                   the same with a clipper in the middle: clipping.lua
+--   each_state(visit)  states of one number a row, a column or a parameter, which the group has for itself
 --
 -- Nothing is compiled or allocated for a step: numbers go to the program as they are.
 
 local binding = require "bindings.model"
+local create = require "bindings.create"
 local fuse = require "moonbow.fuse"
+local handle = require "bindings.handle"
 local numbers = require "moonbow.optim.numbers"
+local ops = require "bindings.ops"
 local phases = require "moonbow.optim.phases"
+local program_binding = require "bindings.program"
 
 local M = {}
+
+-- Random numbers of optimizers come from this stream at the step of the update; those of networks count from 0.
+local STREAM = 2 ^ 62
 
 ---@class moonbow.Elementwise
 local Elementwise = {}
 Elementwise.__index = Elementwise
 
--- Ranges of the arena, neighbours joined.
-local function ranges_of(model, parameters)
-  local ranges, joined = {}, {}
-  for i, p in ipairs(parameters) do ranges[i] = { binding.range(model.handle, p.index) } end
-  table.sort(ranges, function(a, b) return a[1] < b[1] end)
-  for _, range in ipairs(ranges) do
-    local last = joined[#joined]
-    if last and last[2] == range[1] then
-      last[2] = range[2]
-    else
-      joined[#joined + 1] = range
+-- ----- parts of the arena ---------------------------------------------------------------------------------
+
+local function matrix_of(p)
+  local rows = #p.shape > 1 and p.shape[1] or 1
+  return rows, p.value.numel / rows
+end
+
+-- The parts of a program: the group's parameters, of which `stored` (a set by index, nil for all) are changed; and the
+-- other ones of the model, if something is reduced over all.
+local function parts_of(self, program, stored)
+  local list, is_mine = {}, {}
+  local function add(p, is_group)
+    local rows, columns = matrix_of(p)
+    local begin = binding.range(self.model.handle, p.index)
+    list[#list + 1] = { begin = begin, rows = rows, columns = columns, is_group = is_group,
+                        is_stored = is_group and (not stored or stored[p.index]) }
+  end
+  for _, p in ipairs(self.parameters) do
+    add(p, true)
+    is_mine[p.index] = true
+  end
+  for _, p in ipairs(program.over_all and self.model:parameters() or {}) do
+    if not is_mine[p.index] then add(p, false) end
+  end
+  return program_binding.parts(list)
+end
+
+local function set_of(parameters)
+  local set = {}
+  for _, p in ipairs(parameters) do set[p.index] = true end
+  return set
+end
+
+-- ----- states that are not of elements --------------------------------------------------------------------
+
+local function size_of(p, shape)
+  local rows, columns = matrix_of(p)
+  return shape == "rows" and rows or shape == "columns" and columns or 1
+end
+
+local function shaped_buffer(model, parameters, shape)
+  local n = 0
+  for _, p in ipairs(parameters) do n = n + size_of(p, shape) end
+  return handle.keep(create.full({ n }, 0, model.dtype, model.device))
+end
+
+--- Calls visit(key, view, state) for each state that the optimizer has no flat buffer for.
+---@param visit fun(key: string, view: moonbow.Tensor, state: table)
+function Elementwise:each_state(visit)
+  for _, state in ipairs(self.shaped) do
+    local first = 1
+    for _, p in ipairs(self.parameters) do
+      local n = size_of(p, state.shape)
+      visit(p.name .. "/" .. state.name, ops.slice(state.buffer, 1, first, first + n - 1), state)
+      first = first + n
     end
   end
-  return joined
 end
+
+-- ----- updates --------------------------------------------------------------------------------------------
 
 -- A copy of a list with one more at its end.
 local function with(list, last)
   local longer = { unpack(list) }
   longer[#longer + 1] = last
   return longer
+end
+
+-- Fields that other groups do not have: all but w and g.
+local function set_of_names(fields)
+  local set = {}
+  for i = 3, #fields do set[fields[i]] = true end
+  return set
 end
 
 --- The update of one group. `buffers` are the flat buffers of its states, in order.
@@ -53,30 +114,50 @@ end
 ---@param flat { values: moonbow.Tensor, gradients: moonbow.Tensor, buffers: moonbow.Tensor[] }
 ---@return moonbow.Elementwise
 function M.new(constructor, o, model, parameters, states, flat)
-  local fields, arrays = { "w", "g" }, { flat.values, flat.gradients }
+  local fields, arrays, shapes, shaped = { "w", "g" }, { flat.values, flat.gradients }, {}, {}
   for k, state in ipairs(states) do
     fields[k + 2], arrays[k + 2] = state.name, flat.buffers[k]
   end
+  for i, state in ipairs(select(2, constructor:states(o))) do
+    shaped[i] = { name = state.name, shape = state.shape, initial = 0,
+                  buffer = shaped_buffer(model, parameters, state.shape) }
+    fields[#fields + 1], arrays[#arrays + 1], shapes[state.name] = state.name, shaped[i].buffer, state.shape
+  end
   local scalars, list = numbers.of(constructor, o)
-  local program = fuse.trace { who = constructor.who, fn = constructor.update, arrays = fields,
-                               read_only = { g = true }, scalars = scalars, extra = o }
-  return setmetatable({
-    who = constructor.who, program = program, arrays = arrays, list = list, numbers = {},
-    ranges = ranges_of(model, parameters), model = model, parameters = parameters, made = {},
-    traced = { constructor = constructor, options = o, states = states, scalars = scalars,
-               fields = with(fields, phases.BUFFER) },
+  local traced = { constructor = constructor, options = o, states = states, scalars = scalars, shapes = shapes,
+                   states_of_group = set_of_names(fields), fields = with(fields, phases.BUFFER) }
+  local program = fuse.trace { who = constructor.who, fn = constructor.update, arrays = fields, shapes = shapes,
+                               read_only = { g = true }, within_group = traced.states_of_group, scalars = scalars,
+                               extra = o }
+  local self = setmetatable({
+    who = constructor.who, program = program, arrays = arrays, list = list, numbers = {}, shaped = shaped,
+    model = model, parameters = parameters, made = {}, traced = traced,
   }, Elementwise)
+  self.parts = parts_of(self, program)
+  return self
 end
 
 --- Evaluates the options for an update.
 ---@param step integer
 function Elementwise:prepare(step)
+  self.step = step
   for i, entry in ipairs(self.list) do self.numbers[i] = numbers.at(self.who, entry, step) end
 end
 
---- Changes weights and states by the numbers of the last prepare.
+-- Runs a program; phases as bindings/program.lua has them.
+local function run(self, program, arrays, values, parts, which)
+  if program.is_random then program:set_key(create.rng_get(), self.step, STREAM) end
+  program:run_parts(arrays, values, parts, which)
+end
+
+--- Finds what is reduced, by the numbers of the last prepare.
+function Elementwise:reduce()
+  if self.program.reduces then run(self, self.program, self.arrays, self.numbers, self.parts, 1) end
+end
+
+--- Changes weights and states, after reduce().
 function Elementwise:run()
-  self.program:run(self.arrays, self.numbers, self.ranges)
+  run(self, self.program, self.arrays, self.numbers, self.parts, 2)
 end
 
 -- ----- with a clipper -------------------------------------------------------------------------------------
@@ -110,7 +191,12 @@ end
 ---@param buffer moonbow.Tensor
 ---@param parameters moonbow.Parameter[]
 function Elementwise:write(on, buffer, parameters)
-  self:phases(on).write:run(with(self.arrays, buffer), numbers_for(self, on), ranges_of(self.model, parameters))
+  local program = self:phases(on).write
+  if self.written_for ~= parameters or self.written_by ~= program then
+    self.written_for, self.written_by = parameters, program
+    self.written_parts = parts_of(self, program, set_of(parameters))
+  end
+  run(self, program, with(self.arrays, buffer), numbers_for(self, on), self.written_parts, 3)
 end
 
 --- Changes weights and states, with the buffer in its place for the parameters that were changed there.
@@ -118,12 +204,20 @@ end
 ---@param buffer moonbow.Tensor
 ---@param changed table<integer, boolean> by index of the parameter
 function Elementwise:run_with(on, buffer, changed)
-  local clipped, plain = {}, {}
-  for _, p in ipairs(self.parameters) do table.insert(changed[p.index] and clipped or plain, p) end
-  if #clipped > 0 then
-    self:phases(on).use:run(with(self.arrays, buffer), self.numbers, ranges_of(self.model, clipped))
+  local clipped, plain, runs = {}, {}, {}
+  for _, p in ipairs(self.parameters) do
+    local set = changed[p.index] and clipped or plain
+    set[p.index] = true
   end
-  if #plain > 0 then self.program:run(self.arrays, self.numbers, ranges_of(self.model, plain)) end
+  local function add(program, arrays, stored)
+    if next(stored) then runs[#runs + 1] = { program, arrays, self.numbers, parts_of(self, program, stored) } end
+  end
+  if next(clipped) then add(self:phases(on).use, with(self.arrays, buffer), clipped) end
+  add(self.program, self.arrays, plain)
+  -- Both reduce before one of them stores.
+  for phase = 1, 2 do
+    for _, one in ipairs(runs) do run(self, one[1], one[2], one[3], one[4], phase) end
+  end
 end
 
 --- The number that an option has at a step, or nil if it is no number.

@@ -68,6 +68,10 @@ function Optimizer:step(clip)
   elseif is_inside then
     report = clipping.step(self, clip)
   else
+    -- What goes over all parameters is found before any group moves its own.
+    for _, group in ipairs(self.groups) do
+      if group.rule.reduce then group.rule:reduce() end
+    end
     for _, group in ipairs(self.groups) do group.rule:run() end
   end
   self.updates = step

@@ -30,11 +30,14 @@ M.BUFFER = "(clipped)"
 ---@field options table
 ---@field states { name: string }[]
 ---@field fields string[] w, g, the states, the buffer
+---@field shapes table<string, string> of states that are not of elements
+---@field states_of_group table<string, boolean> fields but w and g
 ---@field scalars table as fuse.trace takes them
 
 local function trace(spec, fn, assign)
-  return fuse.trace { who = spec.constructor.who, fn = fn, arrays = spec.fields, read_only = { g = true },
-                      scalars = spec.scalars, extra = spec.options, assign = assign }
+  return fuse.trace { who = spec.constructor.who, fn = fn, arrays = spec.fields, shapes = spec.shapes,
+                      read_only = { g = true }, within_group = spec.states_of_group, scalars = spec.scalars,
+                      extra = spec.options, assign = assign }
 end
 
 -- The program that stores value(p, h, w) alone, after the update; and how often `field` was assigned.
