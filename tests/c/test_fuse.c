@@ -83,7 +83,7 @@ static double expected(mb_fuse_op op, double a, double b, double c) {
     case MB_FUSE_LOG: return log(a);
     case MB_FUSE_TANH: return tanh(a);
     case MB_FUSE_SIGMOID: return a > 0 ? 1 / (1 + exp(-a)) : exp(a) / (1 + exp(a));
-    case MB_FUSE_NORMAL_CDF: return erfc(-a / sqrt(2)) / 2;
+    case MB_FUSE_NORMAL_CDF: return erfc(a * -0.70710678118654752440) / 2;
     default: return a != 0 ? b : c;
   }
 }
