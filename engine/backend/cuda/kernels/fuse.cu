@@ -20,7 +20,7 @@
 namespace mbk {
 namespace {
 
-constexpr int PARTIALS_SLOT = 5, TABLES_SLOT = 6;
+constexpr int PARTIALS_SLOT = 5;
 
 // ----- joining partial results --------------------------------------------------------------------------------------
 
@@ -168,6 +168,7 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
 #else
 
 mb_status place_tables(const int64_t **out, const FuseTables &t) {
+  constexpr int TABLES_SLOT = 6;
   int64_t *where;
   MB_TRY(scratch_of(&where, TABLES_SLOT, (int64_t)t.host.size()));
   *out = where;
@@ -253,6 +254,7 @@ template <class T> struct Interpreter {
 
   // Where the results of an element are gathered.
   double *place(const FuseTables &t, int64_t k, int64_t row, int64_t column, int64_t unit, double *partials, double *of_row) const {
+    if (shape == FUSE_ELEMENTS) return of_row;
     const mbi_fuse_part &p = run->parts[k];
     int64_t n = (int64_t)reductions.size(), first = t.host[(size_t)(t.bases() + k)];
     if (shape == FUSE_PARTS) return partials + (first + (p.begin % (16 / (int64_t)sizeof(T)) + row * p.columns + column) / unit) * n;
