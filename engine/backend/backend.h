@@ -47,10 +47,26 @@ typedef struct mbi_attention_gradients {
   mbi_heads dq, dk, dv;   // written, where data is not NULL
 } mbi_attention_gradients;
 
+// What the device has found out about a matrix. A call that works on many wants some of these bits: a matrix that lacks one
+// is passed over, and what is the call's of it stays as it is. So the host need not know which ones a call is about.
+enum { MBI_FINITE = 1, MBI_EXTREME = 2, MBI_STEEP = 4 };
+typedef struct mbi_mask {
+  const int64_t *flags; // (count) or NULL: all take part
+  int64_t wanted;
+} mbi_mask;
+
+// `count` contiguous arrays, wherever they lie.
+typedef struct mbi_arrays {
+  int64_t count, most; // most: the largest of the sizes
+  void *const *x;      // (count) of the device
+  const int64_t *size; // (count) of the device: elements
+} mbi_arrays;
+
 // A few singular directions of `count` matrices G[i] (m, n), seen at scale[i] G[i]. Thin matrices are kept as
-// q rows. g and scale are host arrays; the rest is the device's.
+// q rows. All arrays are the device's.
 typedef struct mbi_sketch {
   int64_t count, m, n, q;
+  mbi_mask mask;
   void *const *g;      // matrix i, contiguous
   const double *scale; // powers of two that bring G's values near 1
   void *x;             // (count, q, n) vectors that G is multiplied with
@@ -63,10 +79,11 @@ typedef struct mbi_sketch {
 // Eigenvalues of S[i] = (scale G)^T (scale G), or of (scale G)(scale G)^T when m < n: k = min(m, n).
 typedef struct mbi_gram {
   int64_t count, m, n, k;
+  mbi_mask mask;
   void *const *g;
   const double *scale;
   double *sigma;  // (count, k) square roots of the eigenvalues, descending
-  double *factor; // (count, k + 4, k) what gram_vectors needs, of the device's own making
+  double *factor; // (count, k + 4, k) what gram_update needs, of the device's own making
 } mbi_gram;
 
 enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
@@ -150,6 +167,8 @@ typedef struct mbi_device {
   mb_status (*check_ids)(int64_t *bad, const void *ids, mb_dtype dtype, int64_t count, int64_t limit, int64_t ignored);
   // Waits for all work that was given to the device.
   mb_status (*synchronize)(void);
+  // How many times the host has waited for the device so far, in these two and inside kernels.
+  int64_t (*waits)(void);
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;
 

@@ -72,6 +72,8 @@ mb_status mb_device_synchronize(mb_device device) {
   return mbi_device_of(device)->synchronize();
 }
 
+int64_t mb_device_waits(mb_device device) { return mb_device_check(device) == MB_OK ? mbi_device_of(device)->waits() : -1; }
+
 const char *mb_build_info(void) {
   static char text[256];
   snprintf(text, sizeof text, "moonbow %s, gcc %s, simd %s, gemm %s, %d threads", MOONBOW_VERSION, __VERSION__, mbi_cpu_level(),

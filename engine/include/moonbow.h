@@ -70,6 +70,9 @@ typedef struct mb_tokens mb_tokens;
 MB_CALL mb_status mb_device_check(mb_device device);  // MB_ERR_DEVICE, and why, if it cannot be used
 // Waits until the device has done what it was given: calls return before that on cuda. For timing.
 MB_CALL mb_status mb_device_synchronize(mb_device device);
+// How many times the host has waited for the device so far, for results or to the end; -1 without such a device. Calls that are said
+// to wait for nothing leave it as it is.
+MB_API int64_t mb_device_waits(mb_device device);
 MB_CALL mb_status mb_threads_set(int threads);        // threads of the CPU backend, >= 1
 MB_API int mb_threads(void);
 

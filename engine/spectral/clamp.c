@@ -20,81 +20,6 @@ static double noise_level(mb_dtype dtype) { return dtype == MB_F32 ? 1e-6 : 1e-1
 
 // ----- groups -----------------------------------------------------------------------------------------------
 
-static mb_status change_vectors(const mb_spectral *p, const mbi_spectral_group *g) {
-  double least = g->dtype == MB_F32 ? (double)FLT_MIN : DBL_MIN;
-  for (int64_t i = 0; i < g->count; i++) {
-    if (g->gain[i] == 0) continue;
-    mbi_view v = mbi_view_of(p->matrices[g->index[i]]);
-    double target = g->gain[g->count + i], sigma = g->sigma[i], ratio = target / sigma;
-    // A ratio that the dtype holds with fewer digits, or not at all, is taken in two: to a norm near 1, and from there.
-    if (!(ratio >= least && ratio <= 1 / least)) {
-      double near_one = mbi_spectral_scale(sigma, g->dtype);
-      MB_TRY(mbi_spectral_kernels(g)->unary(MBI_AFFINE, &v, &v, near_one, 0));
-      ratio = target / (sigma * near_one);
-    }
-    MB_TRY(mbi_spectral_kernels(g)->unary(MBI_AFFINE, &v, &v, ratio, 0));
-  }
-  return MB_OK;
-}
-
-// Matrix i of the group, whose first `changed` directions change: `e` (changed, k) holds their eigenvectors, `scaled`
-// (changed, k) is room for them times gain, `product` (changed, max(m, n)) for the other side.
-static mb_status change_exact(const mbi_spectral_group *g, int64_t i, int64_t changed, void *e, mb_tensor *scaled, mb_tensor *product,
-                              mb_tensor *gains) {
-  const mbi_kernels *k = mbi_spectral_kernels(g);
-  int tall = g->m >= g->n;
-  int64_t other = tall ? g->m : g->n;
-  MB_TRY(mbi_memory_of(gains)->copy_in(mbi_data(gains), g->gain + i * g->k, (size_t)changed * sizeof(double)));
-  mbi_view left = {.data = mbi_data(scaled), .ndim = 2, .size = {changed, g->k}, .stride = {g->k, 1}}, vectors = left, factors = left;
-  vectors.data = e;
-  // gains (changed) in the matrix's dtype, behind the scaled vectors
-  factors.data = (char *)mbi_data(scaled) + (size_t)(changed * g->k) * mbi_dtype_size(g->dtype);
-  factors.stride[0] = 1, factors.stride[1] = 0;
-  MB_TRY(mbi_memory_of(gains)->convert(factors.data, g->dtype, mbi_data(gains), MB_F64, changed));
-  MB_TRY(k->binary(MBI_MUL, &left, &vectors, &factors));
-  mbi_gemm project = {.m = changed, .n = other, .k = g->k, .alpha = 1, .a = e, .b = g->data[i], .c = mbi_data(product), .lda = g->k,
-                      .ldb = g->n, .ldc = other, .transpose_b = tall, .batch = 1};
-  MB_TRY(k->gemm(&project));
-  mbi_gemm update = {.transpose_a = 1, .m = g->m, .n = g->n, .k = changed, .alpha = 1, .beta = 1,
-                     .a = tall ? mbi_data(product) : mbi_data(scaled), .b = tall ? mbi_data(scaled) : mbi_data(product), .c = g->data[i], .lda = g->m, .ldb = g->n, .ldc = g->n, .batch = 1};
-  return k->gemm(&update);
-}
-
-static mb_status make_room(mb_tensor **t, const mbi_spectral_group *g, mb_dtype dtype, int64_t count) {
-  mbi_shape shape = {.ndim = 1, .size = {count}};
-  return mbi_tensor_new(t, g->device, dtype, &shape);
-}
-
-static mb_status change_exact_group(const mbi_spectral_group *g, int64_t *changed, void **vectors) {
-  int64_t total = 0, most = 0;
-  for (int64_t i = 0; i < g->count; i++) {
-    changed[i] = 0;
-    for (int64_t j = 0; j < g->k; j++)
-      if (g->gain[i * g->k + j] != 0) changed[i] = j + 1;
-    total += changed[i];
-    most = changed[i] > most ? changed[i] : most;
-  }
-  if (total == 0) return MB_OK;
-  mb_tensor *e = NULL, *scaled = NULL, *product = NULL, *gains = NULL;
-  mb_status status = make_room(&e, g, g->dtype, total * g->k);
-  if (status == MB_OK) status = make_room(&scaled, g, g->dtype, most * (g->k + 1));
-  if (status == MB_OK) status = make_room(&product, g, g->dtype, most * (g->m > g->n ? g->m : g->n));
-  if (status == MB_OK) status = make_room(&gains, g, MB_F64, most);
-  if (status == MB_OK) {
-    char *next = mbi_data(e);
-    for (int64_t i = 0; i < g->count; i++) {
-      vectors[i] = next;
-      next += (size_t)(changed[i] * g->k) * mbi_dtype_size(g->dtype);
-    }
-    mbi_gram gram = mbi_spectral_gram_of(g);
-    status = mbi_spectral_kernels(g)->gram_vectors(&gram, changed, vectors);
-  }
-  for (int64_t i = 0; i < g->count && status == MB_OK; i++)
-    if (changed[i] > 0) status = change_exact(g, i, changed[i], vectors[i], scaled, product, gains);
-  mb_tensor_release(e), mb_tensor_release(scaled), mb_tensor_release(product), mb_tensor_release(gains);
-  return status;
-}
-
 static mb_status change_whole(const mb_spectral *p, const mbi_spectral_group *g) {
   for (int64_t i = 0; i < g->count; i++) {
     if (g->gain[i] == 0 || g->gain[g->count + i] > 0) continue; // tau = 0 leaves nothing
@@ -104,18 +29,21 @@ static mb_status change_whole(const mb_spectral *p, const mbi_spectral_group *g)
 }
 
 static mb_status change_group(const mb_spectral *p, const mbi_spectral_group *g) {
-  if (g->kind == MBI_SPECTRAL_VECTOR) return change_vectors(p, g);
+  const mbi_kernels *k = mbi_spectral_kernels(g);
+  int64_t first = 0;
+  while (first < g->count && !mbi_spectral_changes(g, first)) first++;
+  if (first == g->count) return MB_OK;
   if (g->kind == MBI_SPECTRAL_WHOLE) return change_whole(p, g);
+  if (g->kind == MBI_SPECTRAL_VECTOR) {
+    mbi_arrays vectors = mbi_spectral_arrays_of(g);
+    return k->rescale(&vectors, g->on.sigma, g->on.gain + g->count, g->on.gain);
+  }
   if (g->kind == MBI_SPECTRAL_SKETCH) {
     mbi_sketch s = mbi_spectral_sketch_of(g);
-    return mbi_spectral_kernels(g)->sketch_update(&s, g->gain);
+    return k->sketch_update(&s, g->on.gain);
   }
-  void *lists;
-  MB_TRY(mbi_calloc(&lists, "mb_spectral_clamp", (size_t)g->count, sizeof(int64_t) + sizeof(void *)));
-  void **vectors = lists;
-  mb_status status = change_exact_group(g, (int64_t *)(void *)(vectors + g->count), vectors);
-  mbi_free(lists);
-  return status;
+  mbi_gram gram = mbi_spectral_gram_of(g);
+  return k->gram_update(&gram, g->on.gain);
 }
 
 // ----- public ---------------------------------------------------------------------------------------------
@@ -145,9 +73,10 @@ static mb_status write_back(const mb_spectral *p, const mbi_spectral_group *g) {
 
 // Copies first, which may turn out to be more than the matrices can hold.
 static mb_status change_groups(mb_spectral *p, const char *who) {
+  for (int64_t at = 0; at < p->group_count; at++) MB_TRY(mbi_spectral_stage(p, &p->groups[at]));
+  MB_TRY(mbi_spectral_send(p));
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
-    MB_TRY(mbi_spectral_stage(g));
     if (!g->copies) continue;
     MB_TRY(change_group(p, g));
     MB_TRY(mbi_spectral_settle(g, who));

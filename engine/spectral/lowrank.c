@@ -107,8 +107,11 @@ static mb_status finish(triple *out, const mb_tensor *a, const mb_spectral *plan
 
 static mb_status from_sketch(triple *out, const mb_tensor *a, mb_spectral *plan, mbi_rng_key key) {
   int finite = 1;
+  const mbi_spectral_group *g = &plan->groups[0];
   MB_TRY(mbi_spectral_refresh(plan));
-  MB_TRY(mbi_spectral_subspace(plan, &plan->groups[0], key, &finite));
+  MB_TRY(mbi_spectral_subspace(plan, &plan->groups[0], key));
+  MB_TRY(mbi_spectral_fetch(plan)); // the scales
+  for (int64_t i = 0; i < g->count; i++) finite = finite && (g->flags[i] & MBI_FINITE);
   if (!finite) MB_FAIL(MB_ERR_NUMERIC, "mb_svd_lowrank: a finite matrix gave a sketch that is not finite");
   return finish(out, a, plan);
 }

@@ -75,24 +75,18 @@ static mb_status make_groups(mb_spectral *p) {
     p->kept[i] = kind.kept;
     if (kind.kept > p->width) p->width = kind.kept;
   }
+  MB_TRY(mbi_spectral_arrays_new(p));
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
-    MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->index));
-    g->index = memory;
-    MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->data));
-    g->data = memory;
-    MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->scale));
-    g->scale = memory;
     MB_TRY(mbi_calloc(&memory, who, (size_t)g->count, sizeof *g->lift));
     g->lift = memory;
-    MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * g->k), sizeof *g->sigma));
-    g->sigma = memory;
-    MB_TRY(mbi_calloc(&memory, who, (size_t)(g->count * (g->k > 2 ? g->k : 2)), sizeof *g->gain));
-    g->gain = memory;
-    int64_t member = 0;
+    int64_t member = 0, *size = (int64_t *)p->table + p->count + g->first;
     for (int64_t i = 0; i < p->count; i++) {
       mbi_spectral_group kind = kind_of(&p->options, p->matrices[i]);
-      if (same_group(g, &kind)) g->index[member++] = i;
+      if (!same_group(g, &kind)) continue;
+      size[member] = mbi_numel(p->matrices[i]);
+      g->most = size[member] > g->most ? size[member] : g->most;
+      g->index[member++] = i;
     }
   }
   MB_TRY(mbi_calloc(&memory, who, (size_t)(p->count * p->width), sizeof *p->sigma));
@@ -108,6 +102,10 @@ static mb_status make_plan(mb_spectral *p, mb_tensor *const *matrices, int64_t c
   p->matrices = memory;
   for (; p->count < count; p->count++) {
     MB_TRY(check_matrix(matrices[p->count], p->count));
+    p->device = matrices[0]->storage->device;
+    if (matrices[p->count]->storage->device != p->device)
+      MB_FAIL(MB_ERR_DEVICE, "mb_spectral_new: matrix %lld is on %s, matrix 0 on %s; a plan has one device", (long long)p->count,
+              mbi_memory_of(matrices[p->count])->name, mbi_memory_of(matrices[0])->name);
     p->matrices[p->count] = matrices[p->count];
     mb_tensor_retain(matrices[p->count]);
   }
@@ -131,12 +129,13 @@ void mb_spectral_release(mb_spectral *p) {
   if (!p) return;
   for (int64_t i = 0; i < p->group_count; i++) {
     mbi_spectral_group *g = &p->groups[i];
-    mbi_free(g->index), mbi_free(g->data), mbi_free(g->scale), mbi_free(g->sigma), mbi_free(g->gain), mbi_free(g->lift);
-    mb_tensor_release(g->x), mb_tensor_release(g->y), mb_tensor_release(g->t);
-    mb_tensor_release(g->w), mb_tensor_release(g->values), mb_tensor_release(g->factor);
+    mbi_free(g->lift);
+    mb_tensor_release(g->omega), mb_tensor_release(g->x), mb_tensor_release(g->y), mb_tensor_release(g->t);
+    mb_tensor_release(g->w), mb_tensor_release(g->sizes), mb_tensor_release(g->factor);
     mb_tensor_release(g->basis), mb_tensor_release(g->copies);
   }
   for (int64_t i = 0; i < p->count; i++) mb_tensor_release(p->matrices[i]);
+  mbi_spectral_arrays_free(p);
   mbi_free(p->matrices), mbi_free(p->groups), mbi_free(p->kept), mbi_free(p->sigma);
   mbi_free(p);
 }
@@ -150,14 +149,18 @@ const mbi_kernels *mbi_spectral_kernels(const mbi_spectral_group *g) { return mb
 
 mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g) {
   return (mbi_sketch){
-    .count = g->count, .m = g->m, .n = g->n, .q = g->k, .g = g->data, .scale = g->scale, .x = mbi_data(g->x), .y = mbi_data(g->y),
-    .t = mbi_data(g->t), .w = mbi_data(g->w), .sigma = mbi_data(g->values),
+    .count = g->count, .m = g->m, .n = g->n, .q = g->k, .mask = {g->on.flags, 0}, .g = g->on.data, .scale = g->on.scale,
+    .x = mbi_data(g->x), .y = mbi_data(g->y), .t = mbi_data(g->t), .w = mbi_data(g->w), .sigma = g->on.sigma,
   };
 }
 
 mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g) {
   return (mbi_gram){
-    .count = g->count, .m = g->m, .n = g->n, .k = g->k, .g = g->data, .scale = g->scale, .sigma = mbi_data(g->values),
-    .factor = mbi_data(g->factor),
+    .count = g->count, .m = g->m, .n = g->n, .k = g->k, .mask = {g->on.flags, MBI_FINITE}, .g = g->on.data, .scale = g->on.scale,
+    .sigma = g->on.sigma, .factor = mbi_data(g->factor),
   };
+}
+
+mbi_arrays mbi_spectral_arrays_of(const mbi_spectral_group *g) {
+  return (mbi_arrays){.count = g->count, .most = g->most, .x = g->on.data, .size = g->on.size};
 }

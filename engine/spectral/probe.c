@@ -14,27 +14,22 @@
 // round more than was asked for.
 //
 // Ranges. A sketch is first tried on G as it is. The size of the result shows whether numbers were lost
-// (float32 ends at 1e38, and T holds squares); then, and only then, norms are taken and the pass is made
+// (float32 ends at 1e38, and T holds squares); then, and only then, the norm is taken and the pass is made
 // again on G times a power of two. A NaN or Inf in G shows in the same place. Which path is taken depends on
 // G's values alone, and powers of two change no digit.
+//
+// The host decides nothing of this. The device notes in every matrix's flags what it needs, what is done for some is launched
+// for all of the group and passes over the others, and when all groups are done one copy brings values, scales and flags.
 #include "spectral/spectral.h"
 
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-#include "core/rng.h"
 #include "spectral/iterate.h"
 
 // Sizes of X G^T between which float32 holds all that matters: squares, and 1e-14 of them.
 static const double SAFE_LOW = 1e-8, SAFE_HIGH = 1e8;
-
-double mbi_spectral_scale(double norm, mb_dtype dtype) {
-  int least = dtype == MB_F32 ? -126 : -1000, most = dtype == MB_F32 ? 120 : 1000; // times a random number it is still one
-  if (!(norm > 0) || !isfinite(norm)) return 1;
-  int exponent = -ilogb(norm);
-  return ldexp(1, exponent < least ? least : exponent > most ? most : exponent);
-}
 
 // The largest absolute value of a contiguous tensor without NaN.
 static mb_status max_abs(double *out, mb_tensor *t) {
@@ -67,7 +62,7 @@ mb_status mbi_spectral_norm(double *norm, int *finite, mb_tensor *t) {
   if (bad >= 0) return MB_OK;
   MB_TRY(max_abs(&largest, t));
   if (largest == 0) return MB_OK;
-  double scale = mbi_spectral_scale(largest, t->dtype);
+  double scale = mbi_scale_of(largest, t->dtype == MB_F32);
   mb_tensor *scaled;
   MB_TRY(mbi_tensor_like(&scaled, t));
   mbi_view to = mbi_view_of(scaled), from = mbi_view_of(t);
@@ -85,37 +80,19 @@ static mb_status make(mb_tensor **t, const mbi_spectral_group *g, mb_dtype dtype
   return mbi_tensor_new(t, g->device, dtype, &shape);
 }
 
-// ----- vectors --------------------------------------------------------------------------------------------
+// ----- vectors and exact ------------------------------------------------------------------------------------
 
-static mb_status probe_vectors(mb_spectral *p, mbi_spectral_group *g, int *finite) {
-  for (int64_t i = 0; i < g->count && *finite; i++) MB_TRY(mbi_spectral_norm(&g->sigma[i], finite, p->matrices[g->index[i]]));
-  return MB_OK;
+static mb_status probe_vectors(const mbi_spectral_group *g) {
+  mbi_arrays vectors = mbi_spectral_arrays_of(g);
+  return mbi_spectral_kernels(g)->norms(&vectors, MBI_FINITE, g->on.sigma, NULL, g->on.flags);
 }
 
-// ----- exact ----------------------------------------------------------------------------------------------
-
-// sigma (count, k) of the device, which is the beginning of `values`.
-static mb_status fetch_sigma(mbi_spectral_group *g) {
-  return mbi_memory_of(g->values)->copy_out(g->sigma, mbi_data(g->values), (size_t)(g->count * g->k) * sizeof(double));
-}
-
-static mb_status scale_all(mb_spectral *p, mbi_spectral_group *g, int *finite) {
-  for (int64_t i = 0; i < g->count && *finite; i++) {
-    double norm;
-    MB_TRY(mbi_spectral_norm(&norm, finite, p->matrices[g->index[i]]));
-    g->scale[i] = mbi_spectral_scale(norm, g->dtype);
-  }
-  return MB_OK;
-}
-
-static mb_status probe_exact(mb_spectral *p, mbi_spectral_group *g, int *finite) {
-  MB_TRY(make(&g->values, g, MB_F64, 1, g->k));
+static mb_status probe_exact(mbi_spectral_group *g) {
   MB_TRY(make(&g->factor, g, MB_F64, g->k + 4, g->k));
-  MB_TRY(scale_all(p, g, finite));
-  if (!*finite) return MB_OK;
+  mbi_arrays matrices = mbi_spectral_arrays_of(g);
+  MB_TRY(mbi_spectral_kernels(g)->norms(&matrices, MBI_FINITE, NULL, g->on.scale, g->on.flags));
   mbi_gram gram = mbi_spectral_gram_of(g);
-  MB_TRY(mbi_spectral_kernels(g)->gram_factor(&gram));
-  return fetch_sigma(g);
+  return mbi_spectral_kernels(g)->gram_factor(&gram);
 }
 
 // ----- largest value alone -----------------------------------------------------------------------------------
@@ -124,15 +101,20 @@ static mb_status largest(const mbi_spectral_group *g) {
   return mbi_sigma_max(g->sigma, g->device, g->dtype, g->count, g->m, g->n, g->data, g->scale);
 }
 
-static mb_status probe_whole(mb_spectral *p, mbi_spectral_group *g, int *finite) {
+// On the host, which stops the iteration when it has converged.
+static mb_status probe_whole(const mb_spectral *p, const mbi_spectral_group *g) {
   int again = 0;
   MB_TRY(largest(g));
   for (int64_t i = 0; i < g->count; i++) {
     double norm;
+    int finite;
     if (g->sigma[i] >= SAFE_LOW && g->sigma[i] <= SAFE_HIGH) continue;
-    MB_TRY(mbi_spectral_norm(&norm, finite, p->matrices[g->index[i]]));
-    if (!*finite) return MB_OK;
-    g->scale[i] = mbi_spectral_scale(norm, g->dtype);
+    MB_TRY(mbi_spectral_norm(&norm, &finite, p->matrices[g->index[i]]));
+    if (!finite) {
+      g->flags[i] = 0;
+      return MB_OK;
+    }
+    g->scale[i] = mbi_scale_of(norm, g->dtype == MB_F32);
     again |= g->scale[i] != 1;
   }
   return again ? largest(g) : MB_OK;
@@ -143,80 +125,65 @@ static mb_status probe_whole(mb_spectral *p, mbi_spectral_group *g, int *finite)
 // Omega (q, n) of matrix i begins at element 2^34 i of the stream (the high bits of a stream's number count
 // in steps of 2^32 blocks of four), so that it depends on the matrix's place in the plan and nothing else.
 static mb_status draw(const mbi_spectral_group *g, mbi_rng_key key) {
-  const mbi_kernels *k = mbi_spectral_kernels(g);
-  size_t bytes = (size_t)(g->k * g->n) * mbi_dtype_size(g->dtype);
-  for (int64_t i = 0; i < g->count; i++)
-    MB_TRY(k->random_normal((char *)mbi_data(g->x) + (size_t)i * bytes, g->k * g->n, 0, 1, key.seed, key.step,
-                            key.stream ^ (uint64_t)g->index[i] << 32));
+  mbi_sketch s = mbi_spectral_sketch_of(g);
+  MB_TRY(mbi_spectral_kernels(g)->sketch_draw(&s, mbi_data(g->omega), g->on.index, key.seed, key.step, key.stream));
   return mbi_spectral_recall(g);
 }
 
 // Sizes of the first T, smallest to largest, below which its small directions are mostly rounding.
 static const double STEEP = 3e-6;
 
-// The first round, from fresh random numbers. sizes (count, 2): those of sketch_basis.
-static mb_status first_round(const mbi_spectral_group *g, mbi_rng_key key, int64_t rounds, double *sizes) {
+// The first round, from random numbers, of what has the flags wanted.
+static mb_status first_round(const mbi_spectral_group *g, int64_t rounds, int64_t wanted) {
   const mbi_kernels *k = mbi_spectral_kernels(g);
   mbi_sketch s = mbi_spectral_sketch_of(g);
-  double *found = mbi_data(g->values);
-  MB_TRY(draw(g, key));
+  s.mask.wanted = wanted;
+  s.x = mbi_data(g->omega);
   MB_TRY(k->sketch_pass(&s, 1, rounds > 0));
-  if (rounds > 0) MB_TRY(k->sketch_basis(s.x, s.t, found, s.q, s.n, s.count));
-  else MB_TRY(k->sketch_basis(s.y, s.y, found, s.q, s.m, s.count));
-  return mbi_memory_of(g->values)->copy_out(sizes, found, (size_t)(2 * g->count) * sizeof(double));
+  if (rounds > 0) return k->sketch_basis(&s, mbi_data(g->x), s.t, mbi_data(g->sizes), s.n);
+  return k->sketch_basis(&s, s.y, s.y, mbi_data(g->sizes), s.m);
 }
 
-static mb_status round_again(const mbi_spectral_group *g, const mbi_sketch *s) {
-  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(s, 1, 1));
-  return mbi_spectral_kernels(g)->sketch_basis(s->x, s->t, mbi_data(g->values), s->q, s->n, s->count);
-}
-
-// Matrix i of a sketch, by itself.
-static mbi_sketch single(const mbi_spectral_group *g, int64_t i) {
+static mb_status round_again(const mbi_spectral_group *g, int64_t wanted) {
   mbi_sketch s = mbi_spectral_sketch_of(g);
-  size_t element = mbi_dtype_size(g->dtype);
-  s.count = 1, s.g += i, s.scale += i;
-  s.x = (char *)s.x + (size_t)(i * s.q * s.n) * element;
-  s.y = (char *)s.y + (size_t)(i * s.q * s.m) * element;
-  s.t = (char *)s.t + (size_t)(i * s.q * s.n) * element;
-  return s;
+  s.mask.wanted = wanted;
+  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&s, 1, 1));
+  return mbi_spectral_kernels(g)->sketch_basis(&s, s.x, s.t, mbi_data(g->sizes), s.n);
 }
 
-mb_status mbi_spectral_subspace(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite) {
+// Takes norms of what came out too small or too large, or not finite, and scales and does it again.
+static mb_status fit_scales(const mbi_spectral_group *g, int64_t rounds) {
+  const mbi_kernels *k = mbi_spectral_kernels(g);
+  double power = rounds > 0 ? 2 : 1; // t has sigma squared
+  mbi_arrays matrices = mbi_spectral_arrays_of(g);
+  MB_TRY(k->sketch_flag(g->on.flags, MBI_EXTREME, mbi_data(g->sizes), g->count, pow(SAFE_LOW, power), pow(SAFE_HIGH, power), 0));
+  MB_TRY(k->norms(&matrices, MBI_FINITE | MBI_EXTREME, NULL, g->on.scale, g->on.flags));
+  return first_round(g, rounds, MBI_FINITE | MBI_EXTREME);
+}
+
+mb_status mbi_spectral_subspace(const mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key) {
   int64_t rounds = p->options.power_iters;
-  double *sizes = g->gain; // room for (count, 2), free until a clamp
+  MB_TRY(make(&g->omega, g, g->dtype, g->k, g->n));
   MB_TRY(make(&g->x, g, g->dtype, g->k, g->n));
   MB_TRY(make(&g->y, g, g->dtype, g->k, g->m));
   MB_TRY(make(&g->t, g, g->dtype, g->k, g->n));
   MB_TRY(make(&g->w, g, MB_F64, g->k, g->k));
-  MB_TRY(make(&g->values, g, MB_F64, 1, g->k > 2 ? g->k : 2));
-  MB_TRY(first_round(g, key, rounds, sizes));
-  int again = 0;
-  for (int64_t i = 0; i < g->count; i++) {
-    double norm, size = rounds > 0 ? sqrt(sizes[2 * i]) : sizes[2 * i]; // t has sigma squared
-    if (size >= SAFE_LOW && size <= SAFE_HIGH) continue;
-    MB_TRY(mbi_spectral_norm(&norm, finite, p->matrices[g->index[i]]));
-    if (!*finite) return MB_OK;
-    g->scale[i] = mbi_spectral_scale(norm, g->dtype);
-    again = 1;
-  }
-  if (again) MB_TRY(first_round(g, key, rounds, sizes));
-  mbi_sketch all = mbi_spectral_sketch_of(g);
-  for (int64_t round = 1; round < rounds; round++) MB_TRY(round_again(g, &all));
-  for (int64_t i = 0; i < g->count && rounds > 0; i++) {
-    mbi_sketch one = single(g, i);
-    if (sizes[2 * i + 1] < STEEP * sizes[2 * i]) MB_TRY(round_again(g, &one));
-  }
-  return MB_OK;
+  MB_TRY(make(&g->sizes, g, MB_F64, 1, 2));
+  MB_TRY(draw(g, key));
+  MB_TRY(first_round(g, rounds, MBI_FINITE));
+  MB_TRY(fit_scales(g, rounds));
+  if (rounds == 0) return MB_OK;
+  MB_TRY(mbi_spectral_kernels(g)->sketch_flag(g->on.flags, MBI_STEEP, mbi_data(g->sizes), g->count, 0, (double)INFINITY, STEEP));
+  for (int64_t round = 1; round < rounds; round++) MB_TRY(round_again(g, MBI_FINITE));
+  return round_again(g, MBI_FINITE | MBI_STEEP);
 }
 
-static mb_status probe_sketch(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite) {
-  MB_TRY(mbi_spectral_subspace(p, g, key, finite));
-  if (!*finite) return MB_OK;
+static mb_status probe_sketch(const mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key) {
+  MB_TRY(mbi_spectral_subspace(p, g, key));
   mbi_sketch s = mbi_spectral_sketch_of(g);
+  s.mask.wanted = MBI_FINITE;
   MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&s, p->options.power_iters > 0, 1));
-  MB_TRY(mbi_spectral_kernels(g)->sketch_ritz(&s));
-  return fetch_sigma(g);
+  return mbi_spectral_kernels(g)->sketch_ritz(&s);
 }
 
 // ----- public ---------------------------------------------------------------------------------------------
@@ -236,13 +203,13 @@ static mb_status refuse_nonfinite(mb_spectral *p) {
 }
 
 // Points the group's data at copies of the matrices in the dtype that is computed in.
-static mb_status convert_group(mbi_spectral_group *g) {
+static mb_status convert_group(mb_spectral *p, mbi_spectral_group *g) {
   int64_t size = g->m * g->n;
   MB_TRY(make(&g->copies, g, g->dtype, g->m, g->n));
   for (int64_t i = 0; i < g->count; i++) {
     char *copy = (char *)mbi_data(g->copies) + (size_t)(i * size) * mbi_dtype_size(g->dtype);
-    MB_TRY(mbi_memory_of(g->copies)->convert(copy, g->dtype, g->data[i], g->source, size));
-    g->data[i] = copy;
+    MB_TRY(mbi_memory_of(g->copies)->convert(copy, g->dtype, mbi_data(p->matrices[g->index[i]]), g->source, size));
+    mbi_spectral_point(p, g, i, copy);
   }
   return MB_OK;
 }
@@ -251,29 +218,42 @@ mb_status mbi_spectral_refresh(mb_spectral *p) {
   for (int64_t i = 0; i < p->count; i++) MB_TRY(mbi_check(p->matrices[i], "mb_spectral_probe", "a matrix of the plan"));
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
-    for (int64_t i = 0; i < g->count; i++) {
-      g->scale[i] = 1;
-      g->data[i] = mbi_data(p->matrices[g->index[i]]);
-    }
-    if (g->source != g->dtype) MB_TRY(convert_group(g));
+    if (g->source != g->dtype) MB_TRY(convert_group(p, g));
+    for (int64_t i = 0; i < g->count && g->source == g->dtype; i++) mbi_spectral_point(p, g, i, mbi_data(p->matrices[g->index[i]]));
+  }
+  return mbi_spectral_begin(p);
+}
+
+// Whether all that was found is finite.
+static int is_finite(const mb_spectral *p) {
+  for (int64_t at = 0; at < p->group_count; at++) {
+    const mbi_spectral_group *g = &p->groups[at];
+    for (int64_t i = 0; i < g->count; i++)
+      if (!(g->flags[i] & MBI_FINITE)) return 0;
+    for (int64_t i = 0; i < g->count * g->k; i++)
+      if (!isfinite(g->sigma[i])) return 0;
+  }
+  return 1;
+}
+
+// Everything that the device does by itself.
+static mb_status launch(mb_spectral *p, mbi_rng_key key) {
+  MB_TRY(mbi_spectral_refresh(p));
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    if (g->kind == MBI_SPECTRAL_VECTOR) MB_TRY(probe_vectors(g));
+    else if (g->kind == MBI_SPECTRAL_EXACT) MB_TRY(probe_exact(g));
+    else if (g->kind == MBI_SPECTRAL_SKETCH) MB_TRY(probe_sketch(p, g, key));
   }
   return MB_OK;
 }
 
 static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
-  MB_TRY(mbi_spectral_refresh(p));
-  for (int64_t at = 0; at < p->group_count; at++) {
-    mbi_spectral_group *g = &p->groups[at];
-    int finite = 1;
-    switch (g->kind) {
-      case MBI_SPECTRAL_VECTOR: MB_TRY(probe_vectors(p, g, &finite)); break;
-      case MBI_SPECTRAL_EXACT: MB_TRY(probe_exact(p, g, &finite)); break;
-      case MBI_SPECTRAL_SKETCH: MB_TRY(probe_sketch(p, g, key, &finite)); break;
-      case MBI_SPECTRAL_WHOLE: MB_TRY(probe_whole(p, g, &finite)); break;
-    }
-    for (int64_t i = 0; i < g->count * g->k && finite; i++) finite = isfinite(g->sigma[i]);
-    if (!finite) return refuse_nonfinite(p);
-  }
+  MB_TRY(launch(p, key));
+  MB_TRY(mbi_spectral_fetch(p));
+  for (int64_t at = 0; at < p->group_count; at++)
+    if (p->groups[at].kind == MBI_SPECTRAL_WHOLE) MB_TRY(probe_whole(p, &p->groups[at]));
+  if (!is_finite(p)) return refuse_nonfinite(p);
   for (int64_t at = 0; at < p->group_count && p->options.warm_start; at++)
     if (p->groups[at].kind == MBI_SPECTRAL_SKETCH) MB_TRY(mbi_spectral_remember(&p->groups[at]));
   for (int64_t i = 0; i < p->count * p->width; i++) p->sigma[i] = (double)NAN;

@@ -143,9 +143,9 @@ static mb_status iterate(double *sigma, const lanczos *z, double *sides) {
 mb_status mbi_sigma_max(double *sigma, mb_device device, mb_dtype dtype, int64_t count, int64_t m, int64_t n, void *const *g,
                         const double *scale) {
   int64_t least = m < n ? m : n;
-  mbi_sketch s = {.count = count, .m = m, .n = n, .q = 1, .g = g, .scale = scale};
+  mbi_sketch s = {.count = count, .m = m, .n = n, .q = 1};
   lanczos z = {.s = &s, .device = device, .dtype = dtype, .most = least + BLOCK < MOST ? least + BLOCK : MOST};
-  mb_tensor *y = NULL, *t = NULL;
+  mb_tensor *y = NULL, *t = NULL, *table = NULL;
   void *sides = NULL;
   mb_status status = mbi_calloc(&sides, "mb_sigma_max", (size_t)(2 * count * z.most), sizeof(double));
   if (status == MB_OK) status = make(&z.v, &z, dtype, z.most + 1, count, n);
@@ -154,11 +154,17 @@ mb_status mbi_sigma_max(double *sigma, mb_device device, mb_dtype dtype, int64_t
   if (status == MB_OK) status = make(&z.h, &z, dtype, 1, count, z.most);
   if (status == MB_OK) status = make(&z.alpha, &z, dtype, 1, count, z.most);
   if (status == MB_OK) status = make(&z.sides, &z, MB_F64, 2, count, z.most);
+  if (status == MB_OK) status = make(&table, &z, MB_F64, 2, 1, count);
+  if (status == MB_OK) status = mbi_memory_of(table)->copy_in(mbi_data(table), g, (size_t)count * sizeof *g);
   if (status == MB_OK) {
-    s.y = mbi_data(y), s.t = mbi_data(t);
+    s.y = mbi_data(y), s.t = mbi_data(t), s.g = mbi_data(table);
+    s.scale = (double *)mbi_data(table) + count;
+    status = mbi_memory_of(table)->copy_in((double *)mbi_data(table) + count, scale, (size_t)count * sizeof *scale);
+  }
+  if (status == MB_OK) {
     status = iterate(sigma, &z, sides);
   }
-  mb_tensor_release(y), mb_tensor_release(t);
+  mb_tensor_release(y), mb_tensor_release(t), mb_tensor_release(table);
   mb_tensor_release(z.v), mb_tensor_release(z.h), mb_tensor_release(z.alpha), mb_tensor_release(z.sides);
   mbi_free(sides);
   return status;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// spectral.h: the inside of a plan. plan.c sorts matrices into groups that are computed together, probe.c
-// finds singular values, clamp.c changes them. All numerical work is in kernel slots (backend.h: mbi_sketch,
-// mbi_gram); these files know no device.
+// spectral.h: the inside of a plan. plan.c sorts matrices into groups that are computed together, arrays.c keeps what is
+// known of them on both sides, probe.c finds singular values, clamp.c changes them. All numerical work is in kernel slots
+// (backend.h: mbi_sketch, mbi_gram); these files know no device.
 //
 // Four kinds of group:
 //   VECTOR  n x 1 or 1 x n of any n: the singular value is the 2-norm
@@ -12,12 +12,19 @@
 //   WHOLE   the largest alone: POLAR and SOFT change all values without knowing them (polar.c, soft.c)
 #ifndef MBI_SPECTRAL_H
 #define MBI_SPECTRAL_H
-#include "core/rng.h"
+#include "core/spectra.h"
 #include "core/tensor.h"
 
 typedef enum mbi_spectral_kind {
   MBI_SPECTRAL_VECTOR, MBI_SPECTRAL_EXACT, MBI_SPECTRAL_SKETCH, MBI_SPECTRAL_WHOLE
 } mbi_spectral_kind;
+
+// A group's part of the plan's arrays on the device.
+typedef struct mbi_spectral_arrays {
+  void **data;
+  int64_t *size, *index, *flags;
+  double *scale, *sigma, *gain;
+} mbi_spectral_arrays;
 
 typedef struct mbi_spectral_group {
   mbi_spectral_kind kind;
@@ -28,16 +35,21 @@ typedef struct mbi_spectral_group {
   int64_t k;         // singular directions at hand: 1, min(m, n) or q
   int64_t kept;      // of them, those reported
   int64_t count;
+  int64_t most;      // elements of the largest
+  int64_t first;     // members before the group's in the plan's arrays
+  int64_t first_sigma, first_gain; // and numbers
   int64_t *index;    // (count) places in the plan, ascending
   void **data;       // (count) addresses of the matrices, or of their copies
   mb_tensor *copies; // (count, m, n) where source is not dtype, from a probe to the change; or during a change, see stage.c
   double *scale;     // (count) powers of two: the values below are those of scale * G
+  int64_t *flags;    // (count) see mbi_mask
   double *sigma;     // (count, k) on the host, descending
   double *gain;      // (count, k) on the host, the relative change asked for; room for (count, 2)
                      // WHOLE: (count) not 0 where there is one, then (count) tau; VECTOR: then (count) the norm to have
   double *lift;      // (count) see stage.c: what a copy was multiplied by, or 0 for an ordinary matrix
-  mb_tensor *x, *y, *t, *w, *values; // SKETCH, see mbi_sketch; `values` (count, >= k) hold sigma on the device
-  mb_tensor *factor;                 // EXACT, see mbi_gram
+  mbi_spectral_arrays on; // of the device
+  mb_tensor *omega, *x, *y, *t, *w, *sizes; // SKETCH, see mbi_sketch; omega (count, q, n) what x began as, sizes (count, 2)
+  mb_tensor *factor;                        // EXACT, see mbi_gram
   mb_tensor *basis;                  // SKETCH with warm_start: (count, kept, n)
   int warm;                          // the basis is worth starting from
 } mbi_spectral_group;
@@ -45,10 +57,17 @@ typedef struct mbi_spectral_group {
 struct mb_spectral {
   mb_spectral_options options;
   int64_t count, width;
+  mb_device device;
   mb_tensor **matrices; // (count), retained
   int64_t group_count;
   mbi_spectral_group *groups;
   double *sigma;        // (count, width), as the last probe gave them
+  int64_t n_sigma, n_gain; // numbers of all groups
+  void *table;          // (3, count) by groups: addresses, numbers of elements, places in the plan
+  double *found;        // (n_sigma) sigma, (count) scale, (count) flags: all that a probe finds, by groups
+  double *gains;        // (n_gain)
+  mb_tensor *on_table, *on_found, *on_gains, *initial; // the same on the device; initial: of scale and flags, before a probe
+  int is_moved;         // addresses have changed since the device was told
   int64_t *kept;        // (count) values reported of each matrix
   int probed;           // the factors belong to the matrices as they are
   int changed;          // gains are those of a change that was made, and no probe since
@@ -57,14 +76,24 @@ struct mb_spectral {
 
 // The norm of a contiguous tensor in any range, found without overflow. *finite = 0 if it holds NaN or Inf.
 mb_status mbi_spectral_norm(double *norm, int *finite, mb_tensor *t);
-// The power of two that brings a matrix of this norm near 1, within what the dtype can hold.
-double mbi_spectral_scale(double norm, mb_dtype dtype);
+
+// The plan's arrays, on the host; and the groups' parts of them.
+mb_status mbi_spectral_arrays_new(mb_spectral *p);
+void mbi_spectral_arrays_free(mb_spectral *p);
+// Notes where member i's numbers are.
+void mbi_spectral_point(mb_spectral *p, mbi_spectral_group *g, int64_t i, void *data);
+// Lets the device begin a probe: it knows the addresses, scales are 1, all is taken to be finite.
+mb_status mbi_spectral_begin(mb_spectral *p);
+// Tells the device of addresses, scales and gains that the host has changed; waits for nothing.
+mb_status mbi_spectral_send(mb_spectral *p);
+// Brings all that the device has found to the host: the one copy of a probe.
+mb_status mbi_spectral_fetch(mb_spectral *p);
 
 // Brings the addresses of the matrices up to date and forgets their scales: the beginning of every probe.
 mb_status mbi_spectral_refresh(mb_spectral *p);
 // The rounds of a sketch. After them the rows of x are a basis of what the matrices map to the span wanted, or without
-// rounds those of y an orthonormal basis of that span itself. *finite = 0 (and nothing done) if a matrix is not finite.
-mb_status mbi_spectral_subspace(mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key, int *finite);
+// rounds those of y an orthonormal basis of that span itself. The host waits for nothing; the flags say what is finite.
+mb_status mbi_spectral_subspace(const mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key);
 
 // Whether the gains ask for a change of member i.
 int mbi_spectral_changes(const mbi_spectral_group *g, int64_t i);
@@ -81,7 +110,7 @@ mb_status mbi_spectral_soft(const mbi_spectral_group *g);
 double mbi_spectral_limit(const mbi_spectral_group *g);
 // Moves a group of which a member that changes is extreme into copies, before the change; and after it takes the scales off
 // copies again and refuses those that the matrices cannot hold.
-mb_status mbi_spectral_stage(mbi_spectral_group *g);
+mb_status mbi_spectral_stage(mb_spectral *p, mbi_spectral_group *g);
 mb_status mbi_spectral_settle(mbi_spectral_group *g, const char *who);
 
 // Some members of a group, worked on together.
@@ -100,5 +129,6 @@ mb_status mbi_spectral_load(const mbi_view *x, const mbi_spectral_group *g, int6
 
 mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g);
 mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g);
+mbi_arrays mbi_spectral_arrays_of(const mbi_spectral_group *g);
 const mbi_kernels *mbi_spectral_kernels(const mbi_spectral_group *g);
 #endif

@@ -36,26 +36,26 @@ static mbi_view numbers_of(const mbi_spectral_group *g, int64_t i) {
 }
 
 // Points the group's data at copies of the members that change.
-static mb_status copy_group(mbi_spectral_group *g) {
+static mb_status copy_group(mb_spectral *p, mbi_spectral_group *g) {
   mbi_shape shape = {.ndim = 3, .size = {g->count, g->m, g->n}};
   MB_TRY(mbi_tensor_new(&g->copies, g->device, g->dtype, &shape));
   for (int64_t i = 0; i < g->count; i++) {
     if (!mbi_spectral_changes(g, i)) continue;
     char *copy = (char *)mbi_data(g->copies) + (size_t)(i * g->m * g->n) * mbi_dtype_size(g->dtype);
     MB_TRY(mbi_memory_of(g->copies)->convert(copy, g->dtype, g->data[i], g->dtype, g->m * g->n));
-    g->data[i] = copy;
+    mbi_spectral_point(p, g, i, copy);
   }
   return MB_OK;
 }
 
-mb_status mbi_spectral_stage(mbi_spectral_group *g) {
+mb_status mbi_spectral_stage(mb_spectral *p, mbi_spectral_group *g) {
   int extreme = 0;
   for (int64_t i = 0; i < g->count && g->kind != MBI_SPECTRAL_VECTOR; i++) {
     g->lift[i] = mbi_spectral_changes(g, i) && is_extreme(g, i) ? g->scale[i] : 0;
     extreme |= g->lift[i] != 0;
   }
   if (!extreme) return MB_OK;
-  if (!g->copies) MB_TRY(copy_group(g));
+  if (!g->copies) MB_TRY(copy_group(p, g));
   for (int64_t i = 0; i < g->count; i++) {
     if (g->lift[i] == 0 || g->lift[i] == 1) continue;
     mbi_view numbers = numbers_of(g, i);

@@ -29,7 +29,7 @@ static mb_status verify_group(mb_spectral *p, const mbi_spectral_group *g, doubl
     MB_TRY(mbi_check(matrix, "mb_spectral_verify", "a matrix of the plan"));
     MB_TRY(mbi_spectral_norm(&norm, &finite, matrix));
     data[count] = mbi_data(matrix);
-    scale[count] = mbi_spectral_scale(norm, g->source);
+    scale[count] = mbi_scale_of(norm, g->source == MB_F32);
     place[count++] = g->index[i];
   }
   if (count == 0) return MB_OK;

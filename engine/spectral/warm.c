@@ -23,10 +23,10 @@ mb_status mbi_spectral_recall(const mbi_spectral_group *g) {
   if (!g->warm) return MB_OK;
   const mbi_kernels *k = mbi_spectral_kernels(g);
   double unit = 1 / sqrt((double)g->n); // makes Omega's rows about as long
-  mbi_view x = rows_of(g, g->x, g->k, 0, g->kept), basis = rows_of(g, g->basis, g->kept, 0, g->kept);
+  mbi_view x = rows_of(g, g->omega, g->k, 0, g->kept), basis = rows_of(g, g->basis, g->kept, 0, g->kept);
   MB_TRY(k->axpby(&x, &basis, 1, NOISE * unit));
   if (g->k == g->kept) return MB_OK;
-  mbi_view rest = rows_of(g, g->x, g->k, g->kept, g->k - g->kept);
+  mbi_view rest = rows_of(g, g->omega, g->k, g->kept, g->k - g->kept);
   return k->unary(MBI_AFFINE, &rest, &rest, unit, 0);
 }
 
@@ -40,7 +40,7 @@ static mb_status make_basis(mbi_spectral_group *g) {
 mb_status mbi_spectral_remember(mbi_spectral_group *g) {
   mbi_sketch s = mbi_spectral_sketch_of(g);
   MB_TRY(make_basis(g));
-  MB_TRY(mbi_spectral_kernels(g)->sketch_basis(s.x, s.t, mbi_data(g->values), s.q, s.n, s.count));
+  MB_TRY(mbi_spectral_kernels(g)->sketch_basis(&s, s.x, s.t, mbi_data(g->sizes), s.n));
   mbi_view from = rows_of(g, g->x, g->k, 0, g->kept), to = rows_of(g, g->basis, g->kept, 0, g->kept);
   MB_TRY(mbi_device_of(g->device)->copy_view(&to, &from, mbi_dtype_size(g->dtype)));
   g->warm = 1;

@@ -31,6 +31,17 @@ typedef float real;
 // Work below this many element visits is done by the calling thread: starting a team costs more.
 enum { MBK_PARALLEL_FROM = 16384 };
 
+// The numbers of those of `count` matrices that a call is about, in scratch of slot 6.
+static inline mb_status mbk_members(int64_t **members, int64_t *n, const mbi_mask *mask, int64_t count) {
+  void *memory;
+  MB_TRY(mbi_scratch(&memory, 6, (size_t)count * sizeof(int64_t)));
+  *members = memory;
+  *n = 0;
+  for (int64_t i = 0; i < count; i++)
+    if (!mask->flags || (mask->flags[i] & mask->wanted) == mask->wanted) (*members)[(*n)++] = i;
+  return MB_OK;
+}
+
 // Element-wise kernels walk views as rows: the longest run of dimensions that every view passes through
 // with one stride each becomes the inner loop.
 typedef struct mbk_rows {

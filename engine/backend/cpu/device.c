@@ -155,8 +155,17 @@ static mb_status cpu_check_ids(int64_t *bad, const void *ids, mb_dtype dtype, in
   return MB_OK;
 }
 
-// Calls return when their work is done.
-static mb_status cpu_synchronize(void) { return MB_OK; }
+// Calls return when their work is done; what would be a wait elsewhere is counted.
+static int64_t waits;
+static int64_t cpu_waits(void) { return waits; }
+static mb_status cpu_synchronize(void) {
+  waits++;
+  return MB_OK;
+}
+static mb_status cpu_copy_out(void *host, const void *device, size_t bytes) {
+  waits++;
+  return mbi_cpu_copy(host, device, bytes);
+}
 
 // ----- the device ---------------------------------------------------------------------------------------
 
@@ -173,8 +182,8 @@ static const struct {
 };
 
 static mbi_device cpu = {
-  .name = "cpu", .allocate = cpu_allocate, .release = cpu_release, .copy_in = mbi_cpu_copy, .copy_out = mbi_cpu_copy, .zero = cpu_zero,
-  .synchronize = cpu_synchronize, .copy_view = mbi_cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
+  .name = "cpu", .allocate = cpu_allocate, .release = cpu_release, .copy_in = mbi_cpu_copy, .copy_out = cpu_copy_out, .zero = cpu_zero,
+  .synchronize = cpu_synchronize, .waits = cpu_waits, .copy_view = mbi_cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
 };
 static int level = -1;
 

@@ -174,7 +174,7 @@ mbi_device make_device() {
   mbi_device d{};
   d.name = "cuda";
   d.allocate = allocate, d.release = release;
-  d.copy_in = to_device, d.copy_out = to_host, d.zero = zero, d.synchronize = synchronize;
+  d.copy_in = to_device, d.copy_out = to_host, d.zero = zero, d.synchronize = synchronize, d.waits = waits;
   d.copy_view = copy_view, d.convert = convert, d.fill = fill, d.check_ids = check_ids;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;

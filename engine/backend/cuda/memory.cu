@@ -16,7 +16,11 @@ struct Slot {
 };
 Slot slots[SCRATCH_SLOTS];
 
+int64_t times_waited;
+
 } // namespace
+
+int64_t waits() { return times_waited; }
 
 mb_status scratch(void **out, int slot, size_t bytes) {
   Slot &s = slots[slot];
@@ -121,6 +125,7 @@ mb_status to_device(void *device, const void *host, size_t bytes) {
 }
 
 mb_status to_host(void *host, const void *device, size_t bytes) {
+  times_waited++;
   MBK_CUDA(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, the_stream));
   MBK_CUDA(cudaStreamSynchronize(the_stream));
   return MB_OK;
@@ -132,6 +137,7 @@ mb_status zero(void *data, size_t bytes) {
 }
 
 mb_status synchronize() {
+  times_waited++;
   MBK_CUDA(cudaStreamSynchronize(the_stream));
   return MB_OK;
 }
@@ -140,7 +146,10 @@ mb_status synchronize() {
 
 mb_status open_device() { return MB_OK; }
 
-mb_status synchronize() { return MB_OK; }
+mb_status synchronize() {
+  times_waited++;
+  return MB_OK;
+}
 
 mb_status allocate(void **out, int *is_zero, size_t bytes) {
   *is_zero = 0;
@@ -158,6 +167,7 @@ mb_status to_device(void *device, const void *host, size_t bytes) {
 }
 
 mb_status to_host(void *host, const void *device, size_t bytes) {
+  times_waited++;
   memcpy(host, device, bytes);
   return MB_OK;
 }

@@ -13,6 +13,7 @@ mb_status allocate(void **out, int *is_zero, size_t bytes);
 void release(void *data, size_t bytes);
 mb_status zero(void *data, size_t bytes);
 mb_status synchronize();
+int64_t waits(); // how many times the host has waited, in to_host and synchronize
 
 } // namespace mbk
 #endif

@@ -35,6 +35,7 @@ template <int N, int THREADS_> struct Jacobi {
   };
   double *values, *matrices;
   int n, lda, *info;
+  Mask mask;
 
   // The rotations of a round: (p, q) of every pair, and c, s that make their crossing 0.
   SIMT int turn(Shared &s, int pair, int round, int even, double least) const {
@@ -121,6 +122,7 @@ template <int N, int THREADS_> struct Jacobi {
   }
 
   SIMT void run(const Block<THREADS> &block, Shared &s) const {
+    if (mask.skips(block.index)) return;
     const int even = n + n % 2;
     double *matrix = matrices + block.index * n * lda;
     double largest = load(block, s, matrix, even);
@@ -149,7 +151,7 @@ template <int N, int THREADS_> struct Jacobi {
   }
 };
 
-// A matrix that is not finite becomes 0, so that the solver ends; wrong (count) says which.
+// A matrix that is not finite, or passed over, becomes 0, so that the solver ends; wrong (count) says which.
 struct Guard {
   static constexpr int THREADS = 256;
   struct Shared {
@@ -158,6 +160,7 @@ struct Guard {
   double *matrices;
   int64_t n, lda;
   int *wrong;
+  Mask mask;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     double *matrix = matrices + block.index * n * lda;
     Private<double, THREADS> mine;
@@ -166,7 +169,7 @@ struct Guard {
       for (int64_t e = thread; e < n * n; e += THREADS) sum += matrix[e / n * lda + e % n] * 0;
       mine[thread] = sum;
     });
-    double all = block.sum(mine, shared.room);
+    double all = block.sum(mine, shared.room) + mask.skips(block.index);
     block.each([&](int thread) {
       if (thread == 0) wrong[block.index] = all == 0 ? 0 : 1;
       for (int64_t e = thread; e < n * n && all != 0; e += THREADS) matrix[e / n * lda + e % n] = 0;
@@ -195,10 +198,10 @@ struct Join {
   SIMT void operator()(int64_t i) const { info[i] |= wrong[i]; }
 };
 
-mb_status eigen_by_solver(double *values, double *a, int64_t n, int64_t lda, int64_t count, int *info) {
+mb_status eigen_by_solver(double *values, double *a, int64_t n, int64_t lda, int64_t count, int *info, const Mask &mask) {
   int *wrong;
   MB_TRY(scratch_of(&wrong, SMALL_SLOT, count));
-  MB_TRY(launch(Guard{a, n, lda, wrong}, count, "eigen"));
+  MB_TRY(launch(Guard{a, n, lda, wrong, mask}, count, "eigen"));
   MB_TRY(Solver<double>::eigh(values, a, n, lda, count, true, info));
   MB_TRY(launch_elements(Mark{values, a, n, lda, info, wrong}, count * n * n, "eigen"));
   return launch_elements(Join{info, wrong}, count, "eigen");
@@ -215,6 +218,7 @@ template <int N, int THREADS_> struct Orthonormal {
   double *bases, *grams, *lengths;
   int q;
   double cut;
+  Mask mask;
 
   SIMT void factor(const Block<THREADS> &block, double *a, double *gram, double *length) const {
     block.each([&](int thread) {
@@ -241,6 +245,7 @@ template <int N, int THREADS_> struct Orthonormal {
   }
 
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    if (mask.skips(block.index)) return;
     int64_t square = (int64_t)q * q;
     double *basis = bases + block.index * square, *gram = grams + block.index * square;
     if (N == 0) {
@@ -261,23 +266,23 @@ constexpr int64_t MOST_SIDE = 32768; // whose square is a block's loop counter
 
 } // namespace
 
-mb_status eigen(double *values, double *a, int64_t n, int64_t lda, int64_t count, int *info) {
+mb_status eigen(double *values, double *a, int64_t n, int64_t lda, int64_t count, int *info, const Mask &mask) {
   int side = (int)n, stride = (int)lda;
-  if (n <= 16) return launch(Jacobi<16, 64>{values, a, side, stride, info}, count, "eigen");
-  if (n <= 32) return launch(Jacobi<32, 256>{values, a, side, stride, info}, count, "eigen");
-  if (n <= 64) return launch(Jacobi<64, 512>{values, a, side, stride, info}, count, "eigen");
-  if (n <= MOST_SMALL) return launch(Jacobi<MOST_SMALL, 1024>{values, a, side, stride, info}, count, "eigen");
-  return eigen_by_solver(values, a, n, lda, count, info);
+  if (n <= 16) return launch(Jacobi<16, 64>{values, a, side, stride, info, mask}, count, "eigen");
+  if (n <= 32) return launch(Jacobi<32, 256>{values, a, side, stride, info, mask}, count, "eigen");
+  if (n <= 64) return launch(Jacobi<64, 512>{values, a, side, stride, info, mask}, count, "eigen");
+  if (n <= MOST_SMALL) return launch(Jacobi<MOST_SMALL, 1024>{values, a, side, stride, info, mask}, count, "eigen");
+  return eigen_by_solver(values, a, n, lda, count, info, mask);
 }
 
-mb_status orthonormal(double *a, double *gram, int64_t q, int64_t count, double cut) {
+mb_status orthonormal(double *a, double *gram, int64_t q, int64_t count, double cut, const Mask &mask) {
   double *lengths = nullptr;
-  if (q <= 32) return launch(Orthonormal<32, 128>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
-  if (q <= MOST_SMALL) return launch(Orthonormal<MOST_SMALL, 512>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
+  if (q <= 32) return launch(Orthonormal<32, 128>{a, gram, lengths, (int)q, cut, mask}, count, "orthonormal");
+  if (q <= MOST_SMALL) return launch(Orthonormal<MOST_SMALL, 512>{a, gram, lengths, (int)q, cut, mask}, count, "orthonormal");
   if (q > MOST_SIDE)
     return fail(MB_ERR_SHAPE, "cuda: a basis of %lld vectors, at most %lld can be had", (long long)q, (long long)MOST_SIDE);
   MB_TRY(scratch_of(&lengths, SMALL_SLOT, count * q));
-  return launch(Orthonormal<0, 1024>{a, gram, lengths, (int)q, cut}, count, "orthonormal");
+  return launch(Orthonormal<0, 1024>{a, gram, lengths, (int)q, cut, mask}, count, "orthonormal");
 }
 
 } // namespace mbk

@@ -182,6 +182,15 @@ static void sums(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g
   }
 }
 
+// ----- random starts ----------------------------------------------------------------------------------
+
+mb_status MBK(sketch_draw)(const mbi_sketch *s, void *out, const int64_t *place, uint64_t seed, uint64_t step, uint64_t stream) {
+  int64_t size = s->q * s->n;
+  for (int64_t i = 0; i < s->count; i++)
+    MB_TRY(MBK(random_normal)((real *)out + i * size, size, 0, 1, seed, step, stream ^ (uint64_t)place[i] << 32));
+  return MB_OK;
+}
+
 // ----- pass -------------------------------------------------------------------------------------------
 
 // Rows of G that stay in cache between the two products.
@@ -214,16 +223,17 @@ static void pass_slab(real *y, real *t, const real *x, const real *g, real scale
 
 mb_status MBK(sketch_pass)(const mbi_sketch *s, int forms_y, int forms_t) {
   int64_t m = s->m, n = s->n, q = s->q, thin = q * n, slabs = slab_count(m, n);
-  int64_t mine = thin + BLOCK_ROWS * q + 16;
+  int64_t mine = thin + BLOCK_ROWS * q + 16, *members, count;
   void *memory, *shares = NULL;
+  MB_TRY(mbk_members(&members, &count, &s->mask, s->count));
   MB_TRY(mbi_scratch(&memory, 0, (size_t)(mine * omp_get_max_threads()) * sizeof(real)));
-  if (slabs > 1 && forms_t) MB_TRY(mbi_scratch(&shares, 1, (size_t)((slabs - 1) * s->count * thin) * sizeof(real)));
+  if (slabs > 1 && forms_t) MB_TRY(mbi_scratch(&shares, 1, (size_t)((slabs - 1) * count * thin) * sizeof(real)));
 #pragma omp parallel for schedule(static)
-  for (int64_t task = 0; task < s->count * slabs; task++) {
-    int64_t i = task / slabs, slab = task % slabs;
+  for (int64_t task = 0; task < count * slabs; task++) {
+    int64_t at = task / slabs, i = members[at], slab = task % slabs;
     real *rows = (real *)memory + mine * omp_get_thread_num(), *scaled = rows + BLOCK_ROWS * q;
     const real *x = forms_y ? (const real *)s->x + i * thin : NULL;
-    real *t = slab == 0 ? (real *)s->t + i * thin : (real *)shares + (i * (slabs - 1) + slab - 1) * thin, scale = (real)s->scale[i];
+    real *t = slab == 0 ? (real *)s->t + i * thin : (real *)shares + (at * (slabs - 1) + slab - 1) * thin, scale = (real)s->scale[i];
     if (x && scale != 1) {
       for (int64_t j = 0; j < thin; j++) scaled[j] = x[j] * scale;
       x = scaled;
@@ -232,8 +242,8 @@ mb_status MBK(sketch_pass)(const mbi_sketch *s, int forms_y, int forms_t) {
   }
   if (slabs == 1 || !forms_t) return MB_OK;
 #pragma omp parallel for schedule(static)
-  for (int64_t row = 0; row < s->count * q; row++) {
-    real *t = (real *)s->t + row * n;
+  for (int64_t row = 0; row < count * q; row++) {
+    real *t = (real *)s->t + (members[row / q] * q + row % q) * n;
     for (int64_t slab = 1; slab < slabs; slab++) {
       const real *share = (const real *)shares + (row / q * (slabs - 1) + slab - 1) * thin + row % q * n;
       for (int64_t j = 0; j < n; j++) t[j] += share[j];
@@ -316,17 +326,19 @@ static void mix(real *out, const double *a, const real *x, int64_t c, int64_t q,
   for (int64_t start = 0; start < n; start += STRIP) mix_strip(out, a, x, c, q, n, start, strip);
 }
 
-mb_status MBK(sketch_basis)(void *out, const void *x, double *sizes, int64_t q, int64_t n, int64_t count) {
+mb_status MBK(sketch_basis)(const mbi_sketch *s, void *out, const void *x, double *sizes, int64_t n) {
   // Turning the rows into their singular directions leaves them orthogonal to 1e-16 times the ratio of their squared
   // sizes. Where that is not good enough they are made so once more, from the Gram matrix of what by then have unit length.
   static const double ratio = 3e-5, cut = 1e-12;
-  int64_t square = q * q, doubles = 2 * square + q * STRIP;
+  int64_t q = s->q, square = q * q, doubles = 2 * square + q * STRIP, *members, count;
   size_t mine = (size_t)doubles * sizeof(double) + mbi_small_bytes(q);
   void *memory;
+  MB_TRY(mbk_members(&members, &count, &s->mask, s->count));
   MB_TRY(mbi_scratch(&memory, 0, mine * (size_t)omp_get_max_threads()));
   int failed = 0;
 #pragma omp parallel for schedule(static) reduction(max : failed)
-  for (int64_t i = 0; i < count; i++) {
+  for (int64_t at = 0; at < count; at++) {
+    int64_t i = members[at];
     double *gram = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num()), *a = gram + square, *strip = a + square;
     real *basis = (real *)out + i * q * n;
     gram_of(gram, (const real *)x + i * q * n, q, n);
@@ -342,17 +354,28 @@ mb_status MBK(sketch_basis)(void *out, const void *x, double *sizes, int64_t q, 
   return MB_OK;
 }
 
+mb_status MBK(sketch_flag)(int64_t *flags, int64_t flag, const double *sizes, int64_t count, double low, double high, double ratio) {
+  for (int64_t i = 0; i < count; i++) {
+    const double *size = sizes + 2 * i;
+    int is_so = !(size[0] >= low && size[0] <= high) || size[1] < ratio * size[0];
+    if ((flags[i] & MBI_FINITE) && is_so) flags[i] |= flag;
+  }
+  return MB_OK;
+}
+
 mb_status MBK(sketch_ritz)(const mbi_sketch *s) {
   // Rows of y as short as the rounding of y_0 point anywhere: made orthonormal they would come out with singular values
   // above that rounding, and turn the other directions by as much.
   static const double cut = 1e-6, floor = sizeof(real) == sizeof(float) ? 1e-13 : 1e-28;
-  int64_t q = s->q, square = q * q;
+  int64_t q = s->q, square = q * q, *members, count;
   size_t mine = (size_t)(2 * square) * sizeof(double) + mbi_small_bytes(q);
   void *memory;
+  MB_TRY(mbk_members(&members, &count, &s->mask, s->count));
   MB_TRY(mbi_scratch(&memory, 0, mine * (size_t)omp_get_max_threads()));
   int failed = 0;
 #pragma omp parallel for schedule(static) reduction(max : failed)
-  for (int64_t i = 0; i < s->count; i++) {
+  for (int64_t at = 0; at < count; at++) {
+    int64_t i = members[at];
     double *gram_y = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num()), *gram_t = gram_y + square;
     gram_of(gram_y, (const real *)s->y + i * q * s->m, q, s->m);
     gram_of(gram_t, (const real *)s->t + i * q * s->n, q, s->n);

@@ -2,33 +2,35 @@
 //
 // gram.cu: eigenvalues and eigenvectors of G^T G (or G G^T, whichever is smaller). The Gram matrix is formed in float64
 // also from float32: its eigenvalues are squares, so a singular value s of a float32 matrix comes out to about
-// 1e-16 s_1^2 / s, far below the matrix's own rounding. All vectors are found with the values and kept; how many are wanted
-// is known later.
-#include "backend/cuda/math.h"
+// 1e-16 s_1^2 / s, far below the matrix's own rounding. All vectors are found with the values and kept; which are wanted
+// is known later, and to the device alone.
 #include "backend/cuda/small.h"
 #include "backend/cuda/solver.h"
+#include "backend/cuda/thin.h"
 
 namespace mbk {
 namespace {
 
-constexpr int WIDE_SLOT = 0, VALUES_SLOT = 1;
+constexpr int WIDE_SLOT = 0, VALUES_SLOT = 1, PARTS_SLOT = 2;
 
 // float64 numbers of G that are held at a time: 128 MiB.
 constexpr int64_t MOST_WIDE = 1 << 24;
 
-// to (rows, width) = scale times a part of a matrix whose rows are `stride` apart.
+// to (batch, rows, width) = scale times parts of matrices whose rows are `stride` apart, from element `offset` on; zeros of what
+// is passed over.
 template <class T> struct Widen {
   double *to;
-  const T *from;
-  int64_t width, stride;
-  double scale;
-  SIMT void operator()(int64_t i) const { to[i] = scale * (double)from[i / width * stride + i % width]; }
+  void *const *g;
+  const double *scale;
+  int64_t rows, width, stride, offset;
+  Mask mask; // of all: `first` are before the batch
+  int64_t first;
+  SIMT void operator()(int64_t i) const {
+    int64_t e = i % (rows * width), matrix = first + i / (rows * width);
+    const T *from = (const T *)g[matrix] + offset;
+    to[i] = mask.skips(matrix) ? 0 : scale[matrix] * (double)from[e / width * stride + e % width];
+  }
 };
-
-template <class T> mb_status widen(double *to, const mbi_gram *s, int64_t i, int64_t row, int64_t rows, int64_t column, int64_t width) {
-  const T *from = (const T *)s->g[i] + row * s->n + column;
-  return launch_elements(Widen<T>{to, from, width, s->n, s->scale[i]}, rows * width, "gram_factor");
-}
 
 // S (+)= of `batch` parts (rows, width), rows of S being k + 4 apart.
 mb_status add_product(double *square, const double *part, int64_t rows, int64_t width, int64_t batch, bool tall, double beta) {
@@ -56,8 +58,8 @@ template <class T> mb_status squares(const mbi_gram *s) {
     double *square = s->factor + i * k * (k + 4);
     for (int64_t start = 0; start < longer; start += part) {
       int64_t length = longer - start < part ? longer - start : part, rows = tall ? length : s->m, width = tall ? s->n : length;
-      for (int64_t b = 0; b < batch; b++)
-        MB_TRY(widen<T>(wide + b * rows * width, s, i + b, tall ? start : 0, rows, tall ? 0 : start, width));
+      Widen<T> part_of{wide, s->g, s->scale, rows, width, s->n, tall ? start * s->n : start, s->mask, i};
+      MB_TRY(launch_elements(part_of, batch * rows * width, "gram_factor"));
       MB_TRY(add_product(square, wide, rows, width, batch, tall, start > 0));
     }
   }
@@ -75,13 +77,36 @@ struct Roots {
   }
 };
 
-// Rows of vectors (c, k) from the last rows of z (k, k + 4).
-template <class T> struct Rows {
-  T *vectors;
-  const double *z;
-  int64_t k;
-  SIMT void operator()(int64_t i) const { vectors[i] = (T)z[(k - 1 - i / k) * (k + 4) + i % k]; }
+// e (count, k, k) = eigenvectors z (count, k, k + 4), the largest eigenvalue's first, and scaled = diag(gain) e, of the rows that change.
+template <class T> struct Vectors {
+  T *e, *scaled;
+  const double *z, *gain;
+  Rows which;
+  SIMT void operator()(int64_t i) const {
+    int64_t k = which.q, matrix = i / (k * k), row = i / k % k;
+    if (row >= which.of(matrix)) return;
+    T x = (T)z[matrix * k * (k + 4) + (k - 1 - row) * (k + 4) + i % k];
+    e[i] = x;
+    scaled[i] = x * (T)gain[matrix * k + row];
+  }
 };
+
+// Where G is tall e holds V: diag(sigma) U^T = e G^T, and G += (e G^T)^T (diag(gain) e); else U, and diag(sigma) V^T = e G.
+// For `count` matrices from `first` on; vectors: room for all that they need.
+template <class T> mb_status change(const mbi_gram *s, const double *gain, int64_t first, int64_t count, const int64_t *changed, T *vectors) {
+  const char *name = "gram_update";
+  int64_t k = s->k, square = count * k * k;
+  void *const *g = s->g + first;
+  T *e = vectors, *scaled = e + square, *product = scaled + square;
+  Rows which{k, changed + first, Mask()};
+  MB_TRY(launch_elements(Vectors<T>{e, scaled, s->factor + first * k * (k + 4), gain + first * k, which}, square, name));
+  if (s->m >= s->n) {
+    MB_TRY((multiply<T, true>(product, e, g, nullptr, which, s->m, s->n, count, PARTS_SLOT, name)));
+    return update(g, product, scaled, which, s->m, s->n, count, name);
+  }
+  MB_TRY((multiply<T, false>(product, e, g, nullptr, which, s->m, s->n, count, PARTS_SLOT, name)));
+  return update(g, scaled, product, which, s->m, s->n, count, name);
+}
 
 } // namespace
 
@@ -91,18 +116,23 @@ template <class T> mb_status Kernels<T>::gram_factor(const mbi_gram *s) {
   MB_TRY(scratch_of(&values, VALUES_SLOT, s->count * s->k));
   MB_TRY(scratch_of(&info, INFO_SLOT, s->count));
   MB_TRY(squares<T>(s));
-  MB_TRY(eigen(values, s->factor, s->k, s->k + 4, s->count, info));
+  MB_TRY(eigen(values, s->factor, s->k, s->k + 4, s->count, info, s->mask));
   return launch_elements(Roots{s->sigma, values, s->k}, s->count * s->k, "gram_factor");
 }
 
-template <class T> mb_status Kernels<T>::gram_vectors(const mbi_gram *s, const int64_t *c, void *const *vectors) {
-  int64_t k = s->k;
-  for (int64_t i = 0; i < s->count; i++)
-    if (c[i] > 0) MB_TRY(launch_elements(Rows<T>{(T *)vectors[i], s->factor + i * k * (k + 4), k}, c[i] * k, "gram_vectors"));
+template <class T> mb_status Kernels<T>::gram_update(const mbi_gram *s, const double *gain) {
+  int64_t k = s->k, each = k * (2 * k + (s->m > s->n ? s->m : s->n)), together = MOST_WIDE / each > 1 ? MOST_WIDE / each : 1, *changed;
+  together = together < s->count ? together : s->count;
+  T *vectors;
+  MB_TRY(scratch_of(&changed, VALUES_SLOT, s->count));
+  MB_TRY(scratch_of(&vectors, WIDE_SLOT, together * each));
+  MB_TRY(launch_elements(Changed{changed, gain, k}, s->count, "gram_update"));
+  for (int64_t i = 0; i < s->count; i += together)
+    MB_TRY(change(s, gain, i, s->count - i < together ? s->count - i : together, changed, vectors));
   return MB_OK;
 }
 
 MBK_WIDE_SLOT(gram_factor, const mbi_gram *);
-MBK_WIDE_SLOT(gram_vectors, const mbi_gram *, const int64_t *, void *const *);
+MBK_WIDE_SLOT(gram_update, const mbi_gram *, const double *);
 
 } // namespace mbk

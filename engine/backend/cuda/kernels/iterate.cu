@@ -2,9 +2,7 @@
 //
 // iterate.cu: what iterations on batches of matrices need beside general products: products whose result is symmetric to
 // the bit, and normalisation to unit length.
-#include "backend/cuda/math.h"
-
-#include <cfloat>
+#include "backend/cuda/squares.h"
 
 namespace mbk {
 namespace {
@@ -42,26 +40,6 @@ template <class T> struct Mirror {
 
 // ----- unit length --------------------------------------------------------------------------------------------------
 
-// A sum of squares that neither overflows nor loses small numbers: those of numbers beyond what float64 can square are
-// kept apart, scaled by powers of two (Blue 1978; Anderson 2017).
-constexpr double LARGE = 0x1p+486, SMALL = 0x1p-500, DOWN = 0x1p-538, UP = 0x1p+600;
-
-struct Squares {
-  double large, middle, small;
-  SIMT void add(double x) {
-    double size = abs_of(x);
-    if (size > LARGE) large += x * DOWN * (x * DOWN);
-    else if (size < SMALL) small += x * UP * (x * UP);
-    else middle += x * x; // NaN too
-  }
-  // The root, scaled by *scale.
-  SIMT double length(double *scale) const {
-    *scale = large > 0 ? DOWN : middle == 0 ? UP : 1;
-    if (large > 0) return sqrt_of(large + middle * DOWN * DOWN);
-    return sqrt_of(middle == 0 ? small : middle + small / UP / UP);
-  }
-};
-
 // Squares of a share of a row of `size` elements.
 template <class T> struct RowSquares {
   static constexpr int THREADS = 256;
@@ -73,14 +51,7 @@ template <class T> struct RowSquares {
   int64_t size, shares;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     int64_t share = block.index % shares, first = size * share / shares, last = size * (share + 1) / shares;
-    const T *row = x + block.index / shares * size;
-    Private<double, THREADS> large, middle, small;
-    block.each([&](int thread) {
-      Squares sum{0, 0, 0};
-      for (int64_t i = first + thread; i < last; i += THREADS) sum.add((double)row[i]);
-      large[thread] = sum.large, middle[thread] = sum.middle, small[thread] = sum.small;
-    });
-    Squares all{block.sum(large, shared.room), block.sum(middle, shared.room), block.sum(small, shared.room)};
+    Squares all = squares_of(block, shared.room, x + block.index / shares * size, first, last);
     block.each([&](int thread) {
       if (thread == 0) parts[block.index] = all;
     });
@@ -95,10 +66,7 @@ struct Lengths {
   double factor, epsilon;
   SIMT void operator()(int64_t i) const {
     Squares all{0, 0, 0};
-    for (int64_t share = 0; share < shares; share++) {
-      const Squares &part = parts[i * shares + share];
-      all.large += part.large, all.middle += part.middle, all.small += part.small;
-    }
+    for (int64_t share = 0; share < shares; share++) all.add(parts[i * shares + share]);
     double scale, length = all.length(&scale), total = length + epsilon * scale;
     if (norms) norms[i * norm_stride] = length / scale;
     factors[2 * i] = scale;

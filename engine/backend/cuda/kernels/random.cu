@@ -2,27 +2,11 @@
 //
 // random.cu: numbers from Philox streams: a thread makes the numbers of 16 bytes, from one block of the stream for float32,
 // two for bf16; for float64 four numbers. The words are those of the CPU; normal numbers agree with its own to rounding.
-#include "backend/cuda/math.h"
+#include "backend/cuda/normal.h"
 #include "backend/cuda/packs.h"
-#include "core/rng.h"
 
 namespace mbk {
 namespace {
-
-// (0, 1]: log is finite there. 24 bits, exact in single precision.
-SIMT float open_unit(uint32_t word) { return ((float)(int32_t)(word >> 8) + 1.0f) * 5.9604644775390625e-8f; }
-SIMT float unit(uint32_t word) { return (float)(int32_t)(word >> 8) * 5.9604644775390625e-8f; }
-
-struct Stream {
-  uint64_t seed, step, stream;
-};
-
-// Two words make the radius and the angle of a point, whose coordinates are two normal numbers.
-SIMT void normal_pair(float *x, float *y, uint32_t u, uint32_t v) {
-  float radius = sqrtf(-2.0f * logf(open_unit(u))), turn = 6.28318530717958648f * unit(v);
-  *x = radius * cosf(turn);
-  *y = radius * sinf(turn);
-}
 
 // Elements that a thread makes: whole blocks of the stream, and whole packs.
 template <class T> constexpr int EACH = lanes_of<T>() < 4 ? 4 : lanes_of<T>();

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: MIT
+//
+// norms.cu: lengths of many arrays, wherever they lie, and arrays brought to new lengths: one launch for all, in any range. An
+// array is cut into shares by its size alone.
+#include "backend/cuda/mask.h"
+#include "backend/cuda/small.h"
+#include "backend/cuda/squares.h"
+#include "core/spectra.h"
+
+namespace mbk {
+namespace {
+
+constexpr int THREADS = 256;
+constexpr int64_t SHARE = 8192, MOST_SHARES = 64;
+
+SIMT_BOTH int64_t shares_of(int64_t size) {
+  int64_t shares = ceil_div(size, SHARE);
+  return shares < MOST_SHARES ? shares : MOST_SHARES;
+}
+
+// parts (count, shares) of squares; `shares` is that of the largest array.
+template <class T> struct ShareSquares {
+  static constexpr int THREADS = mbk::THREADS;
+  struct Shared {
+    ReduceRoom<double> room;
+  };
+  Squares *parts;
+  void *const *x;
+  const int64_t *size;
+  int64_t shares;
+  Mask mask;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    int64_t i = block.index / shares, share = block.index % shares;
+    if (mask.skips(i)) return;
+    int64_t n = size[i], own = shares_of(n);
+    if (share >= own) return;
+    Squares all = squares_of(block, shared.room, (const T *)x[i], n * share / own, n * (share + 1) / own);
+    block.each([&](int thread) {
+      if (thread == 0) parts[block.index] = all;
+    });
+  }
+};
+
+struct FoldSquares {
+  const Squares *parts;
+  const int64_t *size;
+  int64_t shares, wanted;
+  int is_f32;
+  double *norm, *scale;
+  int64_t *flags;
+  SIMT void operator()(int64_t i) const {
+    if ((flags[i] & wanted) != wanted) return;
+    Squares all{0, 0, 0};
+    for (int64_t share = 0; share < shares_of(size[i]); share++) all.add(parts[i * shares + share]);
+    double power, length = all.length(&power);
+    length /= power;
+    if (!all.is_finite()) flags[i] = 0;
+    else if (scale) scale[i] = mbi_scale_of(length, is_f32);
+    if (norm && all.is_finite()) norm[i] = length;
+  }
+};
+
+// x times target / norm, taken in two powers that float64 holds.
+template <class T> struct Rescale {
+  static constexpr int THREADS = mbk::THREADS;
+  using Shared = Nothing;
+  void *const *x;
+  const int64_t *size;
+  int64_t shares;
+  const double *norm, *target, *gain;
+  SIMT void run(const Block<THREADS> &block, Shared &) const {
+    int64_t i = block.index / shares, share = block.index % shares;
+    if (gain[i] == 0) return;
+    int64_t n = size[i], own = shares_of(n), first = n * share / own, last = n * (share + 1) / own;
+    if (share >= own) return;
+    double near_one = mbi_scale_of(norm[i], 0), ratio = target[i] / (norm[i] * near_one);
+    T *to = (T *)x[i];
+    block.each([&](int thread) {
+      for (int64_t e = first + thread; e < last; e += THREADS) to[e] = (T)((double)to[e] * near_one * ratio);
+    });
+  }
+};
+
+} // namespace
+
+template <class T> mb_status Kernels<T>::norms(const mbi_arrays *a, int64_t wanted, double *norm, double *scale, int64_t *flags) {
+  int64_t shares = shares_of(a->most);
+  Squares *parts;
+  MB_TRY(scratch_of(&parts, 0, a->count * shares));
+  Mask mask(mbi_mask{flags, wanted});
+  MB_TRY(launch(ShareSquares<T>{parts, a->x, a->size, shares, mask}, a->count * shares, "norms"));
+  return launch_elements(FoldSquares{parts, a->size, shares, wanted, sizeof(T) == sizeof(float), norm, scale, flags}, a->count, "norms");
+}
+
+template <class T> mb_status Kernels<T>::rescale(const mbi_arrays *a, const double *norm, const double *target, const double *gain) {
+  int64_t shares = shares_of(a->most);
+  return launch(Rescale<T>{a->x, a->size, shares, norm, target, gain}, a->count * shares, "rescale");
+}
+
+MBK_WIDE_SLOT(norms, const mbi_arrays *, int64_t, double *, double *, int64_t *);
+MBK_WIDE_SLOT(rescale, const mbi_arrays *, const double *, const double *, const double *);
+
+} // namespace mbk
