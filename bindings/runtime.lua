@@ -34,6 +34,12 @@ function M.synchronize(name)
   handle.act("mb_device_synchronize", types.device(name))
 end
 
+--- How many times the host has waited for a device so far.
+---@return integer
+function M.waits(name)
+  return tonumber(C.mb_device_waits(types.device(name)))
+end
+
 --- Number of threads of the CPU backend; sets it when one is given.
 ---@param n? integer
 ---@return integer

@@ -134,7 +134,10 @@ static void names(void) {
   CHECK(mb_threads() >= 1);
   CHECK_FAILS(MB_ERR_ARG, "0 threads", mb_threads_set(0));
   CHECK_OK(mb_device_check(MB_CPU));
+  int64_t waits = mb_device_waits(MB_CPU);
   CHECK_OK(mb_device_synchronize(MB_CPU));
+  CHECK_EQ(mb_device_waits(MB_CPU), waits + 1);
+  CHECK_EQ(mb_device_waits((mb_device)9), -1);
   CHECK_FAILS(MB_ERR_DEVICE, "9", mb_device_synchronize((mb_device)9));
   CHECK_FAILS(MB_ERR_DEVICE, "9", mb_device_check((mb_device)9));
 }

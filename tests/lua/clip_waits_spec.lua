@@ -1,0 +1,113 @@
+-- SPDX-License-Identifier: MIT
+--
+-- clip_waits_spec.lua: how often a spectral clip waits for the device: once, whatever the matrices are like. What a matrix
+-- needs for its own sake, a scale, one round more, another try, happens without the host, and does not touch its neighbours.
+
+local helper = require "tests.helper"
+local mb = require "moonbow"
+local runtime = require "bindings.runtime"
+local spectral = require "bindings.spectral"
+
+local device = helper.device
+
+local function it(name, fn)
+  require("busted").it(name, function()
+    local before = mb.device()
+    mb.device(device)
+    mb.seed(helper.seed)
+    local ok, problem = pcall(mb.scope, fn)
+    mb.device(before)
+    if not ok then error(problem, 0) end
+  end)
+end
+
+-- Calls fn and says how often it waited.
+local function waits_of(fn, ...)
+  local before = runtime.waits(device)
+  fn(...)
+  return runtime.waits(device) - before
+end
+
+local function model_of(width)
+  local model = mb.models.gpt2 { vocab_size = 16, block_size = 8, n_layer = 2, n_head = 2, n_embd = width }
+  for _, p in ipairs(model:parameters()) do p.grad:randn_() end
+  return model
+end
+
+-- Matrices and vectors that take every way through a probe.
+local function all_kinds()
+  local plain, steep = mb.randn { 40, 60 }, mb.matmul(mb.randn { 40, 1 }, mb.randn { 1, 60 })
+  return {
+    plain, plain * 1e-30, mb.randn { 40, 60 }, plain * 1e30, steep, mb.zeros { 40, 60 }, mb.randn { 7, 5 }, mb.randn { 33 },
+    mb.randn { 1, 90 } * 1e25, mb.randn { 12, 9 } * 1e-20,
+  }
+end
+
+local methods = {
+  { method = "exact" },
+  { method = "randomized", rank = 3, oversample = 2, power_iters = 0 },
+  { method = "randomized", rank = 3, oversample = 2, power_iters = 1 },
+  { method = "randomized", rank = 3, oversample = 2, power_iters = 3 },
+}
+
+describe("a spectral clip", function()
+  it("waits for the device once a call", function()
+    for _, o in ipairs(methods) do
+      local model = model_of(64)
+      local clip = mb.clip.spectral { threshold = function(p) return 0.5 * p.sigma end, method = o.method, rank = o.rank,
+        oversample = o.oversample, power_iters = o.power_iters }
+      clip(model)
+      for _ = 1, 2 do
+        local report
+        assert.are.equal(1, waits_of(function() report = clip(model) end), o.method)
+        for _, row in ipairs(report) do assert(row.clipped, row.name) end
+      end
+    end
+  end)
+
+  it("waits once whatever the matrices hold", function()
+    for _, o in ipairs(methods) do
+      local list = {}
+      for i, t in ipairs(all_kinds()) do list[i] = t:clone() end
+      local plan = spectral.plan(list, o)
+      for _ = 1, 2 do
+        mb.seed(helper.seed)
+        assert.are.equal(1, waits_of(plan.probe, plan), o.method)
+      end
+      plan:release()
+    end
+  end)
+
+  -- The draws depend on the place alone, so that neighbours can be put aside by a plan in which they are ordinary.
+  it("finds of a matrix what it finds beside others", function()
+    for _, o in ipairs(methods) do
+      local results = {}
+      for round = 1, 2 do
+        mb.seed(helper.seed)
+        local kinds, list = all_kinds(), {}
+        for i, t in ipairs(kinds) do
+          local is_alone = round == 2 and i ~= 3 and i <= 6
+          list[i] = is_alone and mb.ones { 40, 60 } or t:clone()
+        end
+        mb.seed(helper.seed)
+        local plan = spectral.plan(list, o)
+        local sigma, tau = plan:probe(), {}
+        local width = plan:width()
+        for i = 1, #list do tau[i] = 0.5 * sigma[(i - 1) * width] end
+        local row = {}
+        for j = 1, width do row[j] = sigma[2 * width + j - 1] end
+        plan:clamp(tau)
+        results[round] = { list[3]:to "cpu", table.concat(row, " ") }
+        plan:release()
+      end
+      assert.are.equal(results[1][2], results[2][2], o.method)
+      assert(results[1][1]:equal(results[2][1]), o.method)
+    end
+  end)
+
+  it("takes matrices of one device", function()
+    if device == "cpu" then pending "there is one device" end
+    helper.says("a plan has one device", spectral.plan, { mb.zeros { 3, 3 }, mb.zeros({ 3, 3 }, { device = "cpu" }) },
+      { method = "exact" })
+  end)
+end)
