@@ -161,7 +161,11 @@ bf16() {
 }
 
 sanitizer() {
-  [ "$HOST" = 1 ] && { luajit tests/valgrind/step.lua && echo "compute-sanitizer needs a GPU; the step itself runs"; return 77; }
+  if [ "$HOST" = 1 ]; then
+    MB_TEST_DEVICE=cuda luajit tests/valgrind/step.lua || return 1
+    echo "compute-sanitizer needs a GPU; the step itself runs"
+    return 77
+  fi
   command -v compute-sanitizer >/dev/null || { echo "compute-sanitizer not found"; return 77; }
   MB_TEST_DEVICE=cuda compute-sanitizer --tool "$1" --error-exitcode 9 luajit tests/valgrind/step.lua >"$ROW_OUT/log" 2>&1
   local code=$?
