@@ -241,15 +241,11 @@ end
 -- ----- optimizers ---------------------------------------------------------------------------------------
 
 local optimizers = {
-  { "sgd", function(model)
+  { "sgd, nesterov", function(model)
     return mb.optim.sgd(model, { lr = 0.05, momentum = 0.9, nesterov = true, weight_decay = 0.01 })
   end },
-  { "adam", function(model) return mb.optim.adam(model, { lr = 1e-2 }) end },
-  { "adamw", function(model) return mb.optim.adamw(model, { lr = 1e-2, betas = { 0.9, 0.95 }, weight_decay = 0.1 }) end },
-  { "groups", function(model)
-    return mb.optim.groups(model, {
-      { where = "matrix", name = "sgd", lr = 0.05 }, { where = "rest", name = "adamw", lr = 1e-2 },
-    })
+  { "adamw, decay", function(model)
+    return mb.optim.adamw(model, { lr = 1e-2, betas = { 0.9, 0.95 }, weight_decay = 0.1 })
   end },
   { "adamw, momentum clipped", function(model)
     -- A clipped momentum does not vanish where the gradient does: eps bounds what its rounding is divided by.
@@ -260,8 +256,24 @@ local optimizers = {
       mb.clip.spectral { method = "exact", threshold = 0.1, on = "update" }
   end },
 }
+-- Every optimizer that the library has, on the matrices; spectra is a clipper of another one's updates.
+local signs = { limit = 1e-4, reason = "a momentum that cancels may have either sign" }
+local own = {
+  clipped_sign = signs, lion = signs, signum = signs,
+  soap = { limit = 1e-3, reason = "divides by the root of what a rotation leaves of a gradient, which may be near zero" },
+}
+for _, name in ipairs(require("moonbow.optim.registry").names()) do
+  optimizers[#optimizers + 1] = { name, function(model)
+    if name == "spectra" then
+      return mb.optim.spectra(model, { optimizer = { name = "adamw", lr = 1e-3 }, threshold = 0.5 })
+    end
+    return mb.optim.groups(model, {
+      { where = "matrix", name = name, lr = 1e-3 }, { where = "rest", name = "adamw", lr = 1e-3 },
+    })
+  end, own[name] }
+end
 for _, entry in ipairs(optimizers) do
-  add("optim: " .. entry[1], F32, function(device, _, put)
+  add("optim: " .. entry[1], { f32 = entry[3] or true }, function(device, _, put)
     local model = stepped(device, "f32")
     local optimizer, clip = entry[2](model)
     for _ = 1, 3 do
