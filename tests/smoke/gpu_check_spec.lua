@@ -39,7 +39,7 @@ describe("gpu_check.sh", function()
       "bench.gemm.f32", "bench.gemm.bf16", "bench.train.bf16", "bench.train.f32", "bench.optim", "bench.spectral" } do
       local row = assert(rows[name], name .. " is missing")
       assert.are.equal("passed", row.status, said)
-      assert.is_true(row.rehearsal and row.seconds > 0)
+      assert.is_true(row.rehearsal and row.seconds >= 0)
       assert.is_truthy(said:find(name .. " +passed"), said)
     end
     assert.are.equal("skipped", rows["sanitizer.memcheck"].status)
