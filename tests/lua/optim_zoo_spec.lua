@@ -83,3 +83,79 @@ describe("sign methods", function()
       end)
   end)
 end)
+
+describe("methods that measure lengths", function()
+  local function norm_of(list)
+    local sum = 0
+    for _, x in ipairs(list) do sum = sum + x * x end
+    return math.sqrt(sum)
+  end
+
+  it("lars", function()
+    formula.parameters(function(m)
+      return mb.optim.lars(m, { lr = 0.5, momentum = 0.8, trust_coefficient = 0.02, weight_decay = 0.1 })
+    end, function(_, w, g, s)
+      local length, slope = norm_of(w), norm_of(g)
+      local trust = 0.02 * length / (slope + 0.1 * length + 1e-8)
+      for e in ipairs(w) do
+        s[e] = 0.8 * (s[e] or 0) + 0.5 * trust * (g[e] + 0.1 * w[e])
+        w[e] = w[e] - s[e]
+      end
+    end)
+  end)
+
+  it("lars takes the gradient itself where a parameter is zero", function()
+    local arena = require "tests.arena_model"
+    local model = arena.Plain { dtype = "f64" }
+    local p = model:parameter "h.0.bias"
+    p.value:fill_(0)
+    arena.set_gradients(model, 1)
+    mb.optim.lars(model, { lr = 0.5 }):step()
+    assert.is_true(p.value:equal(p.grad * -0.5))
+  end)
+
+  it("lamb", function()
+    formula.parameters(function(m)
+      return mb.optim.lamb(m, { lr = 0.05, betas = { 0.8, 0.9 }, eps = 1e-4, weight_decay = 0.1 })
+    end, function(_, w, g, s, step)
+      s.m, s.v = s.m or {}, s.v or {}
+      local u = {}
+      for e in ipairs(w) do
+        s.m[e] = 0.8 * (s.m[e] or 0) + (1 - 0.8) * g[e]
+        s.v[e] = 0.9 * (s.v[e] or 0) + (1 - 0.9) * g[e] ^ 2
+        u[e] = s.m[e] / (1 - 0.8 ^ step) / (math.sqrt(s.v[e] / (1 - 0.9 ^ step)) + 1e-4) + 0.1 * w[e]
+      end
+      local ratio = norm_of(w) / norm_of(u)
+      for e in ipairs(w) do w[e] = w[e] - 0.05 * ratio * u[e] end
+    end)
+  end)
+
+  it("normalized_gd, parameter by parameter", function()
+    formula.parameters(function(m)
+      return mb.optim.normalized_gd(m, { lr = 0.05, momentum = 0.7, weight_decay = 0.1, scope = "parameter" })
+    end, function(_, w, g, s)
+      for e in ipairs(w) do s[e] = 0.7 * (s[e] or 0) + (1 - 0.7) * g[e] end
+      local length = norm_of(s)
+      for e in ipairs(w) do w[e] = w[e] * (1 - 0.05 * 0.1) - 0.05 * s[e] / (length + 1e-8) end
+    end)
+  end)
+
+  it("normalized_gd moves all weights together by lr", function()
+    local arena = require "tests.arena_model"
+    local model = arena.Plain { dtype = "f64" }
+    local opt = mb.optim.normalized_gd(model, { lr = 0.25 })
+    for step = 1, 3 do
+      arena.set_gradients(model, step)
+      local before, moved, slope = arena.weights(model), 0, 0
+      for _, p in ipairs(model:parameters()) do slope = slope + mb.sum(mb.square(p.grad)):item() end
+      opt:step()
+      for _, p in ipairs(model:parameters()) do
+        local change = p.value - before[p.name]
+        moved = moved + mb.sum(mb.square(change)):item()
+        local wanted = p.grad * (-0.25 / math.sqrt(slope))
+        assert.is_true(mb.max(mb.abs(change - wanted)):item() < 1e-8)
+      end
+      assert.near(0.25, math.sqrt(moved), 1e-7)
+    end
+  end)
+end)
