@@ -122,3 +122,49 @@ describe("mb.schedule", function()
     says("a step is a number, not nil", function() return (s.const(1)()) end)
   end)
 end)
+
+describe("schedules elsewhere", function()
+  local arena = require "tests.arena_model"
+
+  it("are thresholds", function()
+    local model = arena.Plain { dtype = "f64" }
+    local schedule = mb.schedule.linear { peak = 1, steps = 4, final = 0.2 }
+    local spectral, norm = mb.clip.spectral { threshold = schedule, method = "exact" }, mb.clip.norm { threshold = schedule }
+    for _, clip in ipairs { spectral, norm } do
+      for step = 1, 5 do
+        arena.set_gradients(model, step)
+        local report = clip(model)
+        near(schedule(step), (report[1] or report).tau)
+      end
+      assert.is_truthy(tostring(clip):find("linear(peak 1, warmup 0, steps 4, final 0.2)", 1, true))
+    end
+    helper.says("as a threshold it needs the sample's step", function()
+      require("moonbow.threshold.policy").of("me", schedule) { sigma = 1, state = {} }
+    end)
+    local wrong = mb.clip.norm { threshold = mb.schedule.linear { peak = 1, steps = 2, final = -1 } }
+    arena.set_gradients(model, 1)
+    wrong(model)
+    helper.says("returned the number -1", wrong, model)
+  end)
+
+  it("are radii", function()
+    local radius = { matrix = mb.schedule.linear { peak = 3, steps = 4, final = 1 }, vector = function(step) return 1 / step end }
+    local moving, fixed = arena.Plain { dtype = "f64" }, arena.Plain { dtype = "f64" }
+    local opt = mb.optim.scion(moving, { lr = 0.1, radius = radius, msign = "exact" })
+    for step = 1, 4 do
+      fixed:load_state(moving:state())
+      local radius_now = { matrix = radius.matrix(step), vector = 1 / step }
+      local now = mb.optim.scion(fixed, { lr = 0.1, radius = radius_now, msign = "exact" })
+      if step > 1 then
+        now:load_state_dict(opt:state_dict())
+      end
+      arena.set_gradients(moving, step)
+      arena.set_gradients(fixed, step)
+      opt:step()
+      now:step()
+      for i, p in ipairs(moving:parameters()) do assert.is_true(p.value:equal(fixed:parameters()[i].value), p.name) end
+    end
+    local bad = mb.optim.scion(moving, { radius = function(step) return 1 - step end })
+    helper.says("radius at step 1 must be more than 0", function() bad:step() end)
+  end)
+end)

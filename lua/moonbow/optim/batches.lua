@@ -19,6 +19,26 @@ local types = require "bindings.types"
 
 local M = {}
 
+-- A number of a layer that changes with the step.
+local OfStep = {}
+OfStep.__index = OfStep
+
+function OfStep:at(who, step)
+  local value = self.value(step)
+  options.value(who, ("%s at step %d"):format(self.name, step), value, self.row)
+  return value
+end
+
+function OfStep:__tostring() return tostring(self.value) end
+
+--- A constant of a layer that is a function of the step: P.<key> is its number now.
+---@param name string in errors
+---@param value fun(step: integer): number
+---@param row table what moonbow/options.lua checks it by
+function M.of_step(name, value, row)
+  return setmetatable({ name = name, value = value, row = row }, OfStep)
+end
+
 ---@class moonbow.Batch
 ---@field p table what update_group gets
 ---@field parameters moonbow.Parameter[] in the order of the arena
@@ -28,6 +48,7 @@ local M = {}
 ---@field in_arena table<string, any> which of them are views of the arena
 ---@field values table<string, moonbow.Tensor> temporaries and `update`, of this step
 ---@field keeps_gradient? boolean
+---@field step integer of the optimizer, from 1
 ---@field shadowed? boolean w and the states are not to be changed: they are copied when they are read
 ---@field overlay table<string, moonbow.Tensor> what is read instead of the fields
 ---@field on_assign? fun(key: string) called after a field was assigned
@@ -53,7 +74,11 @@ function Batch:get(key)
     return self.overlay[key]
   end
   if self.values[key] then return self.values[key] end
-  if self.constants[key] ~= nil then return self.constants[key] end
+  local constant = self.constants[key]
+  if constant ~= nil then
+    if getmetatable(constant) == OfStep then return constant:at(self.who, self.step) end
+    return constant
+  end
   if self.temporaries[key] or key == "update" then
     options.fail("%s: field '%s' is read before it is set in this step", self.who, key)
   end
@@ -212,6 +237,7 @@ local function new_batch(spec, entries)
     __index = function(_, key) return b:get(key) end,
     __newindex = function(_, key, x) b:set(key, x) end,
   })
+  b.step = 1
   b:reset()
   return b
 end

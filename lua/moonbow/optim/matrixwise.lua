@@ -96,6 +96,7 @@ function Matrixwise:prepare(step)
     local value = numbers.at(self.who, entry, step)
     if entry.index then self.h[entry.key][entry.index] = value else self.h[entry.key] = value end
   end
+  for _, b in ipairs(self.batches) do b.step = step end
 end
 
 ---@param name string

@@ -19,10 +19,12 @@
 -- Oracles are of weights' gradients d and tensors (L, m, n), matrix by matrix; the step is minus the direction. Initial
 -- values have norm 1, or are zeros for biases. Sources: Pethick et al. 2025, arXiv 2502.07529; arXiv 2506.01913.
 
+local batches = require "moonbow.optim.batches"
 local create = require "moonbow.create"
 local linalg = require "moonbow.linalg"
 local ops = require "bindings.ops"
 local options = require "moonbow.options"
+local schedules = require "moonbow.schedule.base"
 
 local M = {}
 
@@ -136,10 +138,10 @@ local roles = options.keys(by_role)
 M.roles = roles
 
 --- Rows of the options `norms` and `radius`, for a definition: each is one for all, or a table by a parameter's name or
---- role; a name comes before a role.
+--- role; a name comes before a role. A radius may be a function of the step, or a schedule.
 M.options = {
   norms = { type = "string|table", default = "auto" },
-  radius = { type = "number|table", default = 1, fixed = true },
+  radius = { type = "number|table|function", default = 1, fixed = true },
 }
 
 --- Bounds of the options of msign.
@@ -149,7 +151,7 @@ M.limits = {
 }
 
 local function chosen(option, p)
-  if type(option) ~= "table" then return option end
+  if type(option) ~= "table" or schedules.is_schedule(option) then return option end
   if option[p.name] ~= nil then return option[p.name] end
   return option[p.role]
 end
@@ -163,7 +165,7 @@ function M.check(who, parameters, o)
   for _, p in ipairs(parameters) do keys[#keys + 1] = p.name end
   for _, key in ipairs(keys) do known[key] = true end
   for _, option in ipairs { "norms", "radius" } do
-    local given = type(o[option]) == "table" and o[option] or { all = o[option] }
+    local given = type(o[option]) == "table" and not schedules.is_schedule(o[option]) and o[option] or { all = o[option] }
     for key, value in pairs(given) do
       if key ~= "all" and not known[key] then
         options.fail("%s: option '%s' names '%s', which is no parameter of it and no role%s", who, option, tostring(key),
@@ -172,7 +174,11 @@ function M.check(who, parameters, o)
       local what = key == "all" and ("option '%s'"):format(option) or ("'%s' of option '%s'"):format(key, option)
       local names = options.keys(M.rows)
       names[#names + 1] = "auto"
-      options.value(who, what, value, option == "norms" and { choices = names } or { type = "number", above = 0 })
+      if option == "norms" then
+        options.value(who, what, value, { choices = names })
+      elseif not schedules.is_schedule(value) then
+        options.value(who, what, value, { type = "number|function", above = 0 })
+      end
     end
   end
 end
@@ -182,7 +188,9 @@ function M.layer(p, o)
   local norm, kernel = chosen(o.norms, p) or "auto", 1
   if norm == "auto" then norm = by_role[p.role] end
   for i = 3, #p.shape do kernel = kernel * p.shape[i] end
-  return { norm = norm, radius = chosen(o.radius, p) or 1, kernel = kernel, msign = o.msign, steps = o.steps }
+  local radius = chosen(o.radius, p) or 1
+  if schedules.is_schedule(radius) then radius = batches.of_step("radius", radius, { type = "number", above = 0 }) end
+  return { norm = norm, radius = radius, kernel = kernel, msign = o.msign, steps = o.steps }
 end
 
 --- Initial values of a batch: those of its norm, of the size of its radius.

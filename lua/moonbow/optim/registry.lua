@@ -25,10 +25,14 @@ function M.add(name, constructor)
   defined[name] = constructor
 end
 
+--- The built-in ones.
+---@return string[]
+function M.built_ins() return files.names() end
+
 ---@return string[]
 function M.names()
   local all = {}
-  for _, name in ipairs(files.names()) do all[name] = true end
+  for _, name in ipairs(M.built_ins()) do all[name] = true end
   for name in pairs(defined) do all[name] = true end
   return options.keys(all)
 end

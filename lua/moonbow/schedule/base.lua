@@ -10,18 +10,27 @@ local M = {}
 ---@class moonbow.Schedule
 ---@operator call(integer): number
 
+local made = setmetatable({}, { __mode = "k" })
+
+--- Is this one of the library's schedules, or a plain function, which serves as well?
+---@param x any
+---@return boolean
+function M.is_schedule(x) return type(x) == "function" or made[x] == true end
+
 --- A schedule that prints as `text`.
 ---@param text string
 ---@param at fun(step: number): number
 ---@return moonbow.Schedule
 function M.new(text, at)
-  return setmetatable({}, {
+  local schedule = setmetatable({}, {
     __call = function(_, step)
       if type(step) ~= "number" then options.fail("%s: a step is a number, not %s", text, options.describe(step)) end
       return at(step)
     end,
     __tostring = function() return text end,
   })
+  made[schedule] = true
+  return schedule
 end
 
 local number = { type = "number" }

@@ -10,6 +10,7 @@
 -- user's function does both at once: `edits` says that its state has to be copied before it is asked.
 
 local options = require "moonbow.options"
+local schedules = require "moonbow.schedule.base"
 
 local M = {}
 
@@ -76,9 +77,17 @@ function Policy:problem_of(state)
   end
 end
 
----A number, a policy or a function as a policy.
+-- A threshold that follows a schedule: call k of the clipper, from 1, has the schedule's number at k.
+local function scheduled(schedule)
+  return M.new(tostring(schedule), function(sample)
+    if not sample.step then options.fail("%s: as a threshold it needs the sample's step", tostring(schedule)) end
+    return schedule(sample.step + 1)
+  end)
+end
+
+---A number, a schedule, a policy or a function as a policy.
 ---@param who string
----@param threshold number|moonbow.Threshold|fun(sample: moonbow.Sample): number?
+---@param threshold number|moonbow.Schedule|moonbow.Threshold|fun(sample: moonbow.Sample): number?
 ---@return moonbow.Threshold
 function M.of(who, threshold)
   if type(threshold) == "number" then
@@ -88,12 +97,13 @@ function M.of(who, threshold)
     return M.new(("const(%s)"):format(options.number(threshold)), function() return threshold end)
   end
   if getmetatable(threshold) == Policy then return threshold end
+  if type(threshold) == "table" and schedules.is_schedule(threshold) then return scheduled(threshold) end
   if type(threshold) == "function" then
     local policy = M.new("function", function(sample) return threshold(sample) end)
     policy.edits = true
     return policy
   end
-  options.fail("%s: threshold is %s, a number, a policy of mb.threshold or a function was expected", who,
+  options.fail("%s: threshold is %s, a number, a schedule, a policy of mb.threshold or a function was expected", who,
     options.describe(threshold))
 end
 
