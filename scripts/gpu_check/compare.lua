@@ -63,6 +63,9 @@ end
 
 local function near(a, b, limit, path)
   local x, y = log_of(a), log_of(b)
+  for i, run in ipairs { x, y } do
+    if not run.val_loss or not run.losses[1] then cli.fail(1, "the log of %s has no losses", i == 1 and a or b) end
+  end
   local gap, first = math.abs(x.val_loss - y.val_loss), math.abs(x.losses[1] - y.losses[1])
   if path then
     local file = assert(io.open(path, "wb"))
