@@ -71,7 +71,7 @@ write(("%s/%s.json"):format(out, is_rehearsal and "rehearsal" or "gpu_check"), t
 local text, counts = {}, {}
 for _, row in ipairs(rows) do
   counts[row.status] = (counts[row.status] or 0) + 1
-  text[#text + 1] = ("%-24s %-10s %9s   %s"):format(row.name, row.status, row.seconds and ("%.1f s"):format(row.seconds) or "",
+  text[#text + 1] = ("%-28s %-10s %9s   %s"):format(row.name, row.status, row.seconds and ("%.1f s"):format(row.seconds) or "",
     (row.said or ""):sub(1, 120)):gsub("%s+$", "")
 end
 local sums = {}
