@@ -208,6 +208,14 @@ function M.keep(value)
   return value
 end
 
+-- The engine keeps the pointer to this text, too.
+local RELEASED = "who made it has given it back"
+
+--- Gives the memory of the tensors in `value` back now; nobody may use them any more.
+function M.release(value)
+  each_tensor(value, function(t) C.mb_tensor_discard(t, RELEASED) end, {})
+end
+
 local function finish_mode(mode, ok, ...)
   C.mb_grad_mode(mode)
   if not ok then error((...), 0) end

@@ -66,6 +66,20 @@ function M.memory()
   return result
 end
 
+local device_stats = ffi.new "mb_device_memory"
+local device_fields = { "bytes_live", "bytes_cached", "bytes_scratch", "bytes_peak", "bytes_free", "bytes_total", "bytes_limit",
+                        "requests" }
+
+--- Memory of one device, by the names of mb_device_memory.
+---@param device string
+---@return table<string, integer>
+function M.memory_of(device)
+  handle.act("mb_memory_of", device_stats, types.device(device))
+  local result = {}
+  for _, name in ipairs(device_fields) do result[name] = tonumber(device_stats[name]) end
+  return result
+end
+
 --- The largest live tensors, one a line.
 ---@return string
 function M.memory_report() return ffi.string(C.mb_memory_report()) end

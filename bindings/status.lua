@@ -54,16 +54,6 @@ local function last_error()
   return ffi.string(C.mb_last_error())
 end
 
--- The largest tensors on one line, for the text of an out-of-memory error.
-local function largest_tensors()
-  local items = {}
-  for line in ffi.string(C.mb_memory_report()):gmatch "[^\n]+" do
-    items[#items + 1] = line:gsub("^%s+", ""):gsub("%s+", " ")
-    if #items == 5 then break end
-  end
-  return #items > 0 and "; largest tensors: " .. table.concat(items, ", ") or ""
-end
-
 local function may_help(status)
   return status == NOMEM
     or (status == STATE and last_error():find("still needed by the backward", 1, true) ~= nil)
@@ -91,7 +81,7 @@ function M.check(status)
   status = tonumber(status)
   if status == OK then return end
   local text = last_error()
-  M.raise((explain and explain(text) or text) .. (status == NOMEM and largest_tensors() or ""))
+  M.raise(explain and explain(text) or text)
 end
 
 --- Deals with a status that is not OK: collects and calls C[name](...) once more where that may help, and

@@ -54,9 +54,11 @@ static mb_status flat_view(mb_tensor **out, const mb_tensor *flat, const mbi_sha
   return mbi_tensor_view(out, flat, shape, stride, begin);
 }
 
-static mb_status new_flat(mb_tensor **out, const mb_model *model, mb_dtype dtype, mb_device device) {
+static mb_status new_flat(mb_tensor **out, const mb_model *model, mb_dtype dtype, mb_device device, const char *label) {
   mbi_shape shape = {.ndim = 1, .size = {model->size}};
-  return mbi_zeros(out, device, dtype, &shape);
+  MB_TRY(mbi_zeros(out, device, dtype, &shape));
+  (*out)->storage->label = label;
+  return MB_OK;
 }
 
 // Weight and gradient of parameter p as views of the two buffers.
@@ -84,8 +86,8 @@ static mb_status initialise(const mbi_parameter *p, int64_t i, uint64_t seed) {
 
 static mb_status build(mb_model *model, mb_dtype dtype, mb_device device, uint64_t seed) {
   MB_TRY(lay_out(model));
-  MB_TRY(new_flat(&model->values, model, dtype, device));
-  MB_TRY(new_flat(&model->gradients, model, dtype, device));
+  MB_TRY(new_flat(&model->values, model, dtype, device, "weights"));
+  MB_TRY(new_flat(&model->gradients, model, dtype, device, "gradients"));
   for (int64_t i = 0; i < model->count; i++) {
     MB_TRY(bind(&model->parameters[i], model->values, model->gradients));
     MB_TRY(initialise(&model->parameters[i], i, seed));
@@ -195,7 +197,7 @@ mb_status mb_model_gradients(mb_tensor **out, mb_model *model) {
 mb_status mb_model_state(mb_tensor **out, mb_model *model) {
   *out = NULL;
   MB_TRY(check_built(model, "mb_model_state"));
-  return new_flat(out, model, model->values->dtype, model->values->storage->device);
+  return new_flat(out, model, model->values->dtype, model->values->storage->device, "state of an optimizer");
 }
 
 static mb_status check_flat(const mb_model *model, const char *who, const mb_tensor *flat) {

@@ -151,7 +151,7 @@ typedef struct mbi_kernels {
 
 typedef struct mbi_device {
   const char *name;
-  // 64-byte aligned; MB_ERR_NOMEM with its text. *is_zero says whether the block is known to hold zeros.
+  // Aligned to 64 bytes, on cuda to 256; MB_ERR_NOMEM with its text. *is_zero says whether the block is known to hold zeros.
   mb_status (*allocate)(void **out, int *is_zero, size_t bytes);
   void (*release)(void *data, size_t bytes);
   mb_status (*copy_in)(void *device, const void *host, size_t bytes);
@@ -169,6 +169,12 @@ typedef struct mbi_device {
   mb_status (*synchronize)(void);
   // How many times the host has waited for the device so far, in these two and inside kernels.
   int64_t (*waits)(void);
+  // Bytes the device could still give, and all it has.
+  mb_status (*room)(int64_t *free_bytes, int64_t *total_bytes);
+  // Gives back what the device keeps for itself: work memory, unused pools.
+  void (*trim)(void);
+  // MB_OK, or MB_ERR_DEVICE with its text when an earlier error has left the device unusable for this process.
+  mb_status (*usable)(void);
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;
 

@@ -11,6 +11,7 @@
 
 #include "backend/cpu/device.h"
 #include "backend/plugin.h"
+#include "core/storage.h"
 
 enum { PATH_CAPACITY = 4096, REASON_CAPACITY = 512 };
 
@@ -35,6 +36,9 @@ static mb_status check_driver(void) {
   return MB_OK;
 }
 
+static mb_status take(void **out, size_t bytes) { return mbi_work_take(out, MB_CUDA, bytes); }
+static void give(void *data, size_t bytes) { mbi_work_give(MB_CUDA, data, bytes); }
+
 static mb_status open_plugin(const mbi_device **out) {
   char path[PATH_CAPACITY];
   if (!plugin_path(path)) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: the path of its plugin is too long");
@@ -45,7 +49,7 @@ static mb_status open_plugin(const mbi_device **out) {
   mbi_plugin_opener *open;
   *(void **)&open = dlsym(library, "mbi_plugin_open");
   if (!open) MB_FAIL(MB_ERR_DEVICE, "device cuda is not available: %s is not a plugin of moonbow", path);
-  static const mbi_plugin_host host = {.abi = MBI_PLUGIN_ABI, .fail = mbi_fail};
+  static const mbi_plugin_host host = {.abi = MBI_PLUGIN_ABI, .fail = mbi_fail, .fail_in = mbi_fail_in, .take = take, .give = give};
   return open(out, &host);
 }
 
@@ -64,7 +68,8 @@ const mbi_device *mbi_device_of(mb_device device) { return device == MB_CPU ? mb
 
 mb_status mb_device_check(mb_device device) {
   if (device != MB_CPU && device != MB_CUDA) MB_FAIL(MB_ERR_DEVICE, "mb_device_check: unknown device %d", (int)device);
-  return mbi_device_of(device) ? MB_OK : MB_ERR_DEVICE;
+  const mbi_device *found = mbi_device_of(device);
+  return found ? found->usable() : MB_ERR_DEVICE;
 }
 
 mb_status mb_device_synchronize(mb_device device) {

@@ -7,11 +7,15 @@
 #define MBI_PLUGIN_H
 #include "backend/backend.h"
 
-enum { MBI_PLUGIN_ABI = 1 };
+enum { MBI_PLUGIN_ABI = 2 };
 
 typedef struct mbi_plugin_host {
   int abi;                                                   // MBI_PLUGIN_ABI
   mb_status (*fail)(mb_status status, const char *format, ...); // core/status.h mbi_fail
+  mb_status (*fail_in)(mb_status status, const char *prefix);   // core/status.h mbi_fail_in
+  // Work memory on the device, through the engine's books (core/blocks.h): within the limit, cached blocks give way to it.
+  mb_status (*take)(void **out, size_t bytes);
+  void (*give)(void *data, size_t bytes);
 } mbi_plugin_host;
 
 // What the library exports as mbi_plugin_open: the device's table, which stays valid for the process. On failure

@@ -12,6 +12,7 @@ typedef struct mbi_storage {
   int pins;          // saved tensors of the tape that still need these values
   uint64_t version;  // goes up with each change in place
   const char *pinned_by; // name of the last op that pinned it
+  const char *label; // what it is for, or NULL; for the report, lives as long as the library
   void *data;
   size_t bytes;      // as asked
   size_t capacity;   // of the block, >= bytes
@@ -26,6 +27,11 @@ typedef struct mbi_storage {
 mb_status mbi_storage_new(mbi_storage **out, mb_device device, mb_dtype dtype, const mbi_shape *shape);
 void mbi_storage_retain(mbi_storage *storage);
 void mbi_storage_release(mbi_storage *storage);
+
+// Memory of operations, which keep it from call to call; counted, but not as tensors. Within the limit, and cached blocks
+// give way to it.
+mb_status mbi_work_take(void **data, mb_device device, size_t bytes);
+void mbi_work_give(mb_device device, void *data, size_t bytes);
 
 // Zeroed memory for headers, nodes and programs; counted by mb_debug_fail_allocation like the rest.
 mb_status mbi_calloc(void **out, const char *who, size_t count, size_t size);

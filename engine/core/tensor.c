@@ -185,4 +185,5 @@ mb_dtype mb_tensor_dtype(const mb_tensor *t) { return t->dtype; }
 mb_device mb_tensor_device(const mb_tensor *t) { return t->storage ? t->storage->device : MB_CPU; }
 int64_t mb_tensor_id(const mb_tensor *t) { return t->id; }
 int mb_tensor_is_contiguous(const mb_tensor *t) { return mbi_is_contiguous(t); }
+uint64_t mb_tensor_address(const mb_tensor *t) { return t->storage ? (uint64_t)(uintptr_t)mbi_data(t) : 0; }
 int mb_tensor_is_live(const mb_tensor *t) { return t->storage != NULL; }

@@ -88,7 +88,21 @@ typedef struct mb_memory_stats {
   int64_t allocations;     // allocation requests since start, the counter of mb_debug_fail_allocation
 } mb_memory_stats;
 
+// Of one device. bytes_free is what it could still give to tensors: its free memory and what is cached, within the limit
+// that the environment sets for every device with MOONBOW_MEMORY_LIMIT (a number of bytes, K, M or G after it).
+typedef struct mb_device_memory {
+  int64_t bytes_live;      // in tensors now
+  int64_t bytes_cached;    // freed, kept for reuse
+  int64_t bytes_scratch;   // work memory that operations keep from call to call
+  int64_t bytes_peak;      // most of bytes_live + bytes_scratch at once
+  int64_t bytes_free;
+  int64_t bytes_total;     // what the device has
+  int64_t bytes_limit;     // 0 = none
+  int64_t requests;        // times the device itself was asked for memory: stands still when the cache serves all
+} mb_device_memory;
+
 MB_API void mb_memory(mb_memory_stats *stats);
+MB_CALL mb_status mb_memory_of(mb_device_memory *memory, mb_device device);
 MB_API void mb_memory_reset_peak(void);
 MB_API void mb_memory_set_budget(int64_t bytes);      // 0 = no limit; over it MB_ERR_NOMEM
 MB_API void mb_memory_trim(void);                     // gives cached blocks back to the system
@@ -122,6 +136,7 @@ MB_API int64_t mb_tensor_id(const mb_tensor *t);             // unique for the l
 MB_API int mb_tensor_is_contiguous(const mb_tensor *t);
 MB_API int mb_tensor_is_live(const mb_tensor *t);            // 0 after mb_tensor_discard
 MB_CALL mb_status mb_tensor_data(void **out, mb_tensor *t);  // CPU address of element 0, borrowed
+MB_API uint64_t mb_tensor_address(const mb_tensor *t);       // of element 0 in its device's memory, to compare; 0 after a discard
 MB_CALL mb_status mb_tensor_item(double *out, mb_tensor *t); // the value of a one-element tensor
 MB_CALL mb_status mb_tensor_to_host(void *dst, mb_tensor *t);         // numel elements, row-major
 MB_CALL mb_status mb_tensor_from_host(mb_tensor *t, const void *src); // in place

@@ -81,8 +81,15 @@ M.keep = handle.keep
 M.is_tensor = types.is_tensor
 
 --- Bytes and counts: bytes_live, bytes_peak, bytes_cached, bytes_budget, bytes_allocated (since start),
---- live_tensors, allocations (since start).
-M.memory = runtime.memory
+--- live_tensors, allocations (since start). Of one device, mb.memory "cuda": bytes_live, bytes_cached, bytes_scratch
+--- (work memory of operations), bytes_peak (of live and scratch), bytes_free (what it could still give), bytes_total,
+--- bytes_limit (the environment's MOONBOW_MEMORY_LIMIT, 0 for none), requests (times the device itself was asked).
+---@param device? "cpu"|"cuda"
+---@return table<string, integer>
+function M.memory(device)
+  if device then return runtime.memory_of(device) end
+  return runtime.memory()
+end
 M.memory_report = runtime.memory_report
 M.memory_reset_peak = runtime.memory_reset_peak
 M.memory_trim = runtime.memory_trim

@@ -27,18 +27,20 @@ static mb_tensor *floats(int64_t n) {
 
 static void blocks_fit_and_waste_little(void) {
   size_t last = 0;
-  for (int64_t bytes = 1; bytes < (1 << 20); bytes += 1 + bytes / 97) {
+  for (int64_t bytes = 1; bytes < (1 << 23); bytes += 1 + bytes / 97) {
     mbi_storage *s;
     int64_t live = now().bytes_live;
     CHECK_OK(bytes_new(&s, bytes));
     CHECK((uintptr_t)s->data % 64 == 0);
     CHECK(s->capacity >= (size_t)bytes && s->capacity >= last);
-    CHECK(s->capacity * 4 <= (size_t)bytes * 5 + 4 * 64); // at most a quarter, or the rest of a line, is wasted
+    // At most a quarter, or the rest of a line, is wasted; above 1 MiB a thirty-second.
+    CHECK(bytes > 1 << 20 ? s->capacity * 32 <= (size_t)bytes * 33 : s->capacity * 4 <= (size_t)bytes * 5 + 4 * 64);
     CHECK_EQ(now().bytes_live, live + (int64_t)s->capacity);
     mbi_unpoison(s->data, s->capacity); // sanitizers refuse what is past `bytes`
     memset(s->data, 1, s->capacity);
     last = s->capacity;
     mbi_storage_release(s);
+    mb_memory_trim(); // a new block every time
     CHECK_EQ(now().bytes_live, live);
   }
 }
@@ -83,7 +85,7 @@ static void counts_agree_with_a_model(void) {
 // A trim finds each block's size from its class alone: one block of every class up to 1 GiB, then none.
 static void every_class_is_trimmed_whole(void) {
   mb_memory_trim();
-  for (int64_t bytes = 64; bytes < (int64_t)1 << 30; bytes += bytes / 4) {
+  for (int64_t bytes = 64; bytes < (int64_t)1 << 30; bytes += bytes < 1 << 20 ? bytes / 4 : bytes / 32) {
     mbi_storage *s;
     CHECK_OK(bytes_new(&s, bytes));
     mbi_storage_release(s);
@@ -93,15 +95,70 @@ static void every_class_is_trimmed_whole(void) {
   CHECK_EQ(now().bytes_cached, 0);
 }
 
+// Whatever the order in which a step gives its blocks back, the next one gets the same.
 static void addresses_repeat(void) {
-  void *first[8], *second[8];
-  for (int step = 0; step < 2; step++) {
+  void *first[8], *later;
+  for (int step = 0; step < 5; step++) {
     mb_tensor *t[8];
     for (int i = 0; i < 8; i++) t[i] = floats(1000 + 777 * (i % 3));
-    for (int i = 0; i < 8; i++) CHECK_OK(mb_tensor_data(step == 0 ? &first[i] : &second[i], t[i]));
-    for (int i = 7; i >= 0; i--) mb_tensor_release(t[i]);
+    for (int i = 0; i < 8; i++) {
+      CHECK_OK(mb_tensor_data(&later, t[i]));
+      CHECK_EQ((int64_t)mb_tensor_address(t[i]), (int64_t)(uintptr_t)later);
+      if (step == 1) first[i] = later;
+      if (step > 1) CHECK(first[i] == later);
+    }
+    for (int i = 0; i < 8; i++) mb_tensor_release(t[(i * (2 * step + 1) + step) % 8]);
   }
-  for (int i = 0; i < 8; i++) CHECK(first[i] == second[i]);
+}
+
+static int64_t requests(void) {
+  mb_device_memory memory;
+  CHECK_OK(mb_memory_of(&memory, MB_CPU));
+  return memory.requests;
+}
+
+// A request takes a free block of its own class, or of one up to a quarter larger, and no other.
+static void near_sizes_share_blocks(void) {
+  mb_memory_trim();
+  mbi_storage *s;
+  CHECK_OK(bytes_new(&s, 10 << 20));
+  CHECK_EQ(s->capacity, 10 << 20);
+  void *block = s->data;
+  mbi_storage_release(s);
+  int64_t before = requests();
+  CHECK_OK(bytes_new(&s, (8 << 20) + 1));
+  CHECK(s->data == block && s->capacity == 10 << 20);
+  mbi_storage_release(s);
+  CHECK_EQ(requests(), before);
+  CHECK_OK(bytes_new(&s, 7 << 20));
+  CHECK(s->capacity == 7 << 20);
+  CHECK_EQ(requests(), before + 1);
+  CHECK_EQ(now().bytes_cached, 10 << 20);
+  mbi_storage_release(s);
+  mb_memory_trim();
+}
+
+static void books_of_a_device(void) {
+  mb_memory_trim();
+  mb_memory_reset_peak();
+  mb_device_memory before, with, after;
+  void *work;
+  CHECK_OK(mb_memory_of(&before, MB_CPU));
+  CHECK_EQ(before.bytes_cached, 0);
+  CHECK_EQ(before.bytes_scratch, 0);
+  CHECK(before.bytes_total > 0 && before.bytes_free > 0 && before.bytes_free <= before.bytes_total);
+  mb_tensor *t = floats(1 << 20);
+  CHECK_OK(mbi_scratch(&work, 0, 1 << 20));
+  CHECK_OK(mb_memory_of(&with, MB_CPU));
+  CHECK_EQ(with.bytes_live, before.bytes_live + (4 << 20));
+  CHECK_EQ(with.bytes_scratch, 1 << 20);
+  CHECK_EQ(with.bytes_peak, before.bytes_peak + (5 << 20));
+  mb_tensor_release(t);
+  CHECK_OK(mb_memory_of(&after, MB_CPU));
+  CHECK_EQ(after.bytes_cached, 4 << 20);
+  CHECK_EQ(after.bytes_peak, with.bytes_peak);
+  mb_memory_trim();
+  CHECK_FAILS(MB_ERR_DEVICE, "device", mb_memory_of(&after, (mb_device)7));
 }
 
 static void views_share_one_block(void) {
@@ -205,6 +262,8 @@ int main(void) {
   counts_agree_with_a_model();
   every_class_is_trimmed_whole();
   addresses_repeat();
+  near_sizes_share_blocks();
+  books_of_a_device();
   views_share_one_block();
   the_budget_holds();
   impossible_requests_are_refused();

@@ -166,6 +166,23 @@ static mb_status cpu_copy_out(void *host, const void *device, size_t bytes) {
   waits++;
   return mbi_cpu_copy(host, device, bytes);
 }
+static mb_status cpu_usable(void) { return MB_OK; }
+static void cpu_trim(void) {}
+
+// What Linux believes new work could have without swapping, and all memory.
+static mb_status cpu_room(int64_t *free_bytes, int64_t *total_bytes) {
+  char line[128];
+  long long kib;
+  *free_bytes = *total_bytes = 0;
+  FILE *file = fopen("/proc/meminfo", "r");
+  if (!file) MB_FAIL(MB_ERR_IO, "free memory is not known: /proc/meminfo cannot be read");
+  while (fgets(line, sizeof line, file)) {
+    if (sscanf(line, "MemTotal: %lld", &kib) == 1) *total_bytes = kib * 1024;
+    if (sscanf(line, "MemAvailable: %lld", &kib) == 1) *free_bytes = kib * 1024;
+  }
+  fclose(file);
+  return MB_OK;
+}
 
 // ----- the device ---------------------------------------------------------------------------------------
 
@@ -183,7 +200,8 @@ static const struct {
 
 static mbi_device cpu = {
   .name = "cpu", .allocate = cpu_allocate, .release = cpu_release, .copy_in = mbi_cpu_copy, .copy_out = cpu_copy_out, .zero = cpu_zero,
-  .synchronize = cpu_synchronize, .waits = cpu_waits, .copy_view = mbi_cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
+  .synchronize = cpu_synchronize, .waits = cpu_waits, .room = cpu_room, .trim = cpu_trim, .usable = cpu_usable,
+  .copy_view = mbi_cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
 };
 static int level = -1;
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // device.cu: the device's table: its kernels, copies between views, numbers of any dtype, checks of ids. Memory and
-// streams are in memory.cu.
+// streams are in memory.cu, copies from and to the host in staging.cu.
+#include "backend/cuda/calls.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/packs.h"
 #include "backend/cuda/simt.h"
@@ -164,18 +165,48 @@ mb_status check_ids(int64_t *bad, const void *ids, mb_dtype dtype, int64_t count
 
 // ----- the table --------------------------------------------------------------------------------------------------
 
+template <class T> constexpr const char *DTYPE = "f32";
+template <> constexpr const char *DTYPE<double> = "f64";
+template <> constexpr const char *DTYPE<bf16> = "bf16";
+
+#define MB_KERNEL(name, ...)                                                                          \
+  template <class T> struct Name_##name {                                                             \
+    static constexpr const char *NAME = #name, *DTYPE = mbk::DTYPE<T>, *PARAMETERS = #__VA_ARGS__;    \
+  };
+#include "backend/kernels.def"
+#undef MB_KERNEL
+
 template <class T> const mbi_kernels table = {
-#define MB_KERNEL(name, ...) Kernels<T>::name,
+#define MB_KERNEL(name, ...) Call<Name_##name<T>, &Kernels<T>::name>::run,
 #include "backend/kernels.def"
 #undef MB_KERNEL
 };
 
+#define MBK_GUARD(function, parameters)                                                               \
+  struct Name_##function {                                                                            \
+    static constexpr const char *NAME = #function, *DTYPE = nullptr, *PARAMETERS = parameters;        \
+  };
+MBK_GUARD(allocate, "out, is_zero, bytes")
+MBK_GUARD(to_device, "device, host, bytes")
+MBK_GUARD(to_host, "host, device, bytes")
+MBK_GUARD(zero, "data, bytes")
+MBK_GUARD(synchronize, "")
+MBK_GUARD(room, "free, total")
+MBK_GUARD(copy_view, "dst, src, element")
+MBK_GUARD(convert, "dst, dst_dtype, src, src_dtype, count")
+MBK_GUARD(fill, "dst, dtype, value, count")
+MBK_GUARD(check_ids, "bad, ids, dtype, count, limit, ignored")
+MBK_GUARD(usable, "")
+
 mbi_device make_device() {
   mbi_device d{};
   d.name = "cuda";
-  d.allocate = allocate, d.release = release;
-  d.copy_in = to_device, d.copy_out = to_host, d.zero = zero, d.synchronize = synchronize, d.waits = waits;
-  d.copy_view = copy_view, d.convert = convert, d.fill = fill, d.check_ids = check_ids;
+  d.allocate = Call<Name_allocate, &allocate>::run, d.release = release, d.trim = trim, d.waits = waits;
+  d.copy_in = Call<Name_to_device, &to_device>::run, d.copy_out = Call<Name_to_host, &to_host>::run;
+  d.zero = Call<Name_zero, &zero>::run, d.synchronize = Call<Name_synchronize, &synchronize>::run;
+  d.room = Call<Name_room, &room>::run, d.usable = Call<Name_usable, &usable>::run;
+  d.copy_view = Call<Name_copy_view, &copy_view>::run, d.convert = Call<Name_convert, &convert>::run;
+  d.fill = Call<Name_fill, &fill>::run, d.check_ids = Call<Name_check_ids, &check_ids>::run;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;
   d.kernels[MB_BF16] = &table<bf16>;
@@ -184,6 +215,7 @@ mbi_device make_device() {
 
 } // namespace
 
+const mbi_plugin_host *engine;
 mb_status (*fail)(mb_status status, const char *format, ...);
 
 } // namespace mbk
@@ -191,6 +223,7 @@ mb_status (*fail)(mb_status status, const char *format, ...);
 extern "C" __attribute__((visibility("default"))) mb_status mbi_plugin_open(const mbi_device **out, const mbi_plugin_host *host) {
   static mbi_device device;
   mbk::fail = host->fail;
+  mbk::engine = host;
   if (host->abi != MBI_PLUGIN_ABI)
     return host->fail(MB_ERR_DEVICE, "device cuda: the plugin was built for interface %d, the library has %d", (int)MBI_PLUGIN_ABI, host->abi);
   mb_status status = mbk::open_device();

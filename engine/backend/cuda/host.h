@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// host.h: what kernels of this folder need on the host side: failing, the stream, scratch memory, checks of CUDA's
-// statuses, and the table of slots as a class. Compiled without nvcc, the same files make a library whose "device" is
-// the host's memory and whose launches run on its cores: the tests' stand-in for a GPU.
+// host.h: what kernels of this folder need on the host side: failing, the stream, scratch memory, copies, and the table of
+// slots as a class. Compiled without nvcc, the same files make a library whose "device" is the host's memory and whose
+// launches run on its cores: the tests' stand-in for a GPU.
 #ifndef MBK_CUDA_HOST_H
 #define MBK_CUDA_HOST_H
 #include <cstddef>
@@ -20,14 +20,14 @@ extern "C" {
 
 namespace mbk {
 
-// The engine's mbi_fail, given when the plugin was opened.
+// What the engine gave when the plugin was opened; fail is its mbi_fail.
+extern const mbi_plugin_host *engine;
 extern mb_status (*fail)(mb_status status, const char *format, ...);
 
 // Memory of the calling operation on the device, as mbi_scratch has it on the host: slots are separate, contents
 // undefined, kept for the next call.
-constexpr int SCRATCH_SLOTS = 8;
+constexpr int SCRATCH_SLOTS = 8, KEPT_SLOT = 6; // what slot 6 holds may be relied on from call to call
 mb_status scratch(void **out, int slot, size_t bytes);
-void free_scratch();
 template <class T> mb_status scratch_of(T **out, int slot, int64_t count) {
   void *memory;
   mb_status status = scratch(&memory, slot, (size_t)count * sizeof(T));
@@ -35,20 +35,34 @@ template <class T> mb_status scratch_of(T **out, int slot, int64_t count) {
   return status;
 }
 
-// Both wait for nothing but what the stream still has to do before them.
+// Through a ring of pinned memory (staging.cu): to_device returns as soon as `host` may be used again, to_host when the
+// bytes are there.
 mb_status to_device(void *device, const void *host, size_t bytes);
-mb_status to_host(void *host, const void *device, size_t bytes); // and waits until it is there
+mb_status to_host(void *host, const void *device, size_t bytes);
+
+// ----- failures (errors.cu) ---------------------------------------------------------------------------------
+
+// What a library answered: the name and the text of its status. After a sticky one no call of the process succeeds.
+struct Answer {
+  const char *name, *text;
+  bool is_memory, is_sticky;
+};
+// Fails with MB_ERR_NOMEM or MB_ERR_DEVICE: "NAME (text), at file:line in call".
+mb_status report(const Answer &answer, const char *call, const char *file, int line);
+// MB_OK, or the failure of every call after a sticky answer.
+mb_status usable();
+// After a launch: whether it was accepted. On the stand-in, before what stands for a launch or a library's call:
+// MOONBOW_CUDA_FAULT may want it to fail (errors.cu).
+mb_status launched(const char *what, const char *file = __builtin_FILE(), int line = __builtin_LINE());
 
 #ifdef __CUDACC__
 cudaStream_t stream();
-// MB_OK, or the failure that a status of the runtime means, with file, line and what was called.
-mb_status check_cuda(cudaError_t error, const char *call, const char *file, int line);
-// After a launch: whether it was accepted.
-mb_status launched(const char *kernel);
+// What an error of the runtime means; it is taken from the runtime, so that the next call does not find it again.
+Answer answer_of(cudaError_t error);
 #define MBK_CUDA(call)                                                                                  \
   do {                                                                                                  \
-    mb_status mbk_status_ = mbk::check_cuda((call), #call, __FILE__, __LINE__);                         \
-    if (mbk_status_ != MB_OK) return mbk_status_;                                                       \
+    cudaError_t mbk_error_ = (call);                                                                    \
+    if (mbk_error_ != cudaSuccess) return mbk::report(mbk::answer_of(mbk_error_), #call, __FILE__, __LINE__); \
   } while (0)
 #endif
 

@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
-// memory.cu: the device's memory, the stream, and what CUDA's statuses mean. Blocks come from the device's stream-ordered
-// pool, which keeps what is freed: giving a block back and asking again costs no synchronisation. Everything runs in one
-// stream, so that memory is free for the next operation as soon as the last one that uses it is queued.
+// memory.cu: the device's memory and the stream. Blocks come from the device's stream-ordered pool, which keeps what is
+// freed; the engine's cache (core/blocks.c) lies above it, so that a step in its steady state does not come here at all.
+// Everything runs in one stream: memory is free for the next operation as soon as the last one that uses it is queued.
 #include "backend/cuda/memory.h"
 
+#include <cstdlib>
 #include <cstring>
+#include <vector>
+
+#include <unistd.h>
 
 namespace mbk {
 namespace {
@@ -18,70 +22,40 @@ Slot slots[SCRATCH_SLOTS];
 
 int64_t times_waited;
 
+void empty(Slot *s) {
+  if (s->data) engine->give(s->data, s->bytes);
+  *s = Slot{};
+}
+
 } // namespace
 
 int64_t waits() { return times_waited; }
+void count_wait() { times_waited++; }
 
 mb_status scratch(void **out, int slot, size_t bytes) {
   Slot &s = slots[slot];
   if (s.bytes < bytes) {
-    if (s.data) release(s.data, s.bytes);
-    s = Slot{};
-    int is_zero;
-    mb_status status = allocate(&s.data, &is_zero, bytes);
-    if (status != MB_OK) return status;
+    empty(&s);
+    MB_TRY(engine->take(&s.data, bytes));
     s.bytes = bytes;
   }
   *out = s.data;
   return MB_OK;
 }
 
-void free_scratch() {
-  for (Slot &s : slots) {
-    if (s.data) release(s.data, s.bytes);
-    s = Slot{};
-  }
+static void free_scratch() {
+  for (int i = 0; i < SCRATCH_SLOTS; i++)
+    if (i != KEPT_SLOT) empty(&slots[i]);
 }
 
 #ifdef __CUDACC__
 
 namespace {
 cudaStream_t the_stream;
-}
+cudaMemPool_t the_pool;
+} // namespace
 
 cudaStream_t stream() { return the_stream; }
-
-// After some errors every later call of the process fails too.
-static bool is_sticky(cudaError_t error) {
-  switch (error) {
-    case cudaErrorIllegalAddress:
-    case cudaErrorLaunchTimeout:
-    case cudaErrorAssert:
-    case cudaErrorHardwareStackError:
-    case cudaErrorIllegalInstruction:
-    case cudaErrorMisalignedAddress:
-    case cudaErrorInvalidAddressSpace:
-    case cudaErrorInvalidPc:
-    case cudaErrorLaunchFailure:
-    case cudaErrorECCUncorrectable: return true;
-    default: return false;
-  }
-}
-
-mb_status check_cuda(cudaError_t error, const char *call, const char *file, int line) {
-  if (error == cudaSuccess) return MB_OK;
-  cudaGetLastError(); // an error that is not sticky is over when it has been read
-  const char *name = strrchr(file, '/');
-  mb_status status = error == cudaErrorMemoryAllocation ? MB_ERR_NOMEM : MB_ERR_DEVICE;
-  return fail(status, "cuda: %s%s (%s), at %s:%d in %.80s", cudaGetErrorString(error),
-              is_sticky(error) ? "; the device cannot be used by this process any more: restart from the last checkpoint" : "",
-              cudaGetErrorName(error), name ? name + 1 : file, line, call);
-}
-
-mb_status launched(const char *kernel) {
-  cudaError_t error = cudaPeekAtLastError();
-  return error == cudaSuccess ? MB_OK : check_cuda(cudaGetLastError(), kernel, __FILE__, __LINE__);
-}
 
 mb_status open_device() {
   int count = 0, major = 0, minor = 0, pools = 0;
@@ -97,38 +71,41 @@ mb_status open_device() {
   MBK_CUDA(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, 0));
   if (!pools) return fail(MB_ERR_DEVICE, "device cuda is not available: its driver has no memory pools");
   MBK_CUDA(cudaSetDevice(0));
-  cudaMemPool_t pool;
   uint64_t keep_all = UINT64_MAX;
-  MBK_CUDA(cudaDeviceGetDefaultMemPool(&pool, 0));
-  MBK_CUDA(cudaMemPoolSetAttribute(pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
+  MBK_CUDA(cudaDeviceGetDefaultMemPool(&the_pool, 0));
+  MBK_CUDA(cudaMemPoolSetAttribute(the_pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
   MBK_CUDA(cudaStreamCreateWithFlags(&the_stream, cudaStreamNonBlocking));
   return MB_OK;
 }
 
 mb_status allocate(void **out, int *is_zero, size_t bytes) {
   *is_zero = 0;
-  cudaError_t error = cudaMallocAsync(out, bytes, the_stream);
-  if (error == cudaSuccess) return MB_OK;
-  size_t free_bytes = 0, all = 0;
+  MBK_CUDA(cudaMallocAsync(out, bytes, the_stream));
+  return MB_OK;
+}
+
+// A device that is lost takes nothing back, and needs not.
+void release(void *data, size_t) {
+  if (cudaFreeAsync(data, the_stream) != cudaSuccess) cudaGetLastError();
+}
+
+// What the pool has reserved and not given out counts as free.
+mb_status room(int64_t *free_bytes, int64_t *total_bytes) {
+  size_t unused = 0, all = 0;
+  uint64_t reserved = 0, used = 0;
+  MBK_CUDA(cudaMemGetInfo(&unused, &all));
+  MBK_CUDA(cudaMemPoolGetAttribute(the_pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
+  MBK_CUDA(cudaMemPoolGetAttribute(the_pool, cudaMemPoolAttrUsedMemCurrent, &used));
+  *free_bytes = (int64_t)(unused + (reserved - used));
+  *total_bytes = (int64_t)all;
+  return MB_OK;
+}
+
+void trim() {
+  free_scratch();
+  cudaStreamSynchronize(the_stream);
+  cudaMemPoolTrimTo(the_pool, 0);
   cudaGetLastError();
-  cudaMemGetInfo(&free_bytes, &all);
-  if (error == cudaErrorMemoryAllocation)
-    return fail(MB_ERR_NOMEM, "out of memory on the device: %zu bytes asked for, %zu of %zu free", bytes, free_bytes, all);
-  return check_cuda(error, "cudaMallocAsync", __FILE__, __LINE__);
-}
-
-void release(void *data, size_t) { cudaFreeAsync(data, the_stream); }
-
-mb_status to_device(void *device, const void *host, size_t bytes) {
-  MBK_CUDA(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, the_stream));
-  return MB_OK;
-}
-
-mb_status to_host(void *host, const void *device, size_t bytes) {
-  times_waited++;
-  MBK_CUDA(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, the_stream));
-  MBK_CUDA(cudaStreamSynchronize(the_stream));
-  return MB_OK;
 }
 
 mb_status zero(void *data, size_t bytes) {
@@ -137,45 +114,108 @@ mb_status zero(void *data, size_t bytes) {
 }
 
 mb_status synchronize() {
-  times_waited++;
+  count_wait();
   MBK_CUDA(cudaStreamSynchronize(the_stream));
+  return MB_OK;
+}
+
+mb_status pinned(void **out, size_t bytes) {
+  MBK_CUDA(cudaHostAlloc(out, bytes, cudaHostAllocDefault));
+  return MB_OK;
+}
+
+mb_status queue_copy(void *to, const void *from, size_t bytes, Way way) {
+  MBK_CUDA(cudaMemcpyAsync(to, from, bytes, way == Way::IN ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost, the_stream));
+  return MB_OK;
+}
+
+mb_status make_mark(Mark *out) {
+  MBK_CUDA(cudaEventCreateWithFlags(out, cudaEventDisableTiming));
+  return MB_OK;
+}
+
+mb_status mark(Mark m) {
+  MBK_CUDA(cudaEventRecord(m, the_stream));
+  return MB_OK;
+}
+
+mb_status wait(Mark m) {
+  MBK_CUDA(cudaEventSynchronize(m));
   return MB_OK;
 }
 
 #else
 
-mb_status open_device() { return MB_OK; }
+namespace {
 
-mb_status synchronize() {
-  times_waited++;
-  return MB_OK;
+struct Copy {
+  void *to;
+  const void *from;
+  size_t bytes;
+};
+std::vector<Copy> queue;
+
+constexpr size_t ALIGNMENT = 256;
+
+} // namespace
+
+void settle() {
+  for (const Copy &copy : queue) memcpy(copy.to, copy.from, copy.bytes);
+  queue.clear();
 }
+
+mb_status open_device() { return MB_OK; }
 
 mb_status allocate(void **out, int *is_zero, size_t bytes) {
   *is_zero = 0;
-  *out = __builtin_malloc(bytes);
+  MB_TRY(launched("cudaMallocAsync"));
+  *out = aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   if (!*out) return fail(MB_ERR_NOMEM, "out of memory: %zu bytes", bytes);
   memset(*out, 0xff, bytes); // NaN: what is read before it is written shows
   return MB_OK;
 }
 
-void release(void *data, size_t) { __builtin_free(data); }
+void release(void *data, size_t) {
+  settle();
+  free(data);
+}
 
-mb_status to_device(void *device, const void *host, size_t bytes) {
-  memcpy(device, host, bytes);
+mb_status room(int64_t *free_bytes, int64_t *total_bytes) {
+  *free_bytes = (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
+  *total_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
   return MB_OK;
 }
 
-mb_status to_host(void *host, const void *device, size_t bytes) {
-  times_waited++;
-  memcpy(host, device, bytes);
-  return MB_OK;
-}
+void trim() { free_scratch(); }
 
 mb_status zero(void *data, size_t bytes) {
+  MB_TRY(launched("cudaMemsetAsync"));
   memset(data, 0, bytes);
   return MB_OK;
 }
+
+mb_status synchronize() {
+  count_wait();
+  return launched("cudaStreamSynchronize");
+}
+
+mb_status pinned(void **out, size_t bytes) {
+  *out = malloc(bytes);
+  return *out ? MB_OK : fail(MB_ERR_NOMEM, "out of memory: %zu bytes", bytes);
+}
+
+mb_status queue_copy(void *to, const void *from, size_t bytes, Way) {
+  MB_TRY(launched("cudaMemcpyAsync"));
+  queue.push_back(Copy{to, from, bytes});
+  return MB_OK;
+}
+
+mb_status make_mark(Mark *out) {
+  *out = 0;
+  return MB_OK;
+}
+mb_status mark(Mark) { return MB_OK; }
+mb_status wait(Mark) { return launched("cudaEventSynchronize"); }
 
 #endif
 

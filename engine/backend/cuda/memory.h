@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// memory.h: memory of the device and the one stream that all work is queued in.
+// memory.h: memory of the device and the one stream that all work is queued in. Each function exists for the GPU and for
+// the stand-in, whose copies are queued too and made when somebody waits for them or the next operation begins: a buffer
+// that is used again too early shows.
 #ifndef MBK_CUDA_MEMORY_H
 #define MBK_CUDA_MEMORY_H
 #include "backend/cuda/host.h"
@@ -14,6 +16,26 @@ void release(void *data, size_t bytes);
 mb_status zero(void *data, size_t bytes);
 mb_status synchronize();
 int64_t waits(); // how many times the host has waited, in to_host and synchronize
+void count_wait();
+mb_status room(int64_t *free_bytes, int64_t *total_bytes);
+void trim();
+
+// Memory of the host that copies need not wait for.
+mb_status pinned(void **out, size_t bytes);
+enum class Way { IN, OUT };
+// Queues a copy between pinned memory and the device.
+mb_status queue_copy(void *to, const void *from, size_t bytes, Way way);
+
+// A place in the queue: what was queued before mark() is done when wait() returns.
+#ifdef __CUDACC__
+using Mark = cudaEvent_t;
+#else
+using Mark = int;
+void settle(); // makes the copies that are queued
+#endif
+mb_status make_mark(Mark *out);
+mb_status mark(Mark m);
+mb_status wait(Mark m);
 
 } // namespace mbk
 #endif

@@ -25,7 +25,8 @@ namespace mbk {
 
 #if defined __CUDACC__ || defined MB_HAVE_NVRTC
 
-static mb_status failed(nvrtcProgram program, nvrtcResult result, const char *what) {
+// The text has room for what the compiler complained of.
+static mb_status failed(nvrtcProgram program, nvrtcResult result, const char *call, int line) {
   size_t bytes = 0;
   std::string log;
   if (program && nvrtcGetProgramLogSize(program, &bytes) == NVRTC_SUCCESS && bytes > 1) {
@@ -34,7 +35,8 @@ static mb_status failed(nvrtcProgram program, nvrtcResult result, const char *wh
   }
   for (char &c : log) c = c == '\n' || c == '\0' ? ' ' : c;
   if (program) nvrtcDestroyProgram(&program);
-  return fail(MB_ERR_INTERNAL, "cuda: %s of a run-time kernel failed: %s; %.900s", what, nvrtcGetErrorString(result), log.c_str());
+  mb_status status = result == NVRTC_ERROR_OUT_OF_MEMORY ? MB_ERR_NOMEM : MB_ERR_DEVICE;
+  return fail(status, "%s, at nvrtc.cu:%d in %s; %.700s", nvrtcGetErrorString(result), line, call, log.c_str());
 }
 
 static mb_status compile(std::vector<char> *code, const std::string &source, int architecture) {
@@ -42,13 +44,13 @@ static mb_status compile(std::vector<char> *code, const std::string &source, int
   const char *options[] = {target.c_str(), "--std=c++17"};
   nvrtcProgram program = nullptr;
   nvrtcResult result = nvrtcCreateProgram(&program, source.c_str(), "moonbow.cu", 0, nullptr, nullptr);
-  if (result != NVRTC_SUCCESS) return failed(program, result, "creation");
+  if (result != NVRTC_SUCCESS) return failed(program, result, "nvrtcCreateProgram", __LINE__);
   result = nvrtcCompileProgram(program, 2, options);
-  if (result != NVRTC_SUCCESS) return failed(program, result, "compilation");
+  if (result != NVRTC_SUCCESS) return failed(program, result, "nvrtcCompileProgram", __LINE__);
   size_t bytes = 0;
   result = nvrtcGetCUBINSize(program, &bytes);
   if (result == NVRTC_SUCCESS) code->resize(bytes), result = nvrtcGetCUBIN(program, code->data());
-  if (result != NVRTC_SUCCESS) return failed(program, result, "code generation");
+  if (result != NVRTC_SUCCESS) return failed(program, result, "nvrtcGetCUBIN", __LINE__);
   nvrtcDestroyProgram(&program);
   return MB_OK;
 }
@@ -113,6 +115,7 @@ struct Driver {
   decltype(&cuModuleGetFunction) find;
   decltype(&cuLaunchKernel) launch;
   decltype(&cuGetErrorString) text;
+  decltype(&cuGetErrorName) name;
 };
 
 static mb_status driver_of(const Driver **out) {
@@ -120,21 +123,24 @@ static mb_status driver_of(const Driver **out) {
   *out = &driver;
   if (driver.load) return MB_OK;
   void *library = dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!library) return fail(MB_ERR_DEVICE, "cuda: the driver's library cannot be opened: %s", dlerror());
+  if (!library) return fail(MB_ERR_DEVICE, "the driver's library cannot be opened: %s", dlerror());
   driver.find = (decltype(driver.find))dlsym(library, "cuModuleGetFunction");
   driver.launch = (decltype(driver.launch))dlsym(library, "cuLaunchKernel");
   driver.text = (decltype(driver.text))dlsym(library, "cuGetErrorString");
+  driver.name = (decltype(driver.name))dlsym(library, "cuGetErrorName");
   driver.load = (decltype(driver.load))dlsym(library, "cuModuleLoadData");
-  if (driver.find && driver.launch && driver.text && driver.load) return MB_OK;
+  if (driver.find && driver.launch && driver.text && driver.name && driver.load) return MB_OK;
   driver.load = nullptr;
-  return fail(MB_ERR_DEVICE, "cuda: the driver's library lacks functions of CUDA 12");
+  return fail(MB_ERR_DEVICE, "the driver's library lacks functions of CUDA 12");
 }
 
-static mb_status check(const Driver *driver, CUresult result, const char *what, const char *name) {
+// The driver's errors have the numbers of the runtime's.
+static mb_status check(const Driver *driver, CUresult result, const char *call, int line) {
   if (result == CUDA_SUCCESS) return MB_OK;
-  const char *text = nullptr;
-  driver->text(result, &text);
-  return fail(result == CUDA_ERROR_OUT_OF_MEMORY ? MB_ERR_NOMEM : MB_ERR_DEVICE, "cuda: %s of %s failed: %s", what, name, text ? text : "?");
+  Answer answer = answer_of((cudaError_t)result);
+  driver->name(result, &answer.name);
+  driver->text(result, &answer.text);
+  return report(answer, call, __FILE__, line);
 }
 
 mb_status compile_for_device(Module *out, const std::string &source, const char *name) {
@@ -149,11 +155,11 @@ mb_status compile_for_device(Module *out, const std::string &source, const char 
   // A file that does not load was damaged: it is made again.
   if (!read_file(&code, path) || driver->load(&module, code.data()) != CUDA_SUCCESS) {
     MB_TRY(compile(&code, source, 10 * major + minor));
-    MB_TRY(check(driver, driver->load(&module, code.data()), "loading", name));
+    MB_TRY(check(driver, driver->load(&module, code.data()), "cuModuleLoadData", __LINE__));
     write_file(code, path);
   }
   CUfunction function = nullptr;
-  MB_TRY(check(driver, driver->find(&function, module, name), "finding", name));
+  MB_TRY(check(driver, driver->find(&function, module, name), "cuModuleGetFunction", __LINE__));
   out->function = function;
   return MB_OK;
 }
@@ -163,7 +169,7 @@ mb_status launch_module(const Module &module, int64_t blocks, int threads, void 
   MB_TRY(driver_of(&driver));
   if (blocks > INT32_MAX) return fail(MB_ERR_SHAPE, "%s: %lld blocks are more than a launch can have", name, (long long)blocks);
   CUresult result = driver->launch((CUfunction)module.function, (unsigned)blocks, 1, 1, (unsigned)threads, 1, 1, 0, stream(), arguments, nullptr);
-  return check(driver, result, "launch", name);
+  return check(driver, result, name, __LINE__);
 }
 
 #elif defined MB_HAVE_NVRTC

@@ -183,8 +183,9 @@ template <class K> __global__ void __launch_bounds__(K::THREADS) run_kernel(cons
 
 constexpr int64_t MOST_BLOCKS = 2147483647;
 
-// Runs `blocks` blocks of a kernel in the order of the stream.
-template <class K> mb_status launch(const K &kernel, int64_t blocks, const char *name) {
+// Runs `blocks` blocks of a kernel in the order of the stream. A failure names the place of the call.
+template <class K>
+mb_status launch(const K &kernel, int64_t blocks, const char *name, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
   if (blocks < 1 || blocks > MOST_BLOCKS)
     return fail(MB_ERR_SHAPE, "%s: %lld blocks are more than a launch can have", name, (long long)blocks);
   constexpr size_t bytes = sizeof(typename K::Shared);
@@ -192,8 +193,9 @@ template <class K> mb_status launch(const K &kernel, int64_t blocks, const char 
   if constexpr (bytes > 48 * 1024)
     MBK_CUDA(cudaFuncSetAttribute(run_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
   run_kernel<K><<<(unsigned)blocks, K::THREADS, bytes, stream()>>>(kernel);
-  return launched(name);
+  return launched(name, file, line);
 #else
+  MB_TRY(launched(name, file, line));
 #pragma omp parallel
   {
     alignas(64) static thread_local unsigned char shared[bytes];
@@ -233,9 +235,10 @@ SIMT_BOTH constexpr int64_t element_blocks(int64_t n) {
 }
 
 // f(i) for every i < n, in no order.
-template <class F> mb_status launch_elements(const F &f, int64_t n, const char *name) {
+template <class F>
+mb_status launch_elements(const F &f, int64_t n, const char *name, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
   static_assert(ElementKernel<F>::THREADS == 256, "as element_blocks counts");
-  return launch(ElementKernel<F>{f, n}, element_blocks(n), name);
+  return launch(ElementKernel<F>{f, n}, element_blocks(n), name, file, line);
 }
 
 } // namespace mbk

@@ -26,28 +26,28 @@ gesvdjInfo_t the_jacobi;
 void *host_work;
 size_t host_bytes;
 
-const char *name_of(cusolverStatus_t status) {
+Answer answer_of_solver(cusolverStatus_t status) {
+  cudaError_t below = cudaPeekAtLastError(); // what made the library fail, if it was an error of the device
+  if (below != cudaSuccess) return answer_of(below);
   switch (status) {
-    case CUSOLVER_STATUS_NOT_INITIALIZED: return "not initialized";
-    case CUSOLVER_STATUS_ALLOC_FAILED: return "out of memory";
-    case CUSOLVER_STATUS_INVALID_VALUE: return "invalid value";
-    case CUSOLVER_STATUS_ARCH_MISMATCH: return "not for this device";
-    case CUSOLVER_STATUS_EXECUTION_FAILED: return "execution failed";
-    case CUSOLVER_STATUS_INTERNAL_ERROR: return "internal error";
-    case CUSOLVER_STATUS_NOT_SUPPORTED: return "not supported";
-    default: return "unknown status";
+    case CUSOLVER_STATUS_NOT_INITIALIZED: return {"CUSOLVER_STATUS_NOT_INITIALIZED", "not initialized", false, false};
+    case CUSOLVER_STATUS_ALLOC_FAILED: return {"CUSOLVER_STATUS_ALLOC_FAILED", "out of memory", true, false};
+    case CUSOLVER_STATUS_INVALID_VALUE: return {"CUSOLVER_STATUS_INVALID_VALUE", "invalid value", false, false};
+    case CUSOLVER_STATUS_ARCH_MISMATCH: return {"CUSOLVER_STATUS_ARCH_MISMATCH", "not for this device", false, false};
+    case CUSOLVER_STATUS_EXECUTION_FAILED: return {"CUSOLVER_STATUS_EXECUTION_FAILED", "execution failed", false, false};
+    case CUSOLVER_STATUS_INTERNAL_ERROR: return {"CUSOLVER_STATUS_INTERNAL_ERROR", "internal error", false, false};
+    case CUSOLVER_STATUS_NOT_SUPPORTED: return {"CUSOLVER_STATUS_NOT_SUPPORTED", "not supported", false, false};
+    default: return {"cusolverStatus_t", "unknown status", false, false};
   }
 }
-
-mb_status check(cusolverStatus_t status, const char *call, int64_t m, int64_t n, int64_t count) {
-  if (status == CUSOLVER_STATUS_SUCCESS) return MB_OK;
-  return fail(status == CUSOLVER_STATUS_ALLOC_FAILED ? MB_ERR_NOMEM : MB_ERR_DEVICE, "cuda: %lld matrices (%lld, %lld): %.60s: %s (%d)",
-              (long long)count, (long long)m, (long long)n, call, name_of(status), (int)status);
-}
-#define MBK_SOLVER(call) MB_TRY(check((call), #call, m, n, count))
+#define MBK_SOLVER(call)                                                                                       \
+  do {                                                                                                         \
+    cusolverStatus_t answered = (call);                                                                        \
+    if (answered != CUSOLVER_STATUS_SUCCESS) return report(answer_of_solver(answered), #call, __FILE__, __LINE__); \
+  } while (0)
 
 // The handle is there, and sizes fit the routines' 32 bits.
-mb_status prepare(int64_t m, int64_t n, int64_t count) {
+mb_status prepare(int64_t m, int64_t n) {
   if (m > INT32_MAX || n > INT32_MAX)
     return fail(MB_ERR_SHAPE, "cuda: matrices (%lld, %lld): a side exceeds 2^31 - 1", (long long)m, (long long)n);
   if (!the_handle) MBK_SOLVER(cusolverDnCreate(&the_handle));
@@ -89,13 +89,12 @@ MBK_ROUTINE(potrf, potrf)
 } // namespace
 
 template <class T> mb_status Solver<T>::eigh(T *values, T *a, int64_t n, int64_t lda, int64_t count, bool vectors, int *info) {
-  const int64_t m = n;
   cusolverEigMode_t mode = vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
   const cublasFillMode_t half = CUBLAS_FILL_MODE_UPPER;
   cudaDataType_t type = type_of(T());
   size_t bytes = 0, on_host = 0;
   void *work;
-  MB_TRY(prepare(n, n, count));
+  MB_TRY(prepare(n, n));
 #if CUSOLVER_VERSION >= 11702
   MBK_SOLVER(cusolverDnXsyevBatched_bufferSize(the_handle, the_params, mode, half, n, type, a, lda, type, values, type, &bytes, &on_host,
                                                count));
@@ -120,7 +119,7 @@ template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, i
   cusolverEigMode_t mode = u ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
   int size = 0;
   T *work;
-  MB_TRY(prepare(m, n, count));
+  MB_TRY(prepare(m, n));
   MBK_SOLVER(gesvdj_size(T(), mode, thin, rows, columns, a, rows, s, u, rows, v, columns, &size, the_jacobi));
   MB_TRY(scratch_of(&work, WORK_SLOT, (int64_t)size + 1));
   for (int64_t i = 0; i < count; i++)
@@ -134,7 +133,7 @@ template <class T> mb_status Solver<T>::factor(T *a, T *tau, int64_t m, int64_t 
   int64_t k = m < n ? m : n;
   int size = 0;
   T *work;
-  MB_TRY(prepare(m, n, count));
+  MB_TRY(prepare(m, n));
   MBK_SOLVER(geqrf_size(T(), rows, columns, a, rows, &size));
   MB_TRY(scratch_of(&work, WORK_SLOT, (int64_t)size + 1));
   for (int64_t i = 0; i < count; i++) MBK_SOLVER(geqrf(T(), rows, columns, a + i * m * n, rows, tau + i * k, work, size, info + i));
@@ -145,7 +144,7 @@ template <class T> mb_status Solver<T>::reflect(T *a, const T *tau, int64_t m, i
   const int rows = (int)m, k = (int)(m < n ? m : n);
   int size = 0;
   T *work;
-  MB_TRY(prepare(m, n, count));
+  MB_TRY(prepare(m, n));
   MBK_SOLVER(orgqr_size(T(), rows, k, k, a, rows, tau, &size));
   MB_TRY(scratch_of(&work, WORK_SLOT, (int64_t)size + 1));
   for (int64_t i = 0; i < count; i++) MBK_SOLVER(orgqr(T(), rows, k, k, a + i * m * n, rows, tau + i * k, work, size, info + i));
@@ -153,12 +152,11 @@ template <class T> mb_status Solver<T>::reflect(T *a, const T *tau, int64_t m, i
 }
 
 template <class T> mb_status Solver<T>::cholesky(T *a, int64_t n, int64_t count, int *info) {
-  const int64_t m = n;
   const int side = (int)n;
   const cublasFillMode_t half = CUBLAS_FILL_MODE_UPPER;
   int size = 0;
   T *work;
-  MB_TRY(prepare(n, n, count));
+  MB_TRY(prepare(n, n));
   MBK_SOLVER(potrf_size(T(), half, side, a, side, &size));
   MB_TRY(scratch_of(&work, WORK_SLOT, (int64_t)size + 1));
   for (int64_t i = 0; i < count; i++) MBK_SOLVER(potrf(T(), half, side, a + i * n * n, side, work, size, info + i));
@@ -185,12 +183,14 @@ MBK_ROUTINE(potrf, potrf)
 } // namespace
 
 template <class T> mb_status Solver<T>::eigh(T *values, T *a, int64_t n, int64_t lda, int64_t count, bool vectors, int *info) {
+  MB_TRY(launched("cusolverDn syevd"));
   for (int64_t i = 0; i < count; i++)
     info[i] = syevd(T(), vectors ? 'V' : 'N', 'U', (int)n, a + i * lda * n, (int)lda, values + i * n);
   return MB_OK;
 }
 
 template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, int64_t n, int64_t count, int *info) {
+  MB_TRY(launched("cusolverDn gesvdj"));
   int64_t k = m < n ? m : n;
   T *rows; // v^T (k, n)
   MB_TRY(scratch_of(&rows, WORK_SLOT, k * n));
@@ -202,18 +202,21 @@ template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, i
 }
 
 template <class T> mb_status Solver<T>::factor(T *a, T *tau, int64_t m, int64_t n, int64_t count, int *info) {
+  MB_TRY(launched("cusolverDn geqrf"));
   int64_t k = m < n ? m : n;
   for (int64_t i = 0; i < count; i++) info[i] = geqrf(T(), (int)m, (int)n, a + i * m * n, (int)m, tau + i * k);
   return MB_OK;
 }
 
 template <class T> mb_status Solver<T>::reflect(T *a, const T *tau, int64_t m, int64_t n, int64_t count, int *info) {
+  MB_TRY(launched("cusolverDn orgqr"));
   int64_t k = m < n ? m : n;
   for (int64_t i = 0; i < count; i++) info[i] = orgqr(T(), (int)m, (int)k, (int)k, a + i * m * n, (int)m, tau + i * k);
   return MB_OK;
 }
 
 template <class T> mb_status Solver<T>::cholesky(T *a, int64_t n, int64_t count, int *info) {
+  MB_TRY(launched("cusolverDn potrf"));
   for (int64_t i = 0; i < count; i++) info[i] = potrf(T(), 'U', (int)n, a + i * n * n, (int)n);
   return MB_OK;
 }

@@ -30,6 +30,7 @@
 --
 -- What is remembered goes by the parameters' names: a clipper belongs to one model, and two models take two clippers.
 
+local handle = require "bindings.handle"
 local memory = require "moonbow.clip.memory"
 local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
@@ -130,7 +131,9 @@ function SpectralClip:change(source)
   local plan = plan_of(self, source)
   local bases = bases_of(self)
   local forget = bases and function() go_back(self, bases) end
-  return self.memory:attempt(forget, change, self, source, plan)
+  local report, changed = self.memory:attempt(forget, change, self, source, plan)
+  if bases then handle.release(bases) end -- copies for the case that it fails: the collector would see them late
+  return report, changed
 end
 
 function SpectralClip:__call(model)

@@ -168,7 +168,7 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
 #else
 
 mb_status place_tables(const int64_t **out, const FuseTables &t) {
-  constexpr int TABLES_SLOT = 6;
+  constexpr int TABLES_SLOT = KEPT_SLOT;
   int64_t *where;
   MB_TRY(scratch_of(&where, TABLES_SLOT, (int64_t)t.host.size()));
   *out = where;
@@ -280,6 +280,7 @@ template <class T> struct Interpreter {
 };
 
 template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape, const FuseTables &t, const int64_t *, double *partials) {
+  MB_TRY(launched("cuLaunchKernel fused program"));
   MB_TRY(check_source(FuseSource(run, sizeof(T) == sizeof(double), shape).text()));
   Interpreter<T>(run, shape).all(t, partials);
   return MB_OK;

@@ -44,16 +44,18 @@ constexpr int WORKSPACE_SLOT = 7, CACHE = 512, WAYS = 4;
 
 cublasLtHandle_t the_handle;
 
-mb_status check(cublasStatus_t status, const mbi_gemm *g, const char *what) {
-  if (status == CUBLAS_STATUS_SUCCESS) return MB_OK;
-  return fail(status == CUBLAS_STATUS_ALLOC_FAILED ? MB_ERR_NOMEM : MB_ERR_DEVICE,
-              "cuda: matrix product %lld x %lld x %lld, %lld times: %s failed: %s", (long long)g->m, (long long)g->n, (long long)g->k,
-              (long long)g->batch, what, cublasLtGetStatusString(status));
+Answer answer_of_lt(cublasStatus_t status) {
+  cudaError_t below = cudaPeekAtLastError(); // what made the library fail, if it was an error of the device
+  Answer answer{cublasLtGetStatusName(status), cublasLtGetStatusString(status), status == CUBLAS_STATUS_ALLOC_FAILED, false};
+  return below == cudaSuccess ? answer : answer_of(below);
 }
-#define MBK_LT(call)                                           \
-  do {                                                         \
-    status = check((call), g, #call);                          \
-    if (status != MB_OK) goto done;                            \
+#define MBK_LT(call)                                                                                   \
+  do {                                                                                                 \
+    cublasStatus_t answered = (call);                                                                  \
+    if (answered != CUBLAS_STATUS_SUCCESS) {                                                           \
+      status = report(answer_of_lt(answered), #call, __FILE__, __LINE__);                              \
+      goto done;                                                                                       \
+    }                                                                                                  \
   } while (0)
 
 // What an algorithm depends on; compared byte by byte, so it is filled from zeros.
@@ -132,7 +134,7 @@ void forget(Layouts *l) {
   if (l->c) cublasLtMatrixLayoutDestroy(l->c);
 }
 
-mb_status find_algorithm(cublasLtMatmulAlgo_t *out, const Layouts *l, const mbi_gemm *g, uint32_t alignment) {
+mb_status find_algorithm(cublasLtMatmulAlgo_t *out, const Layouts *l, uint32_t alignment) {
   cublasLtMatmulPreference_t preference = nullptr;
   cublasLtMatmulHeuristicResult_t found{};
   size_t workspace = WORKSPACE;
@@ -145,7 +147,7 @@ mb_status find_algorithm(cublasLtMatmulAlgo_t *out, const Layouts *l, const mbi_
   MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment));
   MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment));
   MBK_LT(cublasLtMatmulAlgoGetHeuristic(the_handle, l->product, l->b, l->a, l->c, l->c, preference, 1, &found, &count));
-  if (count == 0) status = check(CUBLAS_STATUS_NOT_SUPPORTED, g, "cublasLtMatmulAlgoGetHeuristic");
+  if (count == 0) MBK_LT(CUBLAS_STATUS_NOT_SUPPORTED);
   *out = found.algo;
 done:
   if (preference) cublasLtMatmulPreferenceDestroy(preference);
@@ -165,7 +167,7 @@ mb_status algorithm_of(cublasLtMatmulAlgo_t *out, const Layouts *l, const mbi_ge
       *out = set[way].algorithm;
       return MB_OK;
     }
-  MB_TRY(find_algorithm(out, l, g, (uint32_t)key.alignment));
+  MB_TRY(find_algorithm(out, l, (uint32_t)key.alignment));
   memmove(set + 1, set, (WAYS - 1) * sizeof *set); // the oldest goes
   set[0].key = key, set[0].is_used = 1, set[0].algorithm = *out;
   return MB_OK;
@@ -217,6 +219,7 @@ void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, bf16 *c) {
 }
 
 template <class T> mb_status product(const mbi_gemm *g) {
+  MB_TRY(launched("cublasLtMatmul"));
   for (int64_t i = 0; i < g->batch; i++) {
     T *c = (T *)g->c + i * g->stride_c;
     multiply(g, (const T *)g->a + i * g->stride_a, (const T *)g->b + i * g->stride_b, c);
