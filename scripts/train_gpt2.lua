@@ -95,9 +95,11 @@ cli.main("train_gpt2", function()
     optimizer:zero_grad()
     local loss = 0
     for _ = 1, settings.grad_accum do
-      local part = model:loss(data:batch()) / settings.grad_accum
-      part:backward()
-      loss = loss + part:item()
+      mb.scope(function()
+        local part = model:loss(data:batch()) / settings.grad_accum
+        part:backward()
+        loss = loss + part:item()
+      end)
     end
     if job:is_finite(loss) then
       local report = optimizer:step(clip)

@@ -148,6 +148,12 @@ local tidy = function() end
 ---@param action fun()
 function M.before_error(action) tidy = action end
 
+local complete = function(text) return text end
+
+---Sets what M.main adds to an error's text: `how` gets the text and returns it, or a longer one.
+---@param how fun(text: string): string
+function M.complete_errors(how) complete = how end
+
 local function one_line(problem)
   return (tostring(problem):gsub("%s*\n%s*", "; "))
 end
@@ -159,7 +165,7 @@ end
 function M.main(name, body)
   local function explain(problem)
     local code = type(problem) == "table" and problem.code or 1
-    local lines = { name .. ": " .. one_line(problem) }
+    local lines = { name .. ": " .. complete(one_line(problem)) }
     if os.getenv("MOONBOW_TRACEBACK") == "1" then lines[2] = debug.traceback("", 2) end
     return { code = code, text = table.concat(lines, "\n") }
   end

@@ -38,6 +38,13 @@ local function refuse_used(out)
   end
 end
 
+-- What a script says when the device is lost to the process: where the run can go on.
+local function where_to_go_on(self, text)
+  if not text:find("this process must restart", 1, true) then return text end
+  if not self.last_saved then return text .. "; there is no checkpoint yet, begin again" end
+  return ("%s; the last checkpoint is %s, continue with --resume %s"):format(text, self.last_saved, self.settings.out)
+end
+
 ---@param parts { settings: table, model: table, data: table, clip: table, optimizer: table }
 function M.new(parts)
   local self = setmetatable(parts, Job)
@@ -54,6 +61,7 @@ function M.new(parts)
   self.lock = mb.system.lock(s.out .. "/lock")
   if not s.resume then refuse_used(s.out) end
   cli.before_error(function() self.live:finish() end)
+  cli.complete_errors(function(text) return where_to_go_on(self, text) end)
   if s.resume then
     local found = mb.checkpoint.load(s.resume, self.objects)
     for _, note in ipairs(found.notes) do say("resume  " .. note) end
