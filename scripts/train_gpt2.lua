@@ -60,6 +60,7 @@ local options = {
   { "dtype", "f32", "of computation", choices = { "f32", "bf16" } },
   { "threads", nil, "threads of the CPU backend [all cores]", kind = "integer", min = 1, max = 4096 },
   { "on_nonfinite", "stop", "NaN or Inf in a gradient: stop, or skip up to 10 such steps", choices = { "stop", "skip" } },
+  { "memory", false, "print what memory the run needs, part by part, and end; a run that does not fit prints it too and ends" },
   { "plain", false, "no live line, plain lines instead" },
   { "quiet", false, "print errors only" },
 }
@@ -80,6 +81,7 @@ cli.main("train_gpt2", function()
   run.device(settings)
 
   local data = run.data(settings)
+  if not run.fits(settings, data) then return 0 end
   local model = mb.models.gpt2 {
     vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer,
     n_head = settings.n_head, n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed,

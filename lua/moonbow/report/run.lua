@@ -13,6 +13,7 @@ local M = {}
 local free_on_resume = {
   steps = true, eval_every = true, eval_iters = true, sample_every = true, sample_tokens = true, save_every = true, keep = true,
   resume = true, data = true, threads = true, plain = true, quiet = true, on_nonfinite = true, device = true,
+  memory = true,
 }
 
 -- Settings of the run to continue, overlaid with those given.
@@ -207,16 +208,43 @@ local taken = {
   adamw = function(s) return { betas = { s.beta1, s.beta2 } } end,
 }
 
+-- The options of the optimizer that --optimizer names.
+local function optimizer_options(settings)
+  local named = taken[settings.optimizer]
+  if named then return named(settings) end
+  local near = require("moonbow.options").nearest(settings.optimizer, { "sgd", "adam", "adamw" })
+  cli.fail(2, "--optimizer: '%s' is not one of adam, adamw, sgd%s", settings.optimizer,
+    near and ("; did you mean " .. near .. "?") or "")
+end
+
+---Whether the run fits into the memory of its device, by a plan that is made before anything else is; one that does not ends
+---the script, with the plan and what to change. With --memory the plan is printed, and false says that it was all.
+---@return boolean goes_on
+function M.fits(settings, data)
+  local mb = require "moonbow"
+  local plan = require "moonbow.report.memory"
+  local constructor, device = mb.optim[settings.optimizer], mb.device()
+  local given = optimizer_options(settings)
+  local s = { vocab_size = data.vocab_size, states = #constructor:states(constructor:options("--optimizer", given)) }
+  for name, value in pairs(settings) do s[name] = value end
+  local memory, needs = mb.memory(device), plan.needs(s, device)
+  local fits = needs.total <= memory.bytes_free
+  if fits and not settings.memory then return true end
+  print(("memory  the run at its fullest, %d sequences of %d tokens at once"):format(s.batch_size, s.block_size))
+  print(plan.table(needs, device, memory))
+  if fits then return false end
+  print(settings.resume and "a resumed run keeps its sizes: more memory must be free" or "what would make it fit, one of:")
+  for _, line in ipairs(settings.resume and {} or plan.advice(s, device, memory.bytes_free, settings.grad_accum)) do
+    print("  " .. line)
+  end
+  cli.fail(1, "the run needs %s of memory, %s has %s free; nothing was written", format.bytes(needs.total), device,
+    format.bytes(memory.bytes_free))
+end
+
 function M.optimizer(settings, model)
   local mb = require "moonbow"
-  local named = taken[settings.optimizer]
-  if not named then
-    local near = require("moonbow.options").nearest(settings.optimizer, { "sgd", "adam", "adamw" })
-    cli.fail(2, "--optimizer: '%s' is not one of adam, adamw, sgd%s", settings.optimizer,
-      near and ("; did you mean " .. near .. "?") or "")
-  end
   local function group(where, weight_decay)
-    local g = named(settings)
+    local g = optimizer_options(settings)
     g.where, g.name, g.lr, g.weight_decay = where, settings.optimizer, M.schedule(settings), weight_decay
     return g
   end

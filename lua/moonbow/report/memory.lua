@@ -1,0 +1,175 @@
+-- SPDX-License-Identifier: MIT
+--
+-- memory.lua: what a GPT-2 run needs of its device's memory, before anything is made: a table of parts, whether it fits,
+-- and what to change when it does not.
+--
+-- With N = B T tokens a micro-batch, C the width, H heads, V the vocabulary, e bytes a number (4, bf16: 2), the tape keeps
+--
+--   16 N C e + 4 N H + 16 N    for each block: inputs and outputs of its two norms, qkv, attention's output and its
+--                              row statistics, GELU's input and output (models/gpt2.c)
+--    2 N C e + 8 N             the last norm's input and output
+--      N V e + 8 N             logits, over which their gradient is written, and the loss' statistics
+--    2 (12 C² + 13 C)          for each block, with bf16: the casts of its weights; 2 V C of the head's
+--
+-- and the largest of these lies beside it for a moment, dropout adding N C e to the second:
+--
+--   N C e (+ 2 V C)            the head's input gradient (and with bf16 its weight's)
+--   3 N C e - N V e (+ 8 C²)   logits and last norm gone, gradients of the last block's half: C, 4 C
+--
+-- Memory that clipping takes after the backward lies where activations were: it counts where it is more than those.
+
+local format = require "moonbow.report.format"
+
+local M = {}
+
+local MIB = 2 ^ 20
+-- What operations keep for themselves: cuBLASLt's workspace on cuda; sums of blocks and packed panels.
+local WORK = { cpu = 2 * MIB, cuda = 34 * MIB }
+-- Buffers of an iteration on whole matrices, in copies of the largest group.
+local COPIES = { polar = 3.5, soft = 3 }
+
+---@class moonbow.MemoryNeeds
+---@field vocab_size integer
+---@field block_size integer
+---@field batch_size integer
+---@field n_layer integer
+---@field n_head integer
+---@field n_embd integer
+---@field dropout number
+---@field dtype "f32"|"bf16"
+---@field states integer buffers of the optimizer
+---@field clip "none"|"norm"|"spectral"
+---@field clip_on "grad"|"momentum"|"update"
+---@field method "exact"|"randomized"|"polar"|"soft"
+---@field rank integer|"auto"
+---@field oversample integer
+
+-- The matrices of a block, (out, in).
+local function matrices_of(C)
+  return { { 3 * C, C }, { C, C }, { 4 * C, C }, { C, 4 * C } }
+end
+
+-- Bytes that spectral clipping keeps from step to step, and those it takes for the time of a step.
+local function clipping(s)
+  if s.clip ~= "spectral" then return 0, 0 end
+  local kept, moment = 0, 0
+  for _, matrix in ipairs(matrices_of(s.n_embd)) do
+    local m, n, k = matrix[1], matrix[2], math.min(matrix[1], matrix[2])
+    local q = s.rank == "auto" and k or s.rank + s.oversample
+    if COPIES[s.method] then
+      moment = math.max(moment, COPIES[s.method] * 4 * s.n_layer * m * n)
+    elseif s.method == "randomized" and q < (k + 1) / 2 then
+      kept = kept + 4 * s.n_layer * (q * (2 * n + m) + s.rank * n)
+      moment = moment + 4 * s.n_layer * s.rank * n
+    else
+      kept = kept + 8 * s.n_layer * (k + 4) * k
+      moment = math.max(moment, 12 * s.n_layer * k * k + 8 * m * n)
+    end
+  end
+  return kept, moment
+end
+
+---The parts of a run's memory at its fullest moment, in bytes.
+---@param s moonbow.MemoryNeeds
+---@param device "cpu"|"cuda"
+---@return { parts: { name: string, bytes: number }[], total: number, weights: integer }
+function M.needs(s, device)
+  local B, T, C, L, V, H = s.batch_size, s.block_size, s.n_embd, s.n_layer, s.vocab_size, s.n_head
+  local N, half = B * T, s.dtype == "bf16"
+  local e = half and 2 or 4
+  local block = 12 * C * C + 13 * C
+  local weights = V * C + T * C + L * block + 2 * C
+  local on_update = s.clip ~= "none" and s.clip_on ~= "grad"
+  local kept, moment = clipping(s)
+  local layers = L * (16 * N * C * e + 4 * N * H + 16 * N) + 2 * N * C * e + 8 * N
+  local logits = N * V * e + 8 * N + 8 * N
+  local casts = half and 2 * (L * block + V * C) or 0
+  local head = N * C * e + (half and 2 * V * C + math.max(0, 4 * V * C - logits) or 0)
+  local inner = (s.dropout > 0 and 4 or 3) * N * C * e - N * V * e + (half and 8 * C * C or 0)
+  local passing = math.max(head, inner, 0)
+  passing = math.max(passing, moment - layers - logits - casts)
+  local parts = {
+    { name = "weights", bytes = 4 * weights },
+    { name = "gradients", bytes = 4 * weights },
+    { name = ("states of the optimizer (%d)"):format(s.states), bytes = 4 * weights * s.states },
+    { name = "clipping", bytes = kept + (on_update and 4 * weights or 0) },
+    { name = ("activations of %d layers"):format(L), bytes = layers },
+    { name = "weights in bf16", bytes = casts },
+    { name = "logits and loss", bytes = logits },
+    { name = "gradients on their way", bytes = passing },
+    { name = "work memory", bytes = WORK[device] },
+  }
+  local total = 0
+  for i = #parts, 1, -1 do
+    total = total + parts[i].bytes
+    if parts[i].bytes == 0 then table.remove(parts, i) end
+  end
+  return { parts = parts, total = total, weights = weights }
+end
+
+-- A copy of the needs with some changed.
+local function with(s, changes)
+  local copy = {}
+  for name, value in pairs(s) do copy[name] = value end
+  for name, value in pairs(changes) do copy[name] = value end
+  return copy
+end
+
+-- The largest value up to `most` of a size with which the run fits, or nil.
+local function largest(s, device, free, name, most)
+  local low, high = 0, most
+  while low < high do
+    local middle = math.ceil((low + high) / 2)
+    if M.needs(with(s, { [name] = middle }), device).total <= free then low = middle else high = middle - 1 end
+  end
+  return low > 0 and low or nil
+end
+
+---What makes a run that needs more than `free` bytes fit, one change a line.
+---@param s moonbow.MemoryNeeds
+---@param device "cpu"|"cuda"
+---@param free number
+---@param grad_accum integer
+---@return string[]
+function M.advice(s, device, free, grad_accum)
+  local lines = {}
+  local function add(format_text, ...) lines[#lines + 1] = format_text:format(...) end
+  local B = largest(s, device, free, "batch_size", s.batch_size - 1)
+  if B then
+    add("--batch_size %d --grad_accum %d: as many sequences a step, in smaller batches", B,
+      math.ceil(s.batch_size * grad_accum / B))
+  end
+  if device == "cuda" and s.dtype == "f32" then
+    local half = with(s, { dtype = "bf16" })
+    local total = M.needs(half, device).total
+    local fewer = total > free and largest(half, device, free, "batch_size", s.batch_size - 1)
+    if total <= free then
+      add("--dtype bf16: %s", format.bytes(total))
+    elseif fewer and fewer > (B or 0) then
+      add("--dtype bf16 --batch_size %d --grad_accum %d", fewer, math.ceil(s.batch_size * grad_accum / fewer))
+    end
+  end
+  local T = largest(s, device, free, "block_size", s.block_size - 1)
+  if T then add("--block_size %d: a shorter context", T > 64 and T - T % 64 or T) end
+  if #lines == 0 then
+    local least = M.needs(with(s, { batch_size = 1 }), device).total
+    add("a smaller model (--n_layer, --n_embd) or another device: with --batch_size 1 it is %s", format.bytes(least))
+  end
+  return lines
+end
+
+---The table of parts with the total and what is free.
+---@param needs { parts: { name: string, bytes: number }[], total: number }
+---@param device string
+---@param memory { bytes_free: number, bytes_total: number, bytes_limit: number }
+---@return string
+function M.table(needs, device, memory)
+  local rows = {}
+  for i, part in ipairs(needs.parts) do rows[i] = { "  " .. part.name, format.bytes(part.bytes) } end
+  rows[#rows + 1] = { "  in all", format.bytes(needs.total) }
+  rows[#rows + 1] = { ("  free on %s"):format(device), ("%s of %s"):format(format.bytes(memory.bytes_free),
+    format.bytes(memory.bytes_limit > 0 and memory.bytes_limit or memory.bytes_total)) }
+  return format.columns(rows, { [2] = true })
+end
+
+return M
