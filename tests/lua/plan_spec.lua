@@ -1,0 +1,152 @@
+-- The plan of a run's memory (moonbow/report/memory.lua) beside what the engine measures of the same run, on the CPU and,
+-- in bf16 too, on the CUDA device; and scripts/train_gpt2.lua when a run does not fit.
+local helper = require "tests.helper"
+local mb = require "moonbow"
+local plan = require "moonbow.report.memory"
+local runner = require "tests.smoke.runner"
+
+local MIB = 2 ^ 20
+
+-- Most bytes that two steps of a run have had at once, without the work memory of operations.
+local function measured(s)
+  mb.collect()
+  mb.memory_trim()
+  local before = mb.memory(helper.device).bytes_live
+  local model = mb.models.gpt2 {
+    vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_head = s.n_head, n_embd = s.n_embd,
+    dropout = s.dropout, dtype = s.dtype, seed = 1,
+  }
+  local optimizer = s.states == 2 and mb.optim.adamw(model) or mb.optim.sgd(model, { momentum = 0.9 })
+  local clip = s.clip == "none" and mb.clip.norm { max_norm = math.huge }
+    or mb.clip.spectral { threshold = 0.01, method = s.method, on = s.clip_on }
+  local rows = {}
+  for b = 1, s.batch_size do
+    rows[b] = {}
+    for t = 1, s.block_size do rows[b][t] = (31 * b + 7 * t) % s.vocab_size end
+  end
+  local ids = mb.ids(rows)
+  mb.collect()
+  mb.memory_reset_peak()
+  for _ = 1, 2 do
+    optimizer:zero_grad()
+    mb.scope(function() model:loss({ inputs = ids, targets = ids }):backward() end)
+    optimizer:step(clip)
+  end
+  local memory = mb.memory(helper.device)
+  return memory.bytes_peak - memory.bytes_scratch - before
+end
+
+local function case(changes)
+  local s = { vocab_size = 65, block_size = 128, batch_size = 4, n_layer = 2, n_head = 4, n_embd = 256, dropout = 0, dtype = "f32",
+              states = 2, clip = "none", clip_on = "grad", method = "randomized", rank = 8, oversample = 5 }
+  for name, value in pairs(changes) do s[name] = value end
+  return s
+end
+
+describe("the plan of a run's memory is within 5 % of what is measured", function()
+  local cases = {
+    ["small vocabulary"] = {},
+    ["dropout"] = { dropout = 0.1 },
+    ["more layers"] = { n_layer = 5, batch_size = 3 },
+    ["large vocabulary"] = { vocab_size = 6000, batch_size = 2 },
+    ["many tokens"] = { batch_size = 12, n_embd = 128 },
+    ["few tokens"] = { block_size = 32, batch_size = 1, vocab_size = 4000 },
+    ["sgd"] = { states = 1 },
+    ["spectral"] = { clip = "spectral" },
+    ["exact"] = { clip = "spectral", method = "exact" },
+    ["polar of momenta"] = { clip = "spectral", method = "polar", clip_on = "momentum", states = 1, n_layer = 3 },
+    ["soft, few tokens"] = { clip = "spectral", method = "soft", block_size = 16, n_layer = 4 },
+  }
+  if helper.device == "cuda" then -- on the host, kernels of the device are slow: fewer
+    cases = {
+      ["small vocabulary"] = {},
+      ["large vocabulary"] = { vocab_size = 3000, batch_size = 1 },
+      ["bf16"] = { dtype = "bf16" },
+      ["bf16, few tokens"] = { dtype = "bf16", block_size = 32, batch_size = 1, vocab_size = 3000 },
+      ["bf16, large vocabulary"] = { dtype = "bf16", vocab_size = 3000, batch_size = 3, dropout = 0.1 },
+    }
+  end
+  for name, changes in pairs(cases) do
+    it(name, function()
+      local s = case(changes)
+      local needs = plan.needs(s, helper.device)
+      local expected = needs.total
+      for _, part in ipairs(needs.parts) do
+        if part.name == "work memory" then expected = expected - part.bytes end
+      end
+      local got = measured(s)
+      assert(math.abs(expected / got - 1) < 0.05, ("%.3f MiB planned, %.3f measured: %.3f"):format(expected / MIB, got / MIB,
+        expected / got))
+    end)
+  end
+end)
+
+describe("the plan's advice", function()
+  local s = case { vocab_size = 50257, block_size = 1024, batch_size = 64, n_layer = 12, n_head = 12, n_embd = 768 }
+
+  -- The needs with what a line of advice says.
+  local function followed(line)
+    local changed = {}
+    for name, value in pairs(s) do changed[name] = value end
+    for name, value in line:gmatch "%-%-([%w_]+) ([%w]+)" do changed[name] = tonumber(value) or value end
+    return plan.needs(changed, "cuda").total, changed
+  end
+
+  it("fits when it is followed, and the batch is the largest that does", function()
+    local free = 24 * 2 ^ 30
+    assert.is_true(plan.needs(s, "cuda").total > free)
+    local lines = plan.advice(s, "cuda", free, 2)
+    assert.is_true(#lines >= 2)
+    for _, line in ipairs(lines) do assert.is_true(followed(line) <= free, line) end
+    local _, changed = followed(lines[1])
+    assert.is_true(changed.batch_size * changed.grad_accum >= 64 * 2)
+    assert.is_true(followed(("--batch_size %d"):format(changed.batch_size + 1)) > free)
+  end)
+
+  it("names a smaller model when nothing else helps", function()
+    local lines = plan.advice(s, "cuda", 2 ^ 20, 1)
+    assert.are.equal(1, #lines)
+    assert.matches("a smaller model", lines[1], 1, true)
+  end)
+
+  it("counts GPT-2's parameters as they are", function()
+    local model = mb.models.gpt2 { vocab_size = 65, block_size = 32, n_layer = 3, n_head = 2, n_embd = 24, device = "cpu" }
+    local count = 0
+    for _, p in ipairs(model:parameters()) do count = count + p.value.numel end
+    assert.are.equal(count, plan.needs(case { block_size = 32, n_layer = 3, n_embd = 24 }, "cpu").weights)
+  end)
+end)
+
+describe("train_gpt2.lua", function()
+  teardown(runner.clean)
+  local device = helper.device
+
+  local function train(limit, arguments)
+    return runner.shell(("MOONBOW_MEMORY_LIMIT=%s luajit '%s/scripts/train_gpt2.lua' --plain --device %s --sample_tokens 0 %s"):format(
+      limit, runner.root, device, arguments))
+  end
+
+  it("prints the plan with --memory and writes nothing", function()
+    local out = runner.folder() .. "/run"
+    local code, said, complaint = train("4G", ("--memory --out '%s'"):format(out))
+    assert.are.equal(0, code, complaint)
+    for _, part in ipairs { "weights", "gradients", "states of the optimizer (2)", "activations of 4 layers", "in all", "of 4.00 GiB" } do
+      assert.is_truthy(said:find(part, 1, true), said)
+    end
+    assert.are.equal("none", mb.system.path_kind(out))
+  end)
+
+  it("stops before anything is written when the run does not fit, and fits with its advice", function()
+    local out = runner.folder() .. "/run"
+    local common = ("--n_layer 1 --n_embd 64 --block_size 32 --steps 1 --eval_iters 1 --out '%s' "):format(out)
+    local limit = device == "cuda" and "46M" or "14M"
+    local code, said, complaint = train(limit, common .. "--batch_size 300")
+    assert.are.equal(1, code, said)
+    assert.matches("^train_gpt2: the run needs [%d.]+ MiB of memory, %w+ has [%d.]+ MiB free; nothing was written\n$", complaint)
+    assert.are.equal("none", mb.system.path_kind(out))
+    local smaller = said:match "(%-%-batch_size %d+ %-%-grad_accum %d+)"
+    assert.is_truthy(smaller, said)
+    code, said, complaint = train(limit, common .. smaller)
+    assert.are.equal(0, code, said .. complaint)
+  end)
+end)
