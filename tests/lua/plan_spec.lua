@@ -37,8 +37,8 @@ local function measured(s)
 end
 
 local function case(changes)
-  local s = { vocab_size = 65, block_size = 128, batch_size = 4, n_layer = 2, n_head = 4, n_embd = 256, dropout = 0, dtype = "f32",
-              states = 2, clip = "none", clip_on = "grad", method = "randomized", rank = 8, oversample = 5 }
+  local s = { vocab_size = 65, block_size = 128, batch_size = 4, n_layer = 2, n_head = 4, n_embd = 256, dropout = 0,
+              dtype = "f32", states = 2, clip = "none", clip_on = "grad", method = "randomized", rank = 8, oversample = 5 }
   for name, value in pairs(changes) do s[name] = value end
   return s
 end
@@ -122,15 +122,16 @@ describe("train_gpt2.lua", function()
   local device = helper.device
 
   local function train(limit, arguments)
-    return runner.shell(("MOONBOW_MEMORY_LIMIT=%s luajit '%s/scripts/train_gpt2.lua' --plain --device %s --sample_tokens 0 %s"):format(
-      limit, runner.root, device, arguments))
+    local command = "MOONBOW_MEMORY_LIMIT=%s luajit '%s/scripts/train_gpt2.lua' --plain --device %s --sample_tokens 0 %s"
+    return runner.shell(command:format(limit, runner.root, device, arguments))
   end
 
   it("prints the plan with --memory and writes nothing", function()
     local out = runner.folder() .. "/run"
     local code, said, complaint = train("4G", ("--memory --out '%s'"):format(out))
     assert.are.equal(0, code, complaint)
-    for _, part in ipairs { "weights", "gradients", "states of the optimizer (2)", "activations of 4 layers", "in all", "of 4.00 GiB" } do
+    for _, part in ipairs { "weights", "gradients", "states of the optimizer (2)", "activations of 4 layers", "in all",
+      "of 4.00 GiB" } do
       assert.is_truthy(said:find(part, 1, true), said)
     end
     assert.are.equal("none", mb.system.path_kind(out))

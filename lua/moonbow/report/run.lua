@@ -223,9 +223,9 @@ end
 function M.fits(settings, data)
   local mb = require "moonbow"
   local plan = require "moonbow.report.memory"
-  local constructor, device = mb.optim[settings.optimizer], mb.device()
-  local given = optimizer_options(settings)
-  local s = { vocab_size = data.vocab_size, states = #constructor:states(constructor:options("--optimizer", given)) }
+  local chosen, device = optimizer_options(settings), mb.device()
+  local constructor = mb.optim[settings.optimizer]
+  local s = { vocab_size = data.vocab_size, states = #constructor:states(constructor:options("--optimizer", chosen)) }
   for name, value in pairs(settings) do s[name] = value end
   local memory, needs = mb.memory(device), plan.needs(s, device)
   local fits = needs.total <= memory.bytes_free
