@@ -53,7 +53,9 @@ inline void describe(Text *t, const char *, int, const mbi_gram *const &s) {
   t->add(", count %lld, m %lld, n %lld", (Long)s->count, (Long)s->m, (Long)s->n);
 }
 inline void describe(Text *t, const char *, int, const mbi_fuse_run *const &run) {
-  t->add(", %d arrays, %d steps, up to element %lld", run->n_arrays, run->n_steps, (Long)run->end[run->n_ranges - 1]);
+  Long elements = 0;
+  for (int64_t i = 0; i < run->n_parts; i++) elements += (Long)(run->parts[i].rows * run->parts[i].columns);
+  t->add(", %d arrays, %d steps, %lld elements", run->n_arrays, run->n_steps, elements);
 }
 
 // Describes the arguments by the names in `parameters`, the declaration's text: "void *out, int64_t count".

@@ -26,7 +26,7 @@ extern mb_status (*fail)(mb_status status, const char *format, ...);
 
 // Memory of the calling operation on the device, as mbi_scratch has it on the host: slots are separate, contents
 // undefined, kept for the next call.
-constexpr int SCRATCH_SLOTS = 8, KEPT_SLOT = 6; // what slot 6 holds may be relied on from call to call
+constexpr int SCRATCH_SLOTS = 8;
 mb_status scratch(void **out, int slot, size_t bytes);
 template <class T> mb_status scratch_of(T **out, int slot, int64_t count) {
   void *memory;

@@ -44,8 +44,7 @@ mb_status scratch(void **out, int slot, size_t bytes) {
 }
 
 static void free_scratch() {
-  for (int i = 0; i < SCRATCH_SLOTS; i++)
-    if (i != KEPT_SLOT) empty(&slots[i]);
+  for (Slot &slot : slots) empty(&slot);
 }
 
 #ifdef __CUDACC__

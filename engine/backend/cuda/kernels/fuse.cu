@@ -126,15 +126,20 @@ mb_status place_tables(const int64_t **out, const FuseTables &t) {
       return MB_OK;
     }
   if (placed.size() == MOST) {
-    release(placed.back().where, placed.back().host.size() * sizeof(int64_t));
+    engine->give(placed.back().where, placed.back().host.size() * sizeof(int64_t));
     placed.pop_back();
   }
   void *where;
-  int is_zero;
-  MB_TRY(allocate(&where, &is_zero, t.host.size() * sizeof(int64_t)));
+  size_t bytes = t.host.size() * sizeof(int64_t);
+  MB_TRY(engine->take(&where, bytes));
+  mb_status status = to_device(where, t.host.data(), bytes);
+  if (status != MB_OK) {
+    engine->give(where, bytes);
+    return status;
+  }
   placed.push_front({t.host, where});
   *out = (const int64_t *)where;
-  return to_device(where, t.host.data(), t.host.size() * sizeof(int64_t));
+  return MB_OK;
 }
 
 bool is_aligned(const mbi_fuse_run *run) {
@@ -168,7 +173,7 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
 #else
 
 mb_status place_tables(const int64_t **out, const FuseTables &t) {
-  constexpr int TABLES_SLOT = KEPT_SLOT;
+  constexpr int TABLES_SLOT = 6;
   int64_t *where;
   MB_TRY(scratch_of(&where, TABLES_SLOT, (int64_t)t.host.size()));
   *out = where;
