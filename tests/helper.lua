@@ -24,6 +24,9 @@ function M.draws(n) return math.max(1, math.ceil(n / (tonumber(os.getenv "MB_FEW
 --- Folder of fixtures and data beside the checkout; MOONBOW_SHARED names another.
 M.shared = os.getenv "MOONBOW_SHARED" or (os.getenv "MOONBOW_ROOT" or ".") .. "/../shared"
 
+--- Is the device of the specs the CUDA plugin's sources run by the host?
+M.is_stand_in = M.device == "cuda" and (os.getenv "MOONBOW_CUDA_PLUGIN" or ""):find("cuda_host", 1, true) ~= nil
+
 --- Folder of the checkout's shared fixtures, or nil when they are not there.
 ---@return string?
 function M.fixtures()

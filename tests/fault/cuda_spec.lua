@@ -8,7 +8,6 @@ local runner = require "tests.smoke.runner"
 pcall(ffi.cdef, "int setenv(const char *name, const char *value, int overwrite);")
 local function set_fault(text) ffi.C.setenv("MOONBOW_CUDA_FAULT", text, 1) end
 
-local on_cuda = helper.device == "cuda"
 
 -- Runs step() with the n-th call of the device failing, for n = 1, 2, ... until all go through. Returns the texts.
 local function with_faults(kind, step)
@@ -35,8 +34,8 @@ local function with_faults(kind, step)
 end
 
 describe("a call that the device refuses", function()
-  if not on_cuda then
-    pending "runs with MB_TEST_DEVICE=cuda only"
+  if not helper.is_stand_in then
+    pending "runs on the tests' stand-in for a GPU only"
     return
   end
 
@@ -95,8 +94,8 @@ describe("a call that the device refuses", function()
 end)
 
 describe("a device that is lost", function()
-  if not on_cuda then
-    pending "runs with MB_TEST_DEVICE=cuda only"
+  if not helper.is_stand_in then
+    pending "runs on the tests' stand-in for a GPU only"
     return
   end
   teardown(runner.clean)
