@@ -84,6 +84,8 @@ surroundings() {
   export LUA_PATH="$ROOT/lua/?.lua;$ROOT/lua/?/init.lua;$ROOT/?.lua;${LUA_PATH:-;}"
   if [ "$HOST" = 1 ]; then
     export MOONBOW_CUDA_PLUGIN=${MOONBOW_CUDA_PLUGIN:-$BUILD/tests/libmoonbow_cuda_host.so} OMP_WAIT_POLICY=passive MB_FEWER=20
+  else
+    unset MOONBOW_CUDA_PLUGIN # what is checked is the plugin beside the library
   fi
 }
 
