@@ -6,11 +6,12 @@
 --   new(merges, name) -> bpe                    merges: the contents of vocab.bpe; name: what errors call it
 --   bpe.vocab_size
 --   bpe:encode(text, special, threads) -> ids   Lua array; special: "text" | "token" | "refuse", see mb_bpe_special
---   bpe:encode_tensor(...) -> tensor?           u16 (n), nil for no tokens
+--   bpe:encode_tensor(tensor, ...) -> tensor    of a text in a u8 tensor: u16 (n)
 --   bpe:encode_bytes(...) -> string, count      two bytes a token
 --   bpe:decode(ids) -> text                     ids: Lua array or tensor
 
 local ffi = require "ffi"
+local create = require "bindings.create"
 local handle = require "bindings.handle"
 local host = require "bindings.host"
 local load = require "bindings.load"
@@ -40,14 +41,18 @@ function M.new(merges, name)
   return setmetatable({ handle = pointer, vocab_size = tonumber(C.mb_bpe_vocab_size(pointer)) }, Bpe)
 end
 
--- The ids of a text in C memory, and how many there are.
-local function encode(self, text, special, threads)
-  if type(text) ~= "string" then fail("encode: a string was expected, not %s", types.describe(text)) end
+-- Writes the ids of a text to C memory that has room for one a byte, and returns how many there are.
+local function encode_to(ids, self, text, bytes, special, threads)
   local code = SPECIAL[special or "text"]
   if not code then fail("encode: special must be 'text', 'token' or 'refuse', not %s", types.describe(special)) end
+  act("mb_bpe_encode", count_out, ids, self.handle, text, bytes, code, threads or 1)
+  return tonumber(count_out[0])
+end
+
+local function encode(self, text, special, threads)
+  if type(text) ~= "string" then fail("encode: a string was expected, not %s", types.describe(text)) end
   local ids = id_array(math.max(#text, 1))
-  act("mb_bpe_encode", count_out, ids, self.handle, text, #text, code, threads or 1)
-  return ids, tonumber(count_out[0])
+  return ids, encode_to(ids, self, text, #text, special, threads)
 end
 
 ---@param text string
@@ -61,11 +66,14 @@ function Bpe:encode(text, special, threads)
   return values
 end
 
----@return moonbow.Tensor?
+--- Tokens of the bytes of a tensor.
+---@param text moonbow.Tensor u8, on the CPU
+---@return moonbow.Tensor u16 (n)
 function Bpe:encode_tensor(text, special, threads)
-  local ids, count = encode(self, text, special, threads)
-  if count == 0 then return nil end
-  return host.from_pointer(ids, "u16", "cpu", { count })
+  local bytes = tonumber(C.mb_tensor_numel(text))
+  local room = create.empty({ bytes }, "u16", "cpu")
+  local count = encode_to(host.data(room), self, host.data(text), bytes, special, threads)
+  return host.from_pointer(host.data(room), "u16", "cpu", { count })
 end
 
 ---@return string
@@ -75,8 +83,7 @@ function Bpe:encode_bytes(text, special, threads)
   return ffi.string(ids, 2 * count), count
 end
 
--- Numbers as the engine wants them; which of them exist, it knows itself.
-local function id_buffer(ids)
+local function id_buffer(ids, vocab_size)
   local numbers, first, count = ids, 1, nil
   if types.is_tensor(ids) then
     numbers, count = host.host_copy(ids)
@@ -90,8 +97,8 @@ local function id_buffer(ids)
   for i = 0, count - 1 do
     local id = numbers[first + i]
     id = type(id) == "cdata" and tonumber(id) or id
-    if not types.is_integer(id) or id < 0 or id > 65535 then
-      fail("decode: token %d is %s, which is no token", first + i, types.describe(id))
+    if not types.is_integer(id) or id < 0 or id >= vocab_size then
+      fail("decode: token %d is %s, tokens are 0 to %d", i + 1, tostring(id), vocab_size - 1)
     end
     buffer[i] = id
   end
@@ -102,7 +109,7 @@ end
 ---@param ids integer[]|moonbow.Tensor
 ---@return string
 function Bpe:decode(ids)
-  local buffer, count = id_buffer(ids)
+  local buffer, count = id_buffer(ids, self.vocab_size)
   act("mb_bpe_decoded_size", count_out, self.handle, buffer, count)
   local bytes = tonumber(count_out[0])
   local text = byte_array(math.max(bytes, 1))

@@ -13,8 +13,12 @@ local run = require "moonbow.report.run"
 
 local options = {
   { "preset", "default", "a set of values for the options below", choices = { "default", "shakespeare-char", "gpt2-124m" } },
-  { "data", nil, "text file [the project's own sources and documents]", kind = "string", value = "PATH" },
-  { "tokenizer", "char", "how text becomes tokens", choices = { "char", "bytes", "gpt2" } },
+  { "data", nil, "text file, or token files (.bin): one, a folder, a pattern [the project's own text]", kind = "string",
+    value = "PATH" },
+  { "tokenizer", "char", "how text becomes tokens; auto: gpt2 if vocab.bpe is found, else bytes",
+    choices = { "char", "bytes", "gpt2", "auto" } },
+  { "bpe", nil, "GPT-2's vocab.bpe [beside the data, or in data/gpt2]", kind = "string", value = "PATH" },
+  { "in_order", false, "token files as llm.c reads them, not shuffled" },
   { "n_layer", 4, "transformer blocks", kind = "integer", min = 1 },
   { "n_head", 4, "attention heads", kind = "integer", min = 1 },
   { "n_embd", 128, "width; a multiple of n_head", kind = "integer", min = 1 },
@@ -69,8 +73,8 @@ local presets = {
   default = {},
   -- nanoGPT's setting for a CPU: validation loss 1.88 after 2000 steps.
   ["shakespeare-char"] = { data = here .. "/../data/shakespeare/input.txt", steps = 2000, min_lr = 1e-4, clip = "norm" },
-  -- GPT-2's smallest size. With bytes as tokens the embedding has 256 rows: 86M parameters, not 124M.
-  ["gpt2-124m"] = { tokenizer = "bytes", n_layer = 12, n_head = 12, n_embd = 768, block_size = 1024, batch_size = 4,
+  -- GPT-2's smallest size. Without vocab.bpe the tokens are bytes and the embedding has 256 rows: 86M parameters, not 124M.
+  ["gpt2-124m"] = { tokenizer = "auto", n_layer = 12, n_head = 12, n_embd = 768, block_size = 1024, batch_size = 4,
     grad_accum = 8, steps = 5000, lr = 6e-4, min_lr = 6e-5, beta2 = 0.95, warmup = 200, eval_every = 100, save_every = 200 },
 }
 

@@ -2,6 +2,7 @@
 --
 -- get.lua: downloads a data set, on request only, and checks it against the SHA-256 that is written here.
 --   luajit scripts/data/get.lua shakespeare               into data/shakespeare/input.txt of this checkout
+--   luajit scripts/data/get.lua gpt2                      into data/gpt2/vocab.bpe, for the tokenizer of that name
 --   luajit scripts/data/get.lua shakespeare --out FILE --url MIRROR
 -- A file that is there and right is left alone; nothing half-written stays behind.
 
@@ -17,6 +18,12 @@ local sets = {
     url = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
     sha256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     file = "data/shakespeare/input.txt",
+  },
+  gpt2 = {
+    about = "vocab.bpe, the merges of GPT-2's tokenizer, 0.5 MB (OpenAI, modified MIT licence)",
+    url = "https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/vocab.bpe",
+    sha256 = "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+    file = "data/gpt2/vocab.bpe",
   },
 }
 

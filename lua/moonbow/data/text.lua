@@ -6,10 +6,12 @@
 -- k batches of size B are the samples of one batch of size k B.
 
 local create = require "bindings.create"
+local gpt2 = require "moonbow.data.gpt2"
 local host = require "bindings.host"
 local options = require "moonbow.options"
 local status = require "bindings.status"
 local system = require "bindings.system"
+local runtime = require "bindings.runtime"
 local tokenizers = require "moonbow.data.tokenizer"
 
 local M = {}
@@ -41,6 +43,18 @@ local function read(o)
   return system.read_tensor(create.empty({ bytes }, "u8", "cpu"), o.path), name, system.sha256_file(o.path)
 end
 
+local function tokenize(o, bytes, name)
+  if o.bpe and o.tokenizer ~= "gpt2" then
+    options.fail("mb.data.text: option 'bpe' is for tokenizer = \"gpt2\", not \"%s\"", o.tokenizer)
+  end
+  if o.tokenizer == "gpt2" then
+    local tokenizer = gpt2.new { path = o.bpe, near = o.path }
+    return tokenizer, tokenizer:tokens_of(bytes, runtime.threads())
+  end
+  local tokenizer = tokenizers[o.tokenizer](bytes, name)
+  return tokenizer, tokenizer.tokens
+end
+
 -- Each part must hold one window and the token behind it.
 local function check_length(self, name)
   local needed = self.block_size + 1
@@ -55,7 +69,8 @@ end
 ---@class moonbow.TextOptions
 ---@field path? string a text file
 ---@field text? string or the text itself
----@field tokenizer? "char"|"bytes" default "char"
+---@field tokenizer? "char"|"bytes"|"gpt2" default "char"
+---@field bpe? string GPT-2's vocab.bpe, or the folder it is in; default: beside the text, or data/gpt2/ of this checkout
 ---@field block_size integer tokens of a window, T
 ---@field batch_size integer windows of a batch, B
 ---@field split? number share of the text that is for training; default 0.9, 1 for no validation
@@ -68,18 +83,20 @@ end
 function M.new(given)
   local o = options.check("mb.data.text", given, {
     path = { type = "string" }, text = { type = "string" },
-    tokenizer = { choices = { "char", "bytes" }, default = "char" },
+    tokenizer = { choices = { "char", "bytes", "gpt2" }, default = "char" },
+    bpe = { type = "string" },
     block_size = { type = "integer", required = true, min = 1 },
     batch_size = { type = "integer", required = true, min = 1 },
     split = { type = "number", default = 0.9, above = 0, max = 1 },
     seed = { type = "integer", default = 1337, min = 0 },
   })
   local bytes, name, sha256 = read(o)
-  local tokenizer = tokenizers[o.tokenizer](bytes, name)
-  local count = tokenizer.tokens.numel
+  local tokenizer, tokens = tokenize(o, bytes, name)
+  local count = tokens.numel
   local self = setmetatable({
-    tokenizer = tokenizer, vocab_size = tokenizer.vocab_size, block_size = o.block_size, batch_size = o.batch_size,
-    seed = o.seed, sha256 = sha256, train_tokens = math.floor(count * o.split), samples = { train = 0, val = 0 },
+    tokenizer = tokenizer, all_tokens = tokens, vocab_size = tokenizer.vocab_size, block_size = o.block_size,
+    batch_size = o.batch_size, seed = o.seed, sha256 = sha256, train_tokens = math.floor(count * o.split),
+    samples = { train = 0, val = 0 },
   }, Text)
   self.val_tokens = count - self.train_tokens
   check_length(self, name)
@@ -114,7 +131,7 @@ function Text:batch(split, index)
   end
   local s = index and (index - 1) * B or self.samples[split]
   local inputs, targets = create.empty({ B, T }, "i32", "cpu"), create.empty({ B, T }, "i32", "cpu")
-  local x, y, tokens = inputs:data(), targets:data(), self.tokenizer.tokens:data()
+  local x, y, tokens = inputs:data(), targets:data(), self.all_tokens:data()
   for b = 0, B - 1 do
     local at = place(self, split, s + b)
     copy(x, tokens, b * T, at, T)
@@ -131,7 +148,7 @@ end
 ---@return moonbow.Tensor u8 or u16
 function Text:tokens(split)
   options.value("data:tokens", "the split", split, { choices = { "train", "val" } })
-  local all = self.tokenizer.tokens
+  local all = self.all_tokens
   if split == "train" then return all:slice(1, 1, self.train_tokens) end
   return all:slice(1, self.train_tokens + 1, all.numel)
 end
@@ -143,39 +160,23 @@ end
 ---@return integer[]
 function Text:encode(s)
   options.value("data:encode", "the argument", s, { type = "string" })
-  local ids = {}
-  for piece in self.tokenizer.split(s) do
-    if piece ~= "" then
-      local id = self.tokenizer.id_of[piece]
-      if not id then status.fail("data:encode: the text has no character '%s'", piece) end
-      ids[#ids + 1] = id
-    end
-  end
-  return ids
+  return self.tokenizer:encode(s)
 end
 
 --- The string of tokens.
 ---@param tokens integer[]|moonbow.Tensor
 ---@return string
 function Text:decode(tokens)
-  if type(tokens) ~= "table" then
-    options.value("data:decode", "the argument", tokens, { type = "tensor" })
-    tokens = tokens:reshape(tokens.numel):totable()
-  end
-  local pieces = {}
-  for i, id in ipairs(tokens) do
-    pieces[i] = self.tokenizer.text_of[id]
-    if not pieces[i] then
-      status.fail("data:decode: token %d is %s, tokens are 0 to %d", i, tostring(id), self.vocab_size - 1)
-    end
-  end
-  return table.concat(pieces)
+  if type(tokens) ~= "table" then options.value("data:decode", "the argument", tokens, { type = "tensor" }) end
+  return self.tokenizer:decode(tokens)
 end
 
---- Tokens to begin a sample with: a line break, or the first token of a text that has none.
+--- Tokens to begin a sample with: the end of another text, a line break, or the first token of a text that has none.
 ---@return integer[]
 function Text:prompt()
-  return { self.tokenizer.id_of["\n"] or tonumber(self.tokenizer.tokens:data()[0]) }
+  local tokenizer = self.tokenizer
+  local id = tokenizer.id_of and tokenizer.id_of["\n"] or tokenizer.end_of_text
+  return { id or tonumber(self.all_tokens:data()[0]) }
 end
 
 -- ----- state ------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ local M = {}
 -- is the same is seen from its hash.
 local free_on_resume = {
   steps = true, eval_every = true, eval_iters = true, sample_every = true, sample_tokens = true, save_every = true, keep = true,
-  resume = true, data = true, threads = true, plain = true, quiet = true, on_nonfinite = true, device = true,
+  resume = true, data = true, bpe = true, threads = true, plain = true, quiet = true, on_nonfinite = true, device = true,
   memory = true,
 }
 
@@ -74,6 +74,26 @@ local function check_clip(settings, given)
   end
 end
 
+-- Which tokenizer "auto" is, and a refusal of what would be ignored: token files know what made them.
+local function settle_tokens(settings, given)
+  local shards, gpt2 = require "moonbow.data.shards", require "moonbow.data.gpt2"
+  local is_shards = settings.data and shards.is_shards(settings.data)
+  if is_shards and given.tokenizer and not given.resume then
+    cli.fail(2, "--tokenizer %s: %s is of tokens already", given.tokenizer, settings.data)
+  end
+  if given.in_order and not is_shards then cli.fail(2, "--in_order is for token files; a text is sampled at random places") end
+  if settings.tokenizer == "auto" then
+    local found = settings.bpe or gpt2.find(gpt2.folders(settings.data))
+    settings.tokenizer = found and "gpt2" or "bytes"
+    if not found and not is_shards and not settings.quiet then
+      print("tokens  there is no vocab.bpe, so bytes are the tokens; for GPT-2's, " .. gpt2.advice)
+    end
+  end
+  if given.bpe and not is_shards and settings.tokenizer ~= "gpt2" then
+    cli.fail(2, "--bpe is for --tokenizer gpt2, this run has --tokenizer %s", settings.tokenizer)
+  end
+end
+
 ---Settings of a run: defaults, then the preset or the run to resume, then what the command line says.
 ---@param options moonbow.cli.Option[]
 ---@param presets table<string, table<string, any>>
@@ -94,7 +114,9 @@ function M.settings(options, presets, argv)
     settings.out = settings.out or ("runs/%s-%s"):format(settings.preset, os.date("%Y%m%d-%H%M%S"))
   end
   if settings.data then settings.data = mb.system.absolute(settings.data) end -- a resume may come from another folder
+  if settings.bpe then settings.bpe = mb.system.absolute(settings.bpe) end
   settings.min_lr = settings.min_lr or settings.lr / 10
+  settle_tokens(settings, given)
   check_clip(settings, given)
   settle_clip(settings)
   if settings.n_embd % settings.n_head ~= 0 then
@@ -124,10 +146,28 @@ function M.device(settings)
   mb.seed(settings.seed)
 end
 
+local function shards(settings)
+  local data = require("moonbow").data.shards {
+    path = settings.data, bpe = settings.bpe, block_size = settings.block_size, batch_size = settings.batch_size,
+    seed = settings.seed, shuffle = not settings.in_order,
+  }
+  settings.tokenizer = data.tokenizer and data.tokenizer.name or data.lacks_bpe and "gpt2" or "unknown"
+  if data.val_tokens == 0 then
+    cli.fail(1, "--data %s: none of the files has 'val' in its name, and the run ends with the validation loss", settings.data)
+  end
+  return data
+end
+
 function M.data(settings)
   local mb = require "moonbow"
-  if settings.tokenizer == "gpt2" then
-    cli.fail(1, "--tokenizer gpt2: this version reads characters and bytes; use --tokenizer char or bytes")
+  if settings.data and require("moonbow.data.shards").is_shards(settings.data) then return shards(settings) end
+  if settings.tokenizer == "gpt2" and not settings.bpe then
+    local gpt2 = require "moonbow.data.gpt2"
+    local folders = gpt2.folders(settings.data)
+    if not gpt2.find(folders) then
+      cli.fail(1, "--tokenizer gpt2: there is no vocab.bpe in %s; %s, or name it with --bpe PATH", table.concat(folders, ", "),
+        gpt2.advice)
+    end
   end
   local path, text = settings.data, nil
   if not path then
@@ -136,7 +176,7 @@ function M.data(settings)
     cli.fail(1, "no file %s; fetch it with: luajit scripts/data/get.lua shakespeare, or name one with --data PATH", path)
   end
   return mb.data.text {
-    path = path, text = text, tokenizer = settings.tokenizer, block_size = settings.block_size,
+    path = path, text = text, tokenizer = settings.tokenizer, bpe = settings.bpe, block_size = settings.block_size,
     batch_size = settings.batch_size, seed = settings.seed,
   }
 end
