@@ -101,7 +101,7 @@ echo "%s $last" >>'%s/asked'
     stand_in("curl", "exit 1")
     fails(2, "", "missing", "shakespeare")
     fails(2, "shakespear", "did you mean shakespeare")
-    fails(2, "mnist", "there are shakespeare")
+    fails(2, "mnist", "there are gpt2, shakespeare")
     fails(2, "shakespeare --uot x", "--out")
     fails(2, ("shakespeare --out '%s/out/x' --url -K"):format(folder), "'-K' is no URL")
     local code, said = get "--help"
