@@ -157,7 +157,7 @@ static void threads_and_back(void) {
   enum { BYTES = 600000 };
   static unsigned char text[BYTES], back[BYTES];
   static uint16_t one[BYTES], many[BYTES];
-  static const char alphabet[] = "aaabbc  \n'st1!<|\xC3\xA9\xFF";
+  static const char alphabet[] = "aaabbc             \n'st1!<|\xC3\xA9\xFF";
   // White space merges too: a cut within it would show.
   mb_bpe *bpe = open_text("#version: 0.2\n\xC4\xA0 \xC4\xA0\n\xC4\x8A \xC4\xA0\na a\naa b\n\xC4\xA0 a\nb c\n\xC4\xA0 b\n\xC3\x83 \xC2\xA9\n");
   for (int round = 0; round < 4; round++) {
