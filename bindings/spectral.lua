@@ -14,6 +14,11 @@
 --   plan:apply(target)                       target a double[count * width], NaN = keep
 --   plan:verify() -> after                   double[count], sigma_1 of what the last change altered, NaN elsewhere
 --   plan:basis(i) -> tensor|nil              what warm_start remembers of a matrix; plan:set_basis(i, tensor)
+--   plan:policy(options, members, count)     a built-in policy on the device: { kind = "const"|"ema"|"quantile"|"zscore", and
+--                                            its numbers }; matrices of one members[i], 1 to count, share a threshold
+--   plan:step() -> call                      probe, policy and clamp; waits for nothing
+--   plan:outcome(call) -> o                  o.sigma, o.tau: double[count]; o.clipped, o.saturated: integers, and not 0
+--   plan:policy_state() -> rows, calls       rows[j], an array of numbers for each threshold; plan:set_policy_state(rows)
 --   plan:release()                           gives the factors' memory back now
 --   plan.count, plan:tensor(i)               number of matrices; one of them
 --   sum_squares(tensors) -> number[]         squared Frobenius norms, in float64
@@ -36,6 +41,11 @@ local out = ffi.new "mb_spectral *[1]"
 local methods = {
   exact = C.MB_SPECTRAL_EXACT, randomized = C.MB_SPECTRAL_RANDOMIZED, polar = C.MB_SPECTRAL_POLAR, soft = C.MB_SPECTRAL_SOFT,
 }
+
+local kinds = {
+  const = C.MB_POLICY_CONST, ema = C.MB_POLICY_EMA, quantile = C.MB_POLICY_QUANTILE, zscore = C.MB_POLICY_ZSCORE,
+}
+local spikes = { reciprocal = C.MB_ZSCORE_RECIPROCAL, bound = C.MB_ZSCORE_BOUND, mean = C.MB_ZSCORE_MEAN }
 
 local NAN = 0 / 0
 
@@ -124,6 +134,63 @@ end
 ---@param basis moonbow.Tensor
 function Plan:set_basis(i, basis)
   explained(self, act, "mb_spectral_basis_set", handle_of(self), i - 1, basis)
+end
+
+-- ----- policies on the device -----------------------------------------------------------------------------
+
+local numbers = ffi.typeof "int64_t[?]"
+local call_out = ffi.new "int64_t[1]"
+
+---@param rule { kind: string, tau?: number, beta?: number, q?: number, window?: integer, z?: number, alpha?: number,
+---  epsilon?: number, warmup?: integer, to?: string }
+---@param members integer[] of every matrix, its threshold, from 1
+---@param count integer thresholds
+function Plan:policy(rule, members, count)
+  local c, list = ffi.new "mb_policy_options", numbers(self.count)
+  c.kind = kinds[rule.kind] or fail("spectral plan: unknown policy %s", types.describe(rule.kind))
+  c.tau, c.beta, c.q, c.window = rule.tau or 0, rule.beta or 0, rule.q or 0, rule.window or 0
+  c.z, c.alpha, c.epsilon, c.warmup = rule.z or 0, rule.alpha or 0, rule.epsilon or 0, rule.warmup or 0
+  c.to = spikes[rule.to or "reciprocal"]
+  for i = 1, self.count do list[i - 1] = members[i] - 1 end
+  explained(self, act, "mb_spectral_policy", handle_of(self), c, list, count)
+  self.thresholds = count
+end
+
+---@return integer call to be asked for later
+function Plan:step()
+  explained(self, handle.act_once, "mb_spectral_step", handle_of(self), call_out)
+  return tonumber(call_out[0])
+end
+
+---@param call integer
+---@return { sigma: ffi.cdata*, tau: ffi.cdata*, clipped: ffi.cdata*, saturated: ffi.cdata* }
+function Plan:outcome(call)
+  local n = self.count
+  local o = { sigma = doubles(n), tau = doubles(n), clipped = ints(n), saturated = bytes(n) }
+  explained(self, act, "mb_spectral_outcome", handle_of(self), call, o.sigma, o.tau, o.clipped, o.saturated)
+  return o
+end
+
+---@return number[][] rows, integer calls
+function Plan:policy_state()
+  local width = tonumber(C.mb_spectral_policy_width(handle_of(self)))
+  local state, rows = doubles(math.max(1, self.thresholds * width)), {}
+  act("mb_spectral_policy_state", self.plan, state, call_out)
+  for j = 1, self.thresholds do
+    rows[j] = {}
+    for i = 1, width do rows[j][i] = state[(j - 1) * width + i - 1] end
+  end
+  return rows, tonumber(call_out[0])
+end
+
+---@param rows number[][] as policy_state gives them; what is missing is 0
+function Plan:set_policy_state(rows)
+  local width = tonumber(C.mb_spectral_policy_width(handle_of(self)))
+  local state = doubles(math.max(1, self.thresholds * width))
+  for j = 1, self.thresholds do
+    for i = 1, width do state[(j - 1) * width + i - 1] = rows[j] and rows[j][i] or 0 end
+  end
+  act("mb_spectral_policy_state_set", self.plan, state)
 end
 
 function Plan:release()

@@ -86,6 +86,30 @@ typedef struct mbi_gram {
   double *factor; // (count, k + 4, k) what gram_update needs, of the device's own making
 } mbi_gram;
 
+// A built-in policy asked for all matrices of a plan, which stand by groups. Threshold j is asked with the largest value of its
+// members. All arrays are the device's.
+typedef struct mbi_policy {
+  const mb_policy_options *rule; // of the host
+  int64_t count, thresholds;
+  const int64_t *begin;          // (thresholds + 1) the members of j are member[begin[j]] to member[begin[j + 1] - 1]
+  const int64_t *member;         // (count)
+  const int64_t *place;          // (count) where a matrix's largest value is in sigma
+  const double *limit;           // (count) how large it may be
+  const double *sigma, *scale;   // sigma[place[i]] / scale[i] is that of G
+  const int64_t *flags;          // (count)
+  double *state;                 // (thresholds, row), see core/policy.h
+  double *calls;                 // (1)
+  double *tau;                   // (count)
+  double *verdict;               // (1)
+} mbi_policy;
+typedef struct mbi_policy_gains {
+  int64_t count, k, kept, all;   // all: values that a matrix has, of which the first `kept` of k may change
+  const double *sigma, *scale;   // (count, k), (count)
+  const double *tau;             // (count) NaN: leave alone
+  double *gain, *target;         // (count, k); target (count) tau once more, or NULL
+  double *clipped, *saturated;   // (count) values lowered; 1 where all that may change were, and there are more
+} mbi_policy_gains;
+
 enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
   MBI_NEG, MBI_ABS, MBI_SIGN, MBI_EXP, MBI_LOG, MBI_SQRT, MBI_SQUARE, MBI_RECIPROCAL, MBI_TANH, MBI_SIGMOID,
   MBI_SILU, MBI_RELU, MBI_GELU_TANH, MBI_GELU_ERF, MBI_AFFINE, MBI_POW_SCALAR, MBI_UNARY_COUNT
@@ -149,6 +173,9 @@ typedef struct mbi_kernels {
 #undef MB_KERNEL
 } mbi_kernels;
 
+// Memory of the host that results are sent to without being waited for.
+typedef struct mbi_mail mbi_mail;
+
 typedef struct mbi_device {
   const char *name;
   // Aligned to 64 bytes, on cuda to 256; MB_ERR_NOMEM with its text. *is_zero says whether the block is known to hold zeros.
@@ -175,6 +202,12 @@ typedef struct mbi_device {
   void (*trim)(void);
   // MB_OK, or MB_ERR_DEVICE with its text when an earlier error has left the device unusable for this process.
   mb_status (*usable)(void);
+  // A mail has room for `bytes`, which `send` has copied into it behind the work given so far. `open` waits for the last copy
+  // alone, which is no wait for the device, and gives the room's address.
+  mb_status (*mail_new)(mbi_mail **out, size_t bytes);
+  void (*mail_free)(mbi_mail *mail);
+  mb_status (*mail_send)(mbi_mail *mail, const void *device);
+  mb_status (*mail_open)(const void **data, mbi_mail *mail);
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;
 

@@ -386,6 +386,36 @@ MB_CALL mb_status mb_spectral_verify(mb_spectral *plan, double *after);
 MB_CALL mb_status mb_spectral_basis(mb_tensor **out, mb_spectral *plan, int64_t matrix);
 // A basis on another device is copied; one of another shape or dtype, or with NaN or Inf, is refused.
 MB_CALL mb_status mb_spectral_basis_set(mb_spectral *plan, int64_t matrix, mb_tensor *basis);
+// Probe, policy and clamp in one call that waits for nothing: the device asks a built-in policy itself. The policies are those of
+// mb.threshold, with their state in float64 on the device.
+typedef enum mb_policy_kind { MB_POLICY_CONST = 0, MB_POLICY_EMA, MB_POLICY_QUANTILE, MB_POLICY_ZSCORE } mb_policy_kind;
+typedef enum mb_zscore_to { MB_ZSCORE_RECIPROCAL = 0, MB_ZSCORE_BOUND, MB_ZSCORE_MEAN } mb_zscore_to;
+typedef struct mb_policy_options {
+  mb_policy_kind kind;
+  double tau;                // CONST
+  double beta;               // EMA
+  double q;                  // QUANTILE, of the last `window`
+  int64_t window;
+  double z, alpha, epsilon;  // ZSCORE
+  int64_t warmup;
+  mb_zscore_to to;
+} mb_policy_options;
+// Gives a plan of EXACT or RANDOMIZED, without warm_start and compute_f64, a policy with an empty state. threshold (count): matrices
+// of one number, 0 to thresholds - 1, share a tau, asked with the largest of their values.
+MB_CALL mb_status mb_spectral_policy(mb_spectral *plan, const mb_policy_options *policy, const int64_t *threshold, int64_t thresholds);
+MB_API int64_t mb_spectral_policy_width(const mb_spectral *plan); // numbers of a threshold's state; 0 without a policy
+// state (thresholds, width): CONST nothing; EMA m, k; ZSCORE n, mean, variance; QUANTILE n and the last n values, oldest first. calls, or
+// NULL: those that were not refused since the policy was given or its state set. Waits for the device.
+MB_CALL mb_status mb_spectral_policy_state(mb_spectral *plan, double *state, int64_t *calls);
+MB_CALL mb_status mb_spectral_policy_state_set(mb_spectral *plan, const double *state);
+// One call, numbered from 0. Takes one random stream when randomized. A matrix with NaN or Inf, or, where it is no vector, with singular
+// values above 2^100 (float64: 2^900), is refused: then no matrix changes and nothing is learned, and the caller hears of it from
+// mb_spectral_outcome, or from the next mb_spectral_step, which fails once for it, before it does anything.
+MB_CALL mb_status mb_spectral_step(mb_spectral *plan, int64_t *call);
+// What came of one of the last 8 calls: (count) each or NULL; the largest singular value before, tau (NaN: left alone), and as from
+// mb_spectral_clamp. Waits for that call alone. MB_ERR_NONFINITE or MB_ERR_NUMERIC if it was refused, MB_ERR_STATE if it is too old.
+MB_CALL mb_status mb_spectral_outcome(mb_spectral *plan, int64_t call, double *sigma, double *tau, int32_t *clipped,
+                                      unsigned char *saturated);
 // Squared Frobenius norms of `count` tensors, in float64: norms of gradients, one call for a whole model.
 MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count);
 

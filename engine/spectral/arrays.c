@@ -54,6 +54,8 @@ void mbi_spectral_point(mb_spectral *p, mbi_spectral_group *g, int64_t i, void *
   g->data[i] = data;
 }
 
+int64_t mbi_spectral_numbers(const mb_spectral *p) { return p->n_sigma + 5 * p->count + 1; }
+
 // ----- on the device ----------------------------------------------------------------------------------------
 
 static mb_status make(mb_tensor **t, const mb_spectral *p, int64_t numbers) {
@@ -101,7 +103,7 @@ static mb_status send_table(mb_spectral *p) {
 mb_status mbi_spectral_begin(mb_spectral *p) {
   if (!p->on_table) p->is_moved = 1;
   MB_TRY(make(&p->on_table, p, 3 * p->count));
-  MB_TRY(make(&p->on_found, p, p->n_sigma + 2 * p->count));
+  MB_TRY(make(&p->on_found, p, mbi_spectral_numbers(p)));
   MB_TRY(make(&p->on_gains, p, p->n_gain));
   MB_TRY(make_initial(p));
   point_groups(p);

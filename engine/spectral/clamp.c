@@ -28,11 +28,8 @@ static mb_status change_whole(const mb_spectral *p, const mbi_spectral_group *g)
   return p->options.method == MB_SPECTRAL_SOFT ? mbi_spectral_soft(g) : mbi_spectral_polar(g);
 }
 
-static mb_status change_group(const mb_spectral *p, const mbi_spectral_group *g) {
+mb_status mbi_spectral_change_group(const mb_spectral *p, const mbi_spectral_group *g) {
   const mbi_kernels *k = mbi_spectral_kernels(g);
-  int64_t first = 0;
-  while (first < g->count && !mbi_spectral_changes(g, first)) first++;
-  if (first == g->count) return MB_OK;
   if (g->kind == MBI_SPECTRAL_WHOLE) return change_whole(p, g);
   if (g->kind == MBI_SPECTRAL_VECTOR) {
     mbi_arrays vectors = mbi_spectral_arrays_of(g);
@@ -44,6 +41,13 @@ static mb_status change_group(const mb_spectral *p, const mbi_spectral_group *g)
   }
   mbi_gram gram = mbi_spectral_gram_of(g);
   return k->gram_update(&gram, g->on.gain);
+}
+
+// The same, if the host knows of gains.
+static mb_status change_group(const mb_spectral *p, const mbi_spectral_group *g) {
+  int64_t first = 0;
+  while (first < g->count && !mbi_spectral_changes(g, first)) first++;
+  return first < g->count ? mbi_spectral_change_group(p, g) : MB_OK;
 }
 
 // ----- public ---------------------------------------------------------------------------------------------

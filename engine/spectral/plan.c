@@ -135,6 +135,7 @@ void mb_spectral_release(mb_spectral *p) {
     mb_tensor_release(g->basis), mb_tensor_release(g->copies);
   }
   for (int64_t i = 0; i < p->count; i++) mb_tensor_release(p->matrices[i]);
+  mbi_spectral_policy_free(p);
   mbi_spectral_arrays_free(p);
   mbi_free(p->matrices), mbi_free(p->groups), mbi_free(p->kept), mbi_free(p->sigma);
   mbi_free(p);

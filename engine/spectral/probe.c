@@ -236,8 +236,7 @@ static int is_finite(const mb_spectral *p) {
   return 1;
 }
 
-// Everything that the device does by itself.
-static mb_status launch(mb_spectral *p, mbi_rng_key key) {
+mb_status mbi_spectral_launch(mb_spectral *p, mbi_rng_key key) {
   MB_TRY(mbi_spectral_refresh(p));
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
@@ -249,7 +248,7 @@ static mb_status launch(mb_spectral *p, mbi_rng_key key) {
 }
 
 static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
-  MB_TRY(launch(p, key));
+  MB_TRY(mbi_spectral_launch(p, key));
   MB_TRY(mbi_spectral_fetch(p));
   for (int64_t at = 0; at < p->group_count; at++)
     if (p->groups[at].kind == MBI_SPECTRAL_WHOLE) MB_TRY(probe_whole(p, &p->groups[at]));

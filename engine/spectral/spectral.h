@@ -54,6 +54,8 @@ typedef struct mbi_spectral_group {
   int warm;                          // the basis is worth starting from
 } mbi_spectral_group;
 
+typedef struct mbi_spectral_policy mbi_spectral_policy; // step.c
+
 struct mb_spectral {
   mb_spectral_options options;
   int64_t count, width;
@@ -64,7 +66,8 @@ struct mb_spectral {
   double *sigma;        // (count, width), as the last probe gave them
   int64_t n_sigma, n_gain; // numbers of all groups
   void *table;          // (3, count) by groups: addresses, numbers of elements, places in the plan
-  double *found;        // (n_sigma) sigma, (count) scale, (count) flags: all that a probe finds, by groups
+  double *found;        // (n_sigma) sigma, (count) scale, (count) flags: all that a probe finds, by groups. On the device there
+                        // are also (count) tau, clipped and saturated each, and a verdict, of step.c
   double *gains;        // (n_gain)
   mb_tensor *on_table, *on_found, *on_gains, *initial; // the same on the device; initial: of scale and flags, before a probe
   int is_moved;         // addresses have changed since the device was told
@@ -72,6 +75,7 @@ struct mb_spectral {
   int probed;           // the factors belong to the matrices as they are
   int changed;          // gains are those of a change that was made, and no probe since
   int64_t nonfinite;    // matrix that the last probe refused, or -1
+  mbi_spectral_policy *policy; // or NULL
 };
 
 // The norm of a contiguous tensor in any range, found without overflow. *finite = 0 if it holds NaN or Inf.
@@ -88,6 +92,15 @@ mb_status mbi_spectral_begin(mb_spectral *p);
 mb_status mbi_spectral_send(mb_spectral *p);
 // Brings all that the device has found to the host: the one copy of a probe.
 mb_status mbi_spectral_fetch(mb_spectral *p);
+
+// Numbers of all that is found on the device.
+int64_t mbi_spectral_numbers(const mb_spectral *p);
+
+// All of a probe that the device does by itself.
+mb_status mbi_spectral_launch(mb_spectral *p, mbi_rng_key key);
+// The change that the gains on the device ask for.
+mb_status mbi_spectral_change_group(const mb_spectral *p, const mbi_spectral_group *g);
+void mbi_spectral_policy_free(mb_spectral *p);
 
 // Brings the addresses of the matrices up to date and forgets their scales: the beginning of every probe.
 mb_status mbi_spectral_refresh(mb_spectral *p);

@@ -12,6 +12,7 @@
 
 #include "backend/backend.h"
 #include "backend/cpu/device.h"
+#include "core/storage.h"
 
 enum { HUGE_FROM = 4 << 20, HUGE_PAGE = 2 << 20, PARALLEL_BYTES = 1 << 20, PARALLEL_COUNT = 1 << 17 };
 
@@ -184,6 +185,37 @@ static mb_status cpu_room(int64_t *free_bytes, int64_t *total_bytes) {
   return MB_OK;
 }
 
+// ----- mail ---------------------------------------------------------------------------------------------
+
+struct mbi_mail {
+  size_t bytes;
+  void *data;
+};
+
+static void cpu_mail_free(mbi_mail *mail) {
+  mbi_free(mail->data);
+  mbi_free(mail);
+}
+
+static mb_status cpu_mail_new(mbi_mail **out, size_t bytes) {
+  void *memory;
+  *out = NULL;
+  MB_TRY(mbi_calloc(&memory, "mail", 1, sizeof(mbi_mail)));
+  mbi_mail *mail = memory;
+  mail->bytes = bytes;
+  mb_status status = mbi_calloc(&mail->data, "mail", bytes, 1);
+  if (status != MB_OK) cpu_mail_free(mail);
+  else *out = mail;
+  return status;
+}
+
+static mb_status cpu_mail_send(mbi_mail *mail, const void *device) { return mbi_cpu_copy(mail->data, device, mail->bytes); }
+
+static mb_status cpu_mail_open(const void **data, mbi_mail *mail) {
+  *data = mail->data;
+  return MB_OK;
+}
+
 // ----- the device ---------------------------------------------------------------------------------------
 
 extern const mbi_kernels mbk_cpu_table_f32_base, mbk_cpu_table_f32_v3, mbk_cpu_table_f32_v4;
@@ -201,6 +233,7 @@ static const struct {
 static mbi_device cpu = {
   .name = "cpu", .allocate = cpu_allocate, .release = cpu_release, .copy_in = mbi_cpu_copy, .copy_out = cpu_copy_out, .zero = cpu_zero,
   .synchronize = cpu_synchronize, .waits = cpu_waits, .room = cpu_room, .trim = cpu_trim, .usable = cpu_usable,
+  .mail_new = cpu_mail_new, .mail_free = cpu_mail_free, .mail_send = cpu_mail_send, .mail_open = cpu_mail_open,
   .copy_view = mbi_cpu_copy_view, .convert = cpu_convert, .fill = cpu_fill, .check_ids = cpu_check_ids,
 };
 static int level = -1;

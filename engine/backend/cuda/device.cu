@@ -197,6 +197,9 @@ MBK_GUARD(convert, "dst, dst_dtype, src, src_dtype, count")
 MBK_GUARD(fill, "dst, dtype, value, count")
 MBK_GUARD(check_ids, "bad, ids, dtype, count, limit, ignored")
 MBK_GUARD(usable, "")
+MBK_GUARD(mail_new, "out, bytes")
+MBK_GUARD(mail_send, "mail, device")
+MBK_GUARD(mail_open, "data, mail")
 
 mbi_device make_device() {
   mbi_device d{};
@@ -207,6 +210,8 @@ mbi_device make_device() {
   d.room = Call<Name_room, &room>::run, d.usable = Call<Name_usable, &usable>::run;
   d.copy_view = Call<Name_copy_view, &copy_view>::run, d.convert = Call<Name_convert, &convert>::run;
   d.fill = Call<Name_fill, &fill>::run, d.check_ids = Call<Name_check_ids, &check_ids>::run;
+  d.mail_new = Call<Name_mail_new, &mail_new>::run, d.mail_free = mail_free;
+  d.mail_send = Call<Name_mail_send, &mail_send>::run, d.mail_open = Call<Name_mail_open, &mail_open>::run;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;
   d.kernels[MB_BF16] = &table<bf16>;

@@ -15,6 +15,10 @@ mb_status allocate(void **out, int *is_zero, size_t bytes);
 void release(void *data, size_t bytes);
 mb_status zero(void *data, size_t bytes);
 mb_status synchronize();
+mb_status mail_new(mbi_mail **out, size_t bytes);
+void mail_free(mbi_mail *mail);
+mb_status mail_send(mbi_mail *mail, const void *device);
+mb_status mail_open(const void **data, mbi_mail *mail);
 int64_t waits(); // how many times the host has waited, in to_host and synchronize
 void count_wait();
 mb_status room(int64_t *free_bytes, int64_t *total_bytes);

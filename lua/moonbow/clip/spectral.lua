@@ -31,6 +31,7 @@
 -- What is remembered goes by the parameters' names: a clipper belongs to one model, and two models take two clippers.
 
 local handle = require "bindings.handle"
+local devices = require "moonbow.clip.device"
 local memory = require "moonbow.clip.memory"
 local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
@@ -77,9 +78,13 @@ local function plan_of(self, source)
     local groups, plan = scopes.groups(self.who, self.scope, matrices), method.plan(self.who, self.method, tensors, matrices)
     local bases = (not self.plan or self.model == source.model) and bases_of(self)
     if bases then method.set_bases(plan, matrices, bases) end
-    if self.plan then self.plan:release() end
-    self.plan, self.source, self.model, self.bases = plan, source.key, source.model, nil
+    if self.plan then
+      devices.pull(self)
+      self.plan:release()
+    end
+    self.plan, self.source, self.model, self.bases, self.on_device = plan, source.key, source.model, nil, nil
     self.matrices, self.groups = matrices, groups
+    if devices.takes(self, plan) then devices.start(self, plan) end
   end
   return self.plan
 end
@@ -87,7 +92,7 @@ end
 -- Lets the next call begin with these bases.
 local function go_back(self, bases)
   if self.plan then self.plan:release() end
-  self.plan, self.bases = nil, bases
+  self.plan, self.bases, self.on_device = nil, bases, nil
 end
 
 local function probe(self, source, plan)
@@ -129,6 +134,7 @@ end
 ---@return table report, table<integer, boolean> changed by index of the parameter
 function SpectralClip:change(source)
   local plan = plan_of(self, source)
+  if self.on_device then return devices.step(self, plan), nil end
   local bases = bases_of(self)
   local forget = bases and function() go_back(self, bases) end
   local report, changed = self.memory:attempt(forget, change, self, source, plan)
@@ -164,6 +170,7 @@ end
 ---The step and what the threshold remembers, by parameter name, as of now; with warm_start also the directions that
 ---the next sketch starts from.
 function SpectralClip:state_dict()
+  devices.pull(self)
   local state = self.memory:state_dict()
   state.bases = self.method.warm_start and memory.copy(bases_of(self) or {}) or nil
   return state
@@ -174,6 +181,7 @@ function SpectralClip:load_state_dict(state)
   self.memory:check(state)
   if self.method.warm_start then method.check_bases(self.who, self.method, state.bases or {}) end
   self.memory:load_state_dict(state)
+  if self.on_device then go_back(self, nil) end
   if not self.method.warm_start then return end
   go_back(self, memory.copy(state.bases or {}))
 end

@@ -16,7 +16,7 @@ local policy = require "moonbow.threshold.policy"
 return function(given)
   local o = options.check("mb.threshold.ema", given, { beta = { type = "number", default = 0.9, min = 0, below = 1 } })
   local beta = o.beta
-  return policy.new(("ema(%s)"):format(options.number(beta)), function(sample, state)
+  local made = policy.new(("ema(%s)"):format(options.number(beta)), function(sample, state)
     local k, sigma = state.k or 0, sample.sigma
     if k > 0 then return state.m / (1 - beta ^ k) end
     return sigma == sigma and sigma or nil
@@ -25,4 +25,6 @@ return function(given)
     if sigma ~= sigma then return end
     state.m, state.k = beta * (state.m or 0) + (1 - beta) * sigma, (state.k or 0) + 1
   end, { m = "number", k = "number" })
+  made.device = policy.on_device({ kind = "ema", beta = beta }, { "m", "k" })
+  return made
 end

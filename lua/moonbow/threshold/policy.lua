@@ -24,6 +24,7 @@ local M = {}
 
 ---@class moonbow.Threshold
 ---@operator call(moonbow.Sample): number?
+---@field device? moonbow.DevicePolicy
 local Policy = {}
 Policy.__index = Policy
 
@@ -52,6 +53,28 @@ function Policy:__tostring() return self.text end
 ---@return moonbow.Threshold
 function M.new(text, look, learn, fields)
   return setmetatable({ text = text, look = look, learn = learn, fields = fields, edits = false, states = {} }, Policy)
+end
+
+---The form of a policy that a device asks itself: what the binding is told, and its states as rows of numbers.
+---@class moonbow.DevicePolicy
+---@field rule table
+---@field pack fun(state: table): number[]
+---@field unpack fun(row: number[]): table
+
+---One whose rows are these fields of a state, in order.
+---@param rule table
+---@param names string[]
+---@return moonbow.DevicePolicy
+function M.on_device(rule, names)
+  return { rule = rule, pack = function(state)
+    local row = {}
+    for i, name in ipairs(names) do row[i] = state[name] or 0 end
+    return row
+  end, unpack = function(row)
+    local state = {}
+    for i, name in ipairs(names) do state[name] = row[i] end
+    return state
+  end }
 end
 
 local function holds(value, kind)
@@ -94,7 +117,9 @@ function M.of(who, threshold)
     if threshold <= 0 or threshold ~= threshold then
       options.fail("%s: threshold is %s, a number above 0 was expected", who, tostring(threshold))
     end
-    return M.new(("const(%s)"):format(options.number(threshold)), function() return threshold end)
+    local made = M.new(("const(%s)"):format(options.number(threshold)), function() return threshold end)
+    made.device = M.on_device({ kind = "const", tau = threshold }, {})
+    return made
   end
   if getmetatable(threshold) == Policy then return threshold end
   if type(threshold) == "table" and schedules.is_schedule(threshold) then return scheduled(threshold) end

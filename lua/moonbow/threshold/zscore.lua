@@ -48,7 +48,7 @@ return function(given)
   local z, alpha, warmup, to, epsilon = o.z, o.alpha, o.warmup, o.to, o.epsilon
   local text = ("zscore(%s, %s, %d%s%s)"):format(options.number(z), options.number(alpha), warmup,
     to == "reciprocal" and "" or ", " .. to, epsilon == 1e-6 and "" or ", epsilon " .. options.number(epsilon))
-  return policy.new(text, function(sample, state)
+  local made = policy.new(text, function(sample, state)
     local sigma = sample.sigma
     if (state.n or 0) < warmup then return nil end
     local mean, std = state.mean, math.sqrt(state.variance)
@@ -67,4 +67,7 @@ return function(given)
       follow(state, math.min(sigma, tau), alpha)
     end
   end, { n = "number", mean = "number", variance = "number" })
+  made.device = policy.on_device({ kind = "zscore", z = z, alpha = alpha, warmup = warmup, to = to, epsilon = epsilon },
+    { "n", "mean", "variance" })
+  return made
 end

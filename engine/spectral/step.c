@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+//
+// step.c: probe, policy and clamp in one call that waits for nothing: the device asks the policy itself (core/policy.h) and makes
+// the gains. What came of it is sent to memory of the host that the last MOST_MAILS results have in turn, and is looked
+// at when somebody asks, or at the next call.
+//
+// A matrix that is not finite, or whose values are so large that its change needs a scaled copy (stage.c), is refused: all matrices
+// stay as they are, and the policy learns nothing. The host hears of it late, but at the latest before it makes the next call.
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/policy.h"
+#include "spectral/spectral.h"
+
+enum { MOST_MAILS = 8 };
+
+struct mbi_spectral_policy {
+  mb_policy_options rule;
+  int64_t thresholds, row; // row: numbers of a threshold on the device
+  mb_tensor *lists;        // of the device: begin (thresholds + 1), member (count), place (count), limit (count)
+  mb_tensor *state;        // (thresholds, row), and the number of calls
+  mbi_mail *mail[MOST_MAILS];
+  int64_t calls;           // made so far, result i lies in mail i % MOST_MAILS
+  int64_t told;            // calls before this one, if they were refused, the caller has heard of
+};
+
+void mbi_spectral_policy_free(mb_spectral *p) {
+  mbi_spectral_policy *policy = p->policy;
+  if (!policy) return;
+  for (int i = 0; i < MOST_MAILS; i++)
+    if (policy->mail[i]) mbi_device_of(p->device)->mail_free(policy->mail[i]);
+  mb_tensor_release(policy->lists), mb_tensor_release(policy->state);
+  mbi_free(policy);
+  p->policy = NULL;
+}
+
+// ----- a policy for a plan ----------------------------------------------------------------------------------
+
+static mb_status check_rule(const mb_policy_options *o) {
+  const char *who = "mb_spectral_policy";
+  if (!o) MB_FAIL(MB_ERR_ARG, "%s: the policy is NULL", who);
+  switch ((int)o->kind) {
+    case MB_POLICY_CONST:
+      if (!(o->tau >= 0)) MB_FAIL(MB_ERR_ARG, "%s: tau is %g, at least 0 was expected", who, o->tau);
+      return MB_OK;
+    case MB_POLICY_EMA:
+      if (!(o->beta >= 0 && o->beta < 1)) MB_FAIL(MB_ERR_ARG, "%s: beta is %g, a number from 0 and below 1 was expected", who, o->beta);
+      return MB_OK;
+    case MB_POLICY_QUANTILE:
+      if (!(o->q >= 0 && o->q <= 1)) MB_FAIL(MB_ERR_ARG, "%s: q is %g, a number from 0 to 1 was expected", who, o->q);
+      if (o->window < 1 || o->window > 1 << 24)
+        MB_FAIL(MB_ERR_ARG, "%s: window is %lld, a number from 1 to 2^24 was expected", who, (long long)o->window);
+      return MB_OK;
+    case MB_POLICY_ZSCORE:
+      if (!(o->z > 0) || !(o->alpha >= 0 && o->alpha < 1) || o->warmup < 1 || !(o->epsilon >= 0) || (int)o->to < 0 || o->to > MB_ZSCORE_MEAN)
+        MB_FAIL(MB_ERR_ARG, "%s: z is %g, alpha %g, warmup %lld, epsilon %g, to %d", who, o->z, o->alpha, (long long)o->warmup, o->epsilon,
+                (int)o->to);
+      return MB_OK;
+    default: MB_FAIL(MB_ERR_ARG, "%s: unknown kind %d", who, (int)o->kind);
+  }
+}
+
+static mb_status check_plan(const mb_spectral *p, const int64_t *threshold, int64_t thresholds) {
+  const char *who = "mb_spectral_policy";
+  if (!p || !threshold) MB_FAIL(MB_ERR_ARG, "%s: %s is NULL", who, p ? "threshold" : "the plan");
+  if (p->options.method != MB_SPECTRAL_EXACT && p->options.method != MB_SPECTRAL_RANDOMIZED)
+    MB_FAIL(MB_ERR_ARG, "%s: methods POLAR and SOFT need the host between probe and change", who);
+  if (p->options.warm_start || p->options.compute_f64)
+    MB_FAIL(MB_ERR_ARG, "%s: %s needs the host between probe and change", who, p->options.warm_start ? "warm_start" : "compute_f64");
+  for (int64_t i = 0; i < p->count; i++)
+    if (threshold[i] < 0 || threshold[i] >= thresholds)
+      MB_FAIL(MB_ERR_ARG, "%s: matrix %lld has threshold %lld of %lld", who, (long long)i, (long long)threshold[i], (long long)thresholds);
+  return MB_OK;
+}
+
+// lists: room as on the device. Members go by their places among all of the plan by groups.
+static void fill_lists(const mb_spectral *p, const int64_t *threshold, int64_t thresholds, int64_t *lists) {
+  int64_t *begin = lists, *member = begin + thresholds + 1, *place = member + p->count, n = 0;
+  double *limit = (double *)(void *)(place + p->count);
+  for (int64_t j = 0; j < thresholds; j++) {
+    begin[j] = n;
+    for (int64_t at = 0; at < p->group_count; at++)
+      for (int64_t i = 0; i < p->groups[at].count; i++)
+        if (threshold[p->groups[at].index[i]] == j) member[n++] = p->groups[at].first + i;
+  }
+  begin[thresholds] = n;
+  for (int64_t at = 0; at < p->group_count; at++) {
+    const mbi_spectral_group *g = &p->groups[at];
+    for (int64_t i = 0; i < g->count; i++) {
+      place[g->first + i] = g->first_sigma + i * g->k;
+      limit[g->first + i] = g->kind == MBI_SPECTRAL_VECTOR ? DBL_MAX : ldexp(1, g->source == MB_F32 ? 100 : 900);
+    }
+  }
+}
+
+static mb_status make_lists(mb_spectral *p, const int64_t *threshold) {
+  mbi_spectral_policy *policy = p->policy;
+  int64_t numbers = policy->thresholds + 1 + 3 * p->count;
+  void *lists;
+  mbi_shape shape = {.ndim = 1, .size = {numbers}};
+  MB_TRY(mbi_calloc(&lists, "mb_spectral_policy", (size_t)numbers, sizeof(double)));
+  fill_lists(p, threshold, policy->thresholds, lists);
+  mb_status status = mbi_tensor_new(&policy->lists, p->device, MB_F64, &shape);
+  if (status == MB_OK)
+    status = mbi_memory_of(policy->lists)->copy_in(mbi_data(policy->lists), lists, (size_t)numbers * sizeof(double));
+  mbi_free(lists);
+  return status;
+}
+
+static mb_status make_policy(mb_spectral *p, const int64_t *threshold) {
+  mbi_spectral_policy *policy = p->policy;
+  const mbi_device *device = mbi_device_of(p->device);
+  mbi_shape shape = {.ndim = 1, .size = {policy->thresholds * policy->row + 1}};
+  MB_TRY(make_lists(p, threshold));
+  MB_TRY(mbi_tensor_new(&policy->state, p->device, MB_F64, &shape));
+  MB_TRY(device->zero(mbi_data(policy->state), (size_t)shape.size[0] * sizeof(double)));
+  for (int i = 0; i < MOST_MAILS; i++) MB_TRY(device->mail_new(&policy->mail[i], (size_t)mbi_spectral_numbers(p) * sizeof(double)));
+  return MB_OK;
+}
+
+mb_status mb_spectral_policy(mb_spectral *p, const mb_policy_options *rule, const int64_t *threshold, int64_t thresholds) {
+  MB_TRY(check_plan(p, threshold, thresholds));
+  MB_TRY(check_rule(rule));
+  void *memory;
+  mbi_spectral_policy_free(p);
+  MB_TRY(mbi_calloc(&memory, "mb_spectral_policy", 1, sizeof *p->policy));
+  p->policy = memory;
+  p->policy->rule = *rule;
+  p->policy->thresholds = thresholds;
+  p->policy->row = mbi_policy_row(rule);
+  mb_status status = make_policy(p, threshold);
+  if (status != MB_OK) mbi_spectral_policy_free(p);
+  return status;
+}
+
+static mb_status check(const mb_spectral *p, const void *argument, const char *who, const char *name) {
+  if (!p || !argument) MB_FAIL(MB_ERR_ARG, "%s: %s is NULL", who, p ? name : "the plan");
+  if (!p->policy) MB_FAIL(MB_ERR_STATE, "%s: the plan has no policy; call mb_spectral_policy first", who);
+  return MB_OK;
+}
+
+// ----- its state --------------------------------------------------------------------------------------------
+
+int64_t mb_spectral_policy_width(const mb_spectral *p) { return p && p->policy ? mbi_policy_width(&p->policy->rule) : 0; }
+
+mb_status mb_spectral_policy_state(mb_spectral *p, double *state, int64_t *calls) {
+  const char *who = "mb_spectral_policy_state";
+  MB_TRY(check(p, state, who, "state"));
+  const mbi_spectral_policy *policy = p->policy;
+  int64_t numbers = policy->thresholds * policy->row, width = mbi_policy_width(&policy->rule);
+  void *memory;
+  MB_TRY(mbi_calloc(&memory, who, (size_t)numbers + 1, sizeof(double)));
+  const double *rows = memory;
+  mb_status status = mbi_memory_of(policy->state)->copy_out(memory, mbi_data(policy->state), (size_t)(numbers + 1) * sizeof(double));
+  for (int64_t j = 0; j < policy->thresholds && status == MB_OK; j++)
+    for (int64_t i = 0; i < width; i++) state[j * width + i] = rows[j * policy->row + i];
+  if (calls && status == MB_OK) *calls = (int64_t)rows[numbers];
+  mbi_free(memory);
+  return status;
+}
+
+static int ascending(const void *a, const void *b) {
+  double x = *(const double *)a, y = *(const double *)b;
+  return (x > y) - (x < y);
+}
+
+mb_status mb_spectral_policy_state_set(mb_spectral *p, const double *state) {
+  const char *who = "mb_spectral_policy_state_set";
+  MB_TRY(check(p, state, who, "state"));
+  const mbi_spectral_policy *policy = p->policy;
+  int64_t numbers = policy->thresholds * policy->row, width = mbi_policy_width(&policy->rule), window = policy->rule.window;
+  int has_history = policy->rule.kind == MB_POLICY_QUANTILE;
+  for (int64_t j = 0; j < policy->thresholds && has_history; j++)
+    if (!(state[j * width] >= 0 && state[j * width] <= (double)window))
+      MB_FAIL(MB_ERR_ARG, "%s: threshold %lld has %g values, 0 to %lld were expected", who, (long long)j, state[j * width],
+              (long long)window);
+  void *memory;
+  MB_TRY(mbi_calloc(&memory, who, (size_t)numbers + 1, sizeof(double)));
+  double *rows = memory;
+  for (int64_t j = 0; j < policy->thresholds; j++) {
+    double *row = rows + j * policy->row;
+    int64_t used = has_history ? 1 + (int64_t)state[j * width] : width;
+    for (int64_t i = 0; i < used; i++) row[i] = state[j * width + i];
+    if (!has_history) continue;
+    for (int64_t i = 1; i < used; i++) row[window + i] = row[i];
+    qsort(row + 1 + window, (size_t)(used - 1), sizeof(double), ascending);
+  }
+  mb_status status = mbi_memory_of(policy->state)->copy_in(mbi_data(policy->state), memory, (size_t)(numbers + 1) * sizeof(double));
+  mbi_free(memory);
+  return status;
+}
+
+// ----- results ----------------------------------------------------------------------------------------------
+
+// The plan's arrays by groups, as a call left them; waits for that call alone.
+typedef struct result {
+  const double *sigma, *scale, *tau, *clipped, *saturated, *verdict;
+  const int64_t *flags;
+} result;
+
+static mb_status open_result(result *r, const mb_spectral *p, int64_t call) {
+  const void *data;
+  MB_TRY(mbi_device_of(p->device)->mail_open(&data, p->policy->mail[call % MOST_MAILS]));
+  r->sigma = data;
+  r->scale = r->sigma + p->n_sigma;
+  r->flags = (const int64_t *)(const void *)(r->scale + p->count);
+  r->tau = r->scale + 2 * p->count;
+  r->clipped = r->tau + p->count;
+  r->saturated = r->clipped + p->count;
+  r->verdict = r->saturated + p->count;
+  return MB_OK;
+}
+
+// A failure if the call was refused.
+static mb_status check_result(mb_spectral *p, const result *r, const char *who, const char *when) {
+  int64_t place = (int64_t)*r->verdict;
+  if (*r->verdict < 0) return MB_OK;
+  const mbi_spectral_group *g = p->groups;
+  while (place >= g->first + g->count) g++;
+  int64_t member = place - g->first;
+  p->nonfinite = g->index[member];
+  if (!(r->flags[place] & MBI_FINITE))
+    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf %s; nothing was changed", who, (long long)p->nonfinite, when);
+  MB_FAIL(MB_ERR_NUMERIC, "%s: matrix %lld had a singular value of %g %s, which only mb_spectral_clamp can change; nothing was changed", who,
+          (long long)p->nonfinite, r->sigma[g->first_sigma + member * g->k] / r->scale[place], when);
+}
+
+mb_status mb_spectral_outcome(mb_spectral *p, int64_t call, double *sigma, double *tau, int32_t *clipped, unsigned char *saturated) {
+  const char *who = "mb_spectral_outcome";
+  result r;
+  MB_TRY(check(p, p, who, "the plan"));
+  int64_t calls = p->policy->calls;
+  if (call < 0 || call >= calls || call < calls - MOST_MAILS)
+    MB_FAIL(MB_ERR_STATE, "%s: the result of call %lld is asked for after %lld calls; the last %d are kept", who, (long long)call,
+            (long long)calls, (int)MOST_MAILS);
+  MB_TRY(open_result(&r, p, call));
+  if (p->policy->told <= call) p->policy->told = call + 1;
+  MB_TRY(check_result(p, &r, who, "in that call"));
+  for (int64_t at = 0; at < p->group_count; at++) {
+    const mbi_spectral_group *g = &p->groups[at];
+    for (int64_t i = 0; i < g->count; i++) {
+      int64_t index = g->index[i], place = g->first + i;
+      if (sigma) sigma[index] = r.sigma[g->first_sigma + i * g->k] / r.scale[place];
+      if (tau) tau[index] = r.tau[place];
+      if (clipped) clipped[index] = (int32_t)r.clipped[place];
+      if (saturated) saturated[index] = r.saturated[place] != 0;
+    }
+  }
+  return MB_OK;
+}
+
+// ----- the call ---------------------------------------------------------------------------------------------
+
+// Whether the call before this one was refused, if nobody has asked yet.
+static mb_status check_before(mb_spectral *p) {
+  mbi_spectral_policy *policy = p->policy;
+  result r;
+  if (policy->told >= policy->calls) return MB_OK;
+  policy->told = policy->calls;
+  MB_TRY(open_result(&r, p, policy->calls - 1));
+  return check_result(p, &r, "mb_spectral_step", "in the call before");
+}
+
+static mb_status ask(const mb_spectral *p) {
+  const mbi_spectral_policy *policy = p->policy;
+  const int64_t *begin = mbi_data(policy->lists), *member = begin + policy->thresholds + 1, *place = member + p->count;
+  double *sigma = mbi_data(p->on_found), *scale = sigma + p->n_sigma, *tau = scale + 2 * p->count, *state = mbi_data(policy->state);
+  mbi_policy call = {
+    .rule = &policy->rule, .count = p->count, .thresholds = policy->thresholds, .begin = begin, .member = member, .place = place,
+    .limit = (const double *)(const void *)(place + p->count), .sigma = sigma, .scale = scale,
+    .flags = (const int64_t *)(const void *)(scale + p->count), .state = state, .calls = state + policy->thresholds * policy->row,
+    .tau = tau, .verdict = tau + 3 * p->count,
+  };
+  return mbi_device_of(p->device)->kernels[MB_F64]->policy(&call);
+}
+
+static mb_status change(const mb_spectral *p, const mbi_spectral_group *g) {
+  int is_vector = g->kind == MBI_SPECTRAL_VECTOR;
+  double *tau = (double *)mbi_data(p->on_found) + p->n_sigma + 2 * p->count + g->first;
+  mbi_policy_gains gains = {
+    .count = g->count, .k = g->k, .kept = g->kept, .all = is_vector ? 1 : g->m < g->n ? g->m : g->n, .sigma = g->on.sigma,
+    .scale = g->on.scale, .tau = tau, .gain = g->on.gain, .target = is_vector ? g->on.gain + g->count : NULL, .clipped = tau + p->count,
+    .saturated = tau + 2 * p->count,
+  };
+  MB_TRY(mbi_spectral_kernels(g)->policy_gains(&gains));
+  return mbi_spectral_change_group(p, g);
+}
+
+static mb_status make_call(mb_spectral *p) {
+  mbi_spectral_policy *policy = p->policy;
+  for (int64_t i = 0; i < p->count; i++) {
+    MB_TRY(mbi_check(p->matrices[i], "mb_spectral_step", "a matrix of the plan"));
+    MB_TRY(mbi_check_writable(p->matrices[i], "mb_spectral_step"));
+  }
+  mbi_rng_key key = {0};
+  if (p->options.method == MB_SPECTRAL_RANDOMIZED) key = mbi_rng_next();
+  mb_status status = mbi_spectral_launch(p, key);
+  if (status == MB_OK) status = ask(p);
+  if (status != MB_OK && p->options.method == MB_SPECTRAL_RANDOMIZED) mbi_rng_give_back(key);
+  MB_TRY(status);
+  for (int64_t at = 0; at < p->group_count; at++) MB_TRY(change(p, &p->groups[at]));
+  MB_TRY(mbi_device_of(p->device)->mail_send(policy->mail[policy->calls % MOST_MAILS], mbi_data(p->on_found)));
+  policy->calls++;
+  return MB_OK;
+}
+
+mb_status mb_spectral_step(mb_spectral *p, int64_t *call) {
+  MB_TRY(check(p, call, "mb_spectral_step", "call"));
+  p->probed = p->changed = 0;
+  p->nonfinite = -1;
+  MB_TRY(check_before(p));
+  MB_TRY(make_call(p));
+  *call = p->policy->calls - 1;
+  return MB_OK;
+}
