@@ -313,7 +313,7 @@ describe("mb.clip.spectral", function()
     says("did you mean 'global'?", mb.clip.spectral, { threshold = 1, scope = "gobal" })
     says("option 'rank' must be at least 1", mb.clip.spectral, { threshold = 1, rank = 0 })
     says("option 'threshold' is missing", mb.clip.spectral, {})
-    says("mb.clip.spectral: threshold is true, a number, a policy", mb.clip.spectral, { threshold = true })
+    says("mb.clip.spectral: threshold is true, a number, a schedule, a policy", mb.clip.spectral, { threshold = true })
     says("option 'threshold' must be a number that is not NaN", mb.clip.spectral, { threshold = 0 / 0 })
     says("mb.clip has no 'spektral', did you mean 'spectral'?", function() return mb.clip.spektral end)
     local clip = mb.clip.spectral { threshold = mb.threshold.ema(), rank = 3 }

@@ -277,7 +277,7 @@ describe("mb.clip.norm with a threshold", function()
   it("has options, texts, and states that fit one kind of clipper", function()
     says("mb.clip.norm: one of the options 'max_norm' and 'threshold' is needed, both are missing", mb.clip.norm, {})
     says("is needed, not both", mb.clip.norm, { max_norm = 1, threshold = 1 })
-    says("mb.clip.norm: threshold is true, a number, a policy", mb.clip.norm, { threshold = true })
+    says("mb.clip.norm: threshold is true, a number, a schedule, a policy", mb.clip.norm, { threshold = true })
     local clip, plain = mb.clip.norm { threshold = mb.threshold.zscore() }, mb.clip.norm { max_norm = 2 }
     assert.are.equal('mb.clip.norm { threshold = zscore(2.5, 0.97, 25), scope = "global" }', tostring(clip))
     assert.are.equal("norm zscore(2.5, 0.97, 25)", clip:describe {})
