@@ -58,7 +58,7 @@ local options = {
   { "keep", 2, "checkpoints kept", kind = "integer", min = 1 },
   { "out", nil, "folder of the run [runs/PRESET-TIME]", kind = "string", value = "DIR" },
   { "resume", nil, "continue the run in this folder", kind = "string", value = "DIR" },
-  { "init_from", nil, "start from these weights, Hugging Face's GPT-2 names", kind = "string", value = "FILE" },
+  { "init_from", nil, "start from these weights: Hugging Face's safetensors or llm.c's .bin", kind = "string", value = "FILE" },
   { "seed", 1337, "of initialisation, batches, dropout and sketches", kind = "integer", min = 0, max = 2 ^ 53 },
   { "device", "auto", "where to compute", choices = { "auto", "cpu", "cuda" } },
   { "dtype", "f32", "of computation", choices = { "f32", "bf16" } },
@@ -91,7 +91,7 @@ cli.main("train_gpt2", function()
     n_head = settings.n_head, n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed,
     dtype = settings.dtype,
   }
-  if settings.init_from and not settings.resume then model:load_hf(settings.init_from) end
+  if settings.init_from and not settings.resume then model:load_weights(settings.init_from) end
   local clip = run.clip(settings)
   local optimizer = run.optimizer(settings, model)
   local job = run.start { settings = settings, model = model, data = data, clip = clip, optimizer = optimizer }

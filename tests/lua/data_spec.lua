@@ -176,6 +176,7 @@ describe("mb.data.text", function()
     resumed:load_state_dict(state)
     assert.are.same(expected,
       { resumed:batch().inputs:totable(), resumed:batch "val".inputs:totable(), resumed:batch().targets:totable() })
+    assert.are.same({ 97, 98, 99 }, state.codes)
     local problem = helper.error_of(function() open { text = text .. "a" }:load_state_dict(state) end)
     assert.is_truthy(problem:find("not the one of the checkpoint", 1, true), problem)
     problem = helper.error_of(function() open { text = text, seed = 2 }:load_state_dict(state) end)

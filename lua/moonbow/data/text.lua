@@ -181,10 +181,11 @@ end
 
 -- ----- state ------------------------------------------------------------------------------------------
 
---- How many samples were drawn, and of which text.
+--- How many samples were drawn, and of which text. The code points of its characters are for who
+--- has the state without the text.
 function Text:state_dict()
   return { train = self.samples.train, val = self.samples.val, seed = self.seed, sha256 = self.sha256,
-           vocab_size = self.vocab_size }
+           vocab_size = self.vocab_size, codes = self.tokenizer.codes }
 end
 
 --- Goes on where a state was taken. The text must be the same, to the byte.

@@ -344,6 +344,17 @@ function M.peek(dir)
   return describe(find(dir, false))
 end
 
+--- The state of one part of the newest checkpoint that is whole, as its state_dict() gave it.
+---@param dir string
+---@param part "data"|"model"|"optimizer"|"clip"
+---@return table
+function M.read(dir, part)
+  require("moonbow.options").value("mb.checkpoint.read", "the part", part, { choices = PARTS })
+  local found = find(dir, true)
+  if not found.manifest.files[part .. ".json"] then status.fail("checkpoint: '%s' holds no %s", found.path, part) end
+  return read_part(found, part)
+end
+
 --- Brings objects, and the generator of random numbers, to the state of the newest checkpoint that is
 --- whole. Settings in `config` must be as they were saved; every difference is named.
 ---@param dir string a run's folder, or one checkpoint's
