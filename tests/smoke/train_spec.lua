@@ -53,6 +53,22 @@ describe("train_gpt2.lua", function()
     end)
   end
 
+  for _, optimizer in ipairs { "muon --lr 0.02 --rest_lr 0.005 --optim split=qkv,rest.eps=1e-7 --clip_on momentum",
+    "clipped_scion --lr 0.05 --optim rho=100,constrained=true,norms.embedding=col_norm,radius.matrix=2 --clip none",
+    "scion_light --clip none", "soap --optim every=4 --clip none" } do
+    it("resumes bit for bit with --optimizer " .. optimizer, function()
+      local whole, parts = runner.folder() .. "/whole", runner.folder() .. "/parts"
+      local common = "--schedule const --optimizer " .. optimizer
+      local first, said, complaint = train(common .. (" --steps 8 --out '%s'"):format(whole))
+      assert.are.equal(0, first, complaint)
+      assert.is_truthy(said:find("h%.0%-1%.attn%.c_attn%.weight .* " .. optimizer:match "^%S+"), said)
+      assert.are.equal(0, (train(common .. (" --steps 5 --out '%s'"):format(parts))))
+      local code, _, problem = runner.script("train_gpt2", ("--plain --resume '%s' --steps 8"):format(parts))
+      assert.are.equal(0, code, problem)
+      assert.are.same(losses(whole), losses(parts))
+    end)
+  end
+
   for _, how in ipairs { "--method polar", "--method soft", "--rank auto" } do
     it("trains with " .. how, function()
       local out = runner.folder() .. "/run"
@@ -192,7 +208,11 @@ describe("train_gpt2.lua", function()
     refuses("a folder that cannot be made", "--data TEXT --out /proc/none/run", 1, "/proc/none")
     refuses("a device that is not there", "--device cuda --data TEXT --out NOWHERE/e", 1, "cuda")
     refuses("weights that are not there", "--init_from NOWHERE/w.safetensors --data TEXT --out NOWHERE/f", 1, "w.safetensors")
-    refuses("an unknown optimizer", "--optimizer adamx --data TEXT --out NOWHERE/g", 2, "adamx")
+    refuses("an unknown optimizer", "--optimizer adamx --data TEXT --out NOWHERE/g", 2, "adamx", "did you mean adam?")
+    refuses("an unknown option of it", "--optimizer muon --optim slit=qkv --data TEXT --out NOWHERE/g", 2,
+      "--optimizer muon", "unknown option 'slit', did you mean 'split'?")
+    refuses("an option of it without a value", "--optim eps --data TEXT --out NOWHERE/g", 2, "'eps' is not NAME=VALUE")
+    refuses("a rest that is not there", "--rest_lr 1 --data TEXT --out NOWHERE/g", 2, "--rest_lr is for optimizers of matrices")
     refuses("a bad threshold", "--threshold emu:3 --data TEXT --out NOWHERE/h", 2, "emu:3")
     refuses("a threshold rule with too much in it", "--threshold ema:0.9:3 --data TEXT --out NOWHERE/h", 2, "ema:0.9:3")
     refuses("two ways to clip by norm", "--clip norm --max_norm 2 --threshold autoclip:10 --data TEXT --out NOWHERE/h", 2,

@@ -227,34 +227,21 @@ function M.clip(settings)
   }
 end
 
----The learning rate as a function of the step.
-function M.schedule(settings)
+---A learning rate as a function of the step; min_lr belongs to lr, and another peak ends at the same share of it.
+---@param settings table
+---@param peak number
+function M.schedule(settings, peak)
   local mb = require "moonbow"
-  if settings.schedule == "const" then return settings.lr end
+  if settings.schedule == "const" then return peak end
   if settings.schedule == "inverse_sqrt" then
-    return mb.schedule.inverse_sqrt { peak = settings.lr, warmup = settings.warmup }
+    return mb.schedule.inverse_sqrt { peak = peak, warmup = settings.warmup }
   end
-  local shape = { peak = settings.lr, final = settings.min_lr, warmup = settings.warmup, steps = settings.steps }
+  local final = peak == settings.lr and settings.min_lr or peak * (settings.lr > 0 and settings.min_lr / settings.lr or 0)
+  local shape = { peak = peak, final = final, warmup = settings.warmup, steps = settings.steps }
   if settings.schedule == "wsd" then
     shape.decay = math.min(math.floor(settings.steps / 5 + 0.5), settings.steps - settings.warmup)
   end
   return mb.schedule[settings.schedule](shape)
-end
-
--- Options of the command line that each optimizer has.
-local taken = {
-  sgd = function(s) return { momentum = s.momentum } end,
-  adam = function(s) return { betas = { s.beta1, s.beta2 } } end,
-  adamw = function(s) return { betas = { s.beta1, s.beta2 } } end,
-}
-
--- The options of the optimizer that --optimizer names.
-local function optimizer_options(settings)
-  local named = taken[settings.optimizer]
-  if named then return named(settings) end
-  local near = require("moonbow.options").nearest(settings.optimizer, { "sgd", "adam", "adamw" })
-  cli.fail(2, "--optimizer: '%s' is not one of adam, adamw, sgd%s", settings.optimizer,
-    near and ("; did you mean " .. near .. "?") or "")
 end
 
 ---Whether the run fits into the memory of its device, by a plan that is made before anything else is; one that does not ends
@@ -263,9 +250,8 @@ end
 function M.fits(settings, data)
   local mb = require "moonbow"
   local plan = require "moonbow.report.memory"
-  local chosen, device = optimizer_options(settings), mb.device()
-  local constructor = mb.optim[settings.optimizer]
-  local s = { vocab_size = data.vocab_size, states = #constructor:states(constructor:options("--optimizer", chosen)) }
+  local device = mb.device()
+  local s = { vocab_size = data.vocab_size, states = require("moonbow.report.optimizers").states(settings) }
   for name, value in pairs(settings) do s[name] = value end
   local memory, needs = mb.memory(device), plan.needs(s, device)
   local fits = needs.total <= memory.bytes_free
@@ -281,14 +267,9 @@ function M.fits(settings, data)
     format.bytes(memory.bytes_free))
 end
 
+---The optimizer that the settings name; see optimizers.lua.
 function M.optimizer(settings, model)
-  local mb = require "moonbow"
-  local function group(where, weight_decay)
-    local g = optimizer_options(settings)
-    g.where, g.name, g.lr, g.weight_decay = where, settings.optimizer, M.schedule(settings), weight_decay
-    return g
-  end
-  return mb.optim.groups(model, { group("vector", 0), group("rest", settings.weight_decay) })
+  return require("moonbow.report.optimizers").make(settings, model, function(peak) return M.schedule(settings, peak) end)
 end
 
 ---What a run says before its first step.
