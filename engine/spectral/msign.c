@@ -7,7 +7,8 @@
 // A and B are symmetric, so that their products cost little more than half (gemm_symmetric), and a step of a (m, n)
 // with s = min(m, n), l = max(m, n) takes about 3/2 s^2 l + s^3 / 2 multiplications. Where l is 2 s or more, several steps are
 // made on the Gram matrix R = X X^T alone, which they take to B R B: with Q the product of their B, X <- Q X at the end. All of
-// these are polynomials in R, and so symmetric. Five steps then take 3/2 s^2 l + 17/2 s^3 instead of 15/2 s^2 l + 5/2 s^3.
+// these are polynomials in R, and so symmetric. Five steps, as three and two, then take 3 s^2 l + 7 s^3 instead of 15/2 s^2 l +
+// 5/2 s^3: for l = 4 s, 19 instead of 32.5.
 //   NS5            the same p every step, which is steep at 0 and does not settle: values end between 0.7 and 1.2
 //                  (Jordan et al. 2024, "Muon")
 //   POLAR_EXPRESS  the best p of every step, by Remez' algorithm, in which the largest error alternates (Amsel et
@@ -181,15 +182,17 @@ static mb_status steps_on_gram(mbi_iteration *it, const mbi_quintic *steps, int 
 }
 
 // How many of the steps may share a Gram matrix. A value sigma far below the largest is known there as sigma^2 to epsilon, which
-// every step makes a^2 times as large: to MOST_GAIN epsilon in the end, 0.002 in float32, of a value that is then near 1.
+// every step makes a^2 times as large: up to most_gain epsilon when the last of them reads it, 6e-5 in float32 where the value
+// itself may have come near 1. Five steps of NS5 at once, of which the last reads 20,000 epsilon, are off by 2e-4 of a spectrum
+// that falls fast; as three and two they are as good as on the matrices themselves.
 static int steps_together(const mbi_iteration *it, const mbi_quintic *steps, int n_steps) {
-  double most_gain = it->dtype == MB_F32 ? 3e4 : 1e6, gain = 1;
+  double most_gain = it->dtype == MB_F32 ? 1e3 : 1e6, gain = 1;
   int n = 0;
   while (n < n_steps && gain <= most_gain) gain *= steps[n].a * steps[n].a, n++;
   return n;
 }
 
-// The same as mbi_msign, in fewer multiplications where matrices are long, good to MOST_GAIN epsilon. The last `exact_steps` of
+// The same as mbi_msign, in fewer multiplications where matrices are long, good to most_gain epsilon. The last `exact_steps` of
 // the steps are made on the matrices themselves, which lose nothing.
 static mb_status msign_quickly(mbi_iteration *it, const mbi_quintic *steps, int n_steps, int exact_steps) {
   int64_t s = it->m < it->n ? it->m : it->n, l = it->m < it->n ? it->n : it->m;
