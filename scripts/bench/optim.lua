@@ -3,8 +3,10 @@
 -- optim.lua: what a step of an optimizer costs, without the network: the parameters of GPT-2 124M with random gradients.
 --   luajit scripts/bench/optim.lua                                          this engine
 --   luajit scripts/bench/optim.lua --device cuda --peer python3             and PyTorch beside it, in turn
--- AdamW and SGD read and write every byte once: beside their time stands the share of what a copy reaches on the same
--- memory. Muon is measured where the library has it. The peer takes the fastest kind its version has.
+-- AdamW, SGD and Lion read and write every byte once: beside their time stands the share of what a copy reaches on the same
+-- memory, the engine's, its fused p.y = p.x or the peer's, whichever is fastest. `lars` is one with two norms of each
+-- parameter, found in a pass of their own. Muon is measured where the library has it. The peer takes the fastest kind its
+-- version has. Steps and copies take turns, rounds with the peer do; printed are medians, and the quarters below and above.
 
 local here = (arg[0] or ""):match("^(.*)/[^/]*$") or "."
 package.path = ("%s/../../lua/?.lua;%s/../../lua/?/init.lua;%s/../../?.lua;"):format(here, here, here) .. package.path
@@ -33,35 +35,47 @@ local options = {
 local cases = {
   { "sgd", { lr = 1e-4, momentum = 0.9 }, 20 },
   { "adamw", { lr = 1e-4, weight_decay = 0.1 }, 28 },
+  { "lion", { lr = 1e-4, weight_decay = 0.1 }, 20 },
+  { "lars", { lr = 1e-4 }, 28 },
   { "muon", { lr = 1e-4, rest = { name = "adamw", lr = 1e-4 } } },
 }
 
--- The seconds of each step, and what one of a copy of as many bytes as there are parameters' takes.
-local function time_steps(mb, s, case)
+-- Rates by the norms of each parameter.
+local function define_lars(mb)
+  return mb.optim.define {
+    name = "lars", defaults = { lr = 1e-3, momentum = 0.9, trust = 1e-3, weight_decay = 1e-2 }, state = { "m" },
+    update = function(p, h)
+      local w, g = mb.norm(p.w), mb.norm(p.g)
+      p.m = h.momentum * p.m + h.trust * w / (g + h.weight_decay * w + 1e-8) * (p.g + h.weight_decay * p.w)
+      p.w = p.w - h.lr * p.m
+    end,
+  }
+end
+
+local function constructor_of(mb, name) return name == "lars" and define_lars(mb) or mb.optim[name] end
+
+-- The seconds of each step, and the number of parameters. Copies of as many go into the lists of `copies` in between.
+local function time_steps(mb, s, case, copies)
   local model = mb.models.gpt2 { vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_head = 4,
     n_embd = s.n_embd, dropout = 0 }
   for _, p in ipairs(model:parameters()) do p.grad:randn_() end
-  local optimizer = mb.optim[case[1]](model, case[2])
+  local optimizer = constructor_of(mb, case[1])(model, case[2])
   local seconds, count = {}, 0
   for _, p in ipairs(model:parameters()) do count = count + p.value.numel end
-  for i = 1, 2 + s.steps do
+  local from, to, fused = mb.ones(count), mb.zeros(count), mb.fuse(function(p) p.to = p.from end)
+  local function time(i, list, run)
     mb.synchronize()
     local start = mb.time()
-    optimizer:step()
+    run()
     mb.synchronize()
-    if i > 2 then seconds[#seconds + 1] = mb.time() - start end
+    if i > 2 then list[#list + 1] = mb.time() - start end
+  end
+  for i = 1, 2 + s.steps do
+    time(i, seconds, function() optimizer:step() end)
+    time(i, copies[1], function() to:copy_(from) end)
+    time(i, copies[2], function() fused { to = to, from = from } end)
   end
   return seconds, count
-end
-
--- Bytes a second of a copy: each is read and written.
-local function copy_rate(mb, s, count)
-  local from, to = mb.ones(count), mb.zeros(count)
-  local best = timing.best(mb.time, function()
-    to:copy_(from)
-    mb.synchronize()
-  end, s.steps > 5 and 0.2 or 0)
-  return 8 * count / best
 end
 
 cli.main("bench/optim", function()
@@ -75,47 +89,54 @@ cli.main("bench/optim", function()
   mb.threads(s.threads)
   mb.device(s.device)
   mb.seed(1)
-  local ours, theirs, kinds, what, rate, count = {}, {}, {}, nil, 0, nil
+  local ours, theirs, kinds, copies, what, count = {}, {}, {}, { {}, {}, {} }, nil, nil
   local chosen, names = {}, {}
   for _, case in ipairs(cases) do
-    if pcall(function() return assert(mb.optim[case[1]]) end) then
+    if pcall(function() return assert(constructor_of(mb, case[1])) end) then
       chosen[#chosen + 1], names[#names + 1] = case, case[1]
     end
   end
   for _ = 1, s.rounds do
     for _, case in ipairs(chosen) do
       local seconds
-      seconds, count = mb.scope(function() return time_steps(mb, s, case) end)
+      seconds, count = mb.scope(function() return time_steps(mb, s, case, copies) end)
       mb.collect()
       for _, value in ipairs(seconds) do timing.push(ours, case[1], value) end
     end
-    rate = math.max(rate, mb.scope(function() return copy_rate(mb, s, count) end))
     if s.peer then
       local request = cjson.encode { names = names, device = s.peer_device or s.device, steps = s.steps, threads = s.threads,
         vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_embd = s.n_embd }
       local answer = peers.ask(("%s %s/peers/optim.py %s"):format(s.peer, peers.quoted(here), peers.quoted(request)))
       what = answer.what
+      local is_here = (s.peer_device or s.device) == s.device
+      for _, value in ipairs(is_here and answer.copies or {}) do table.insert(copies[3], value) end
       for name, values in pairs(answer.seconds) do
         kinds[name] = answer.kinds[name]
         for _, value in ipairs(values) do timing.push(theirs, name, value) end
       end
     end
   end
-  local rows, entries = { { "", "ms", "GB/s", "of a copy", what and "peer ms", what and "ratio", what and "its kind" } }, {}
+  local rate = 0
+  for _, list in ipairs(copies) do rate = math.max(rate, list[1] and 8 * count / timing.median(list) or 0) end
+  local entries, rows = {}, { { "", "ms", "from", "to", "GB/s", "of a copy" } }
+  if what then rows[1][7], rows[1][8], rows[1][9] = "peer ms", "ratio", "its kind" end
   for i, case in ipairs(chosen) do
     local name, bytes = case[1], case[3] and case[3] * count
     local mine, other = timing.median(ours[name]), theirs[name] and timing.median(theirs[name])
-    rows[i + 1] = { name, ("%.3f"):format(1e3 * mine), bytes and ("%.0f"):format(1e-9 * bytes / mine) or "",
-      bytes and ("%.0f %%"):format(100 * bytes / mine / rate) or "", other and ("%.3f"):format(1e3 * other) or "",
+    local lower, upper = timing.quantile(ours[name], 0.25), timing.quantile(ours[name], 0.75)
+    local function ms(seconds) return ("%.3f"):format(1e3 * seconds) end
+    rows[i + 1] = { name, ms(mine), ms(lower), ms(upper), bytes and ("%.0f"):format(1e-9 * bytes / mine) or "",
+      bytes and ("%.0f %%"):format(100 * bytes / mine / rate) or "", other and ms(other) or "",
       other and ("%.2f"):format(other / mine) or "", kinds[name] or "" }
-    entries[i] = { name = name, seconds = mine, bytes = bytes, peer_seconds = other, peer_kind = kinds[name] }
+    entries[i] = { name = name, seconds = mine, lower = lower, upper = upper, bytes = bytes, peer_seconds = other,
+      peer_kind = kinds[name] }
   end
   if s.record then
     peers.record(s.record, { device = s.device, peer = what, peer_device = what and (s.peer_device or s.device),
       parameters = count, copy_bytes_per_second = rate, entries = entries, build = mb.build_info() })
   end
   print(mb.build_info() .. (what and "; peer: " .. what or ""))
-  print(format.columns(rows, { [2] = true, [3] = true, [4] = true, [5] = true, [6] = true }))
+  print(format.columns(rows, { [2] = true, [3] = true, [4] = true, [5] = true, [6] = true, [7] = true, [8] = true }))
   print(("%d parameters; a copy moves %.0f GB/s"):format(count, rate / 1e9))
   return 0
 end)

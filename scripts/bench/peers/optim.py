@@ -52,12 +52,14 @@ def optimizers(name, matrices, rest):
 
 request = json.loads(sys.argv[1])
 torch.set_num_threads(request["threads"])
-seconds, kinds = {}, {}
+seconds, kinds, copies = {}, {}, []
 for name in request["names"]:
     steppers, kind = optimizers(name, *parameters(request))
     if not steppers:
         continue
     seconds[name], kinds[name] = [], kind
+    count = sum(p.numel() for o in steppers for g in o.param_groups for p in g["params"])
+    source, target = torch.ones(count, device=request["device"]), torch.zeros(count, device=request["device"])
     for i in range(2 + request["steps"]):
         wait(request["device"])
         start = time.perf_counter()
@@ -66,4 +68,9 @@ for name in request["names"]:
         wait(request["device"])
         if i > 1:
             seconds[name].append(time.perf_counter() - start)
-print(json.dumps({"what": "PyTorch " + torch.__version__, "seconds": seconds, "kinds": kinds}))
+        start = time.perf_counter()
+        target.copy_(source)
+        wait(request["device"])
+        if i > 1:
+            copies.append(time.perf_counter() - start)
+print(json.dumps({"what": "PyTorch " + torch.__version__, "seconds": seconds, "kinds": kinds, "copies": copies}))

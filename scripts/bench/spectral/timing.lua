@@ -13,6 +13,12 @@ function M.median(values)
   return n % 2 == 1 and values[(n + 1) / 2] or 0.5 * (values[n / 2] + values[n / 2 + 1])
 end
 
+---The value that a share of the others is below.
+---@param values number[] sorted
+---@param share number
+---@return number
+function M.quantile(values, share) return values[1 + math.floor(share * (#values - 1) + 0.5)] end
+
 ---The shortest call of run() within about `seconds`, after one that does not count.
 ---@param now fun(): number
 ---@param run fun()
