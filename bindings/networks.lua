@@ -2,7 +2,7 @@
 --
 -- networks.lua: the models written in C (models/*.c). A handle made here works with bindings/model.lua.
 --
---   gpt2_new(config, dtype, device, seed) -> handle
+--   gpt2_new(config, dtype, device, seed, recompute) -> handle
 --     config { vocab_size, block_size, n_layer, n_head, n_embd, dropout, tied }   tied false: a head of its own
 --   gpt2_logits(h, inputs) -> (B, T, V)      inputs (B, T) ids
 --   gpt2_loss(h, inputs, targets, ce) -> scalar
@@ -37,10 +37,10 @@ local function fill(struct, config, fields)
   return struct
 end
 
-function M.gpt2_new(config, dtype, device, seed)
+function M.gpt2_new(config, dtype, device, seed, recompute)
   local c = fill(ffi.new "mb_gpt2_config", config,
                  { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout" })
-  c.untied_head = config.tied == false and 1 or 0
+  c.untied_head, c.recompute = config.tied == false and 1 or 0, recompute and 1 or 0
   return model.produce("mb_gpt2_new", c, types.dtype(dtype).code, types.device(device), seed)
 end
 

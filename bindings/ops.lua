@@ -220,6 +220,12 @@ function M.linear(x, weight, bias)
                  optional_tensor("mb.linear", "bias", bias))
 end
 
+--- linear(gelu_tanh(x), weight, bias) in less memory: the backward computes gelu_tanh(x) again.
+function M.gelu_linear(x, weight, bias)
+  return produce("mb_gelu_linear", need_tensor("mb.gelu_linear", "x", x), need_tensor("mb.gelu_linear", "weight", weight),
+                 optional_tensor("mb.gelu_linear", "bias", bias))
+end
+
 --- table (V, C), ids any shape of integers, from 0 -> ids' shape x (C)
 function M.embedding(weight, ids)
   local who = "mb.embedding"

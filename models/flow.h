@@ -73,6 +73,14 @@ static inline void flow_linear(flow *f, int64_t weight, int64_t bias) {
   flow_step_with(f, status, y, w, b);
 }
 
+// flow_apply(f, mb_gelu_tanh) and flow_linear in one, which keeps less.
+static inline void flow_gelu_linear(flow *f, int64_t weight, int64_t bias) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *y = NULL;
+  mb_status status = flow_is_on(f) ? mb_gelu_linear(&y, f->value, w, b) : f->status;
+  flow_step_with(f, status, y, w, b);
+}
+
 static inline void flow_layernorm(flow *f, int64_t weight, int64_t bias, double epsilon) {
   if (!flow_is_on(f)) return;
   mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *y = NULL;

@@ -21,7 +21,7 @@
 // positions before it.
 //
 // What the tape holds for a block, in units of B T C numbers: qkv 3, attention's output 1, the two norms'
-// inputs and outputs 4, gelu's input and output 8.
+// inputs and outputs 4, gelu's input and output 8; with `recompute` its input alone, 4.
 #include <math.h>
 #include <stdio.h>
 
@@ -187,8 +187,12 @@ static void block(flow *f, const pass *p, int64_t layer) {
   residual = flow_keep(f);
   flow_layernorm(f, first + LN_2, first + LN_2 + 1, EPSILON);
   flow_linear(f, first + FC, first + FC + 1); // (B, T, 4 C)
-  flow_apply(f, mb_gelu_tanh);
-  flow_linear(f, first + FC_PROJ, first + FC_PROJ + 1);
+  if (p->config->recompute) {
+    flow_gelu_linear(f, first + FC_PROJ, first + FC_PROJ + 1);
+  } else {
+    flow_apply(f, mb_gelu_tanh);
+    flow_linear(f, first + FC_PROJ, first + FC_PROJ + 1);
+  }
   flow_dropout(f, p->dropout);
   flow_add(f, residual);
 }

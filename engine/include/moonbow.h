@@ -227,6 +227,8 @@ MB_CALL mb_status mb_argmax(mb_tensor **out, mb_tensor *a, int dim, int keep_dim
 MB_CALL mb_status mb_matmul(mb_tensor **out, mb_tensor *a, mb_tensor *b, int transpose_a, int transpose_b);
 // x (..., in), weight (out, in), bias (out) or NULL -> (..., out)
 MB_CALL mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias);
+// The same of gelu(x), its tanh form. Keeps x alone for the backward, which computes gelu(x) again.
+MB_CALL mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias);
 // table (V, C), ids any shape, MB_I32 | MB_U16 | MB_U8 -> ids' shape x (C). An id outside 0..V-1 is MB_ERR_ARG.
 MB_CALL mb_status mb_embedding(mb_tensor **out, mb_tensor *table, mb_tensor *ids);
 // Over the last dimension C; weight (C), bias (C) or NULL. epsilon is added to the variance.
@@ -319,6 +321,7 @@ typedef struct mb_gpt2_config {
   int64_t vocab_size, block_size, n_layer, n_head, n_embd;
   double dropout;  // after the embedding and on what each half block adds; attention probabilities have none
   int untied_head; // 0: the head is the token embedding; else a matrix of its own, lm_head.weight, the last parameter
+  int recompute;   // not 0: the backward computes each GELU again, which keeps 12 instead of 16 B T C numbers a block
 } mb_gpt2_config;
 // GPT-2 (Radford et al. 2019) as in Hugging Face's GPT2LMHeadModel: tanh GELU, layernorm eps 1e-5.
 MB_CALL mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed);

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
 //
-// linear.c: y = x W^T + b, x (..., in), W (out, in), b (out) or NULL, y (..., out).
+// linear.c: y = x W^T + b, x (..., in), W (out, in), b (out) or NULL, y (..., out); and the same of gelu(x).
 //
 // Backward, g = dL/dy: dx = g W, dW = g^T x summed over all leading dimensions, db = the sum of g's rows.
 // dx and dW are computed straight into the place the tape gives; for a parameter that is the gradient arena.
+// mb_gelu_linear keeps x alone: gelu(x) is made again for dW, which costs a pass over memory and saves as much of it.
 #include "ops/ops.h"
 #include "ops/product.h"
 
-static mb_status check(const mb_tensor *x, const mb_tensor *weight, const mb_tensor *bias) {
+static mb_status check_shapes(const mb_tensor *x, const mb_tensor *weight, const mb_tensor *bias, const char *who) {
   char tx[MBI_SHAPE_TEXT], tw[MBI_SHAPE_TEXT], tb[MBI_SHAPE_TEXT];
   mbi_shape_text(tx, x->shape.ndim, x->shape.size), mbi_shape_text(tw, weight->shape.ndim, weight->shape.size);
   if (weight->shape.ndim != 2 || x->shape.ndim < 1 || x->shape.size[x->shape.ndim - 1] != weight->shape.size[1])
-    MB_FAIL(MB_ERR_SHAPE, "mb_linear: x is %s, weight is %s; x (..., in) and weight (out, in) were expected", tx, tw);
+    MB_FAIL(MB_ERR_SHAPE, "%s: x is %s, weight is %s; x (..., in) and weight (out, in) were expected", who, tx, tw);
   if (bias && (bias->shape.ndim != 1 || bias->shape.size[0] != weight->shape.size[0]))
-    MB_FAIL(MB_ERR_SHAPE, "mb_linear: bias is %s, weight is %s; bias (out) and weight (out, in) were expected",
+    MB_FAIL(MB_ERR_SHAPE, "%s: bias is %s, weight is %s; bias (out) and weight (out, in) were expected", who,
             mbi_shape_text(tb, bias->shape.ndim, bias->shape.size), tw);
   return MB_OK;
 }
@@ -37,23 +38,26 @@ static void free_operands(operands *o) {
   mbi_operand_free(&o->x), mbi_operand_free(&o->weight), mbi_operand_free(&o->y);
 }
 
-mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
-  *out = NULL;
-  MB_TRY(mbi_check_float(x, "mb_linear", "x"));
-  MB_TRY(mbi_check_float(weight, "mb_linear", "weight"));
-  MB_TRY(mbi_check_same(x, weight, "mb_linear"));
+static mb_status check(const mb_tensor *x, const mb_tensor *weight, const mb_tensor *bias, const char *who) {
+  MB_TRY(mbi_check_float(x, who, "x"));
+  MB_TRY(mbi_check_float(weight, who, "weight"));
+  MB_TRY(mbi_check_same(x, weight, who));
   if (bias) {
-    MB_TRY(mbi_check_float(bias, "mb_linear", "bias"));
-    MB_TRY(mbi_check_same(x, bias, "mb_linear"));
+    MB_TRY(mbi_check_float(bias, who, "bias"));
+    MB_TRY(mbi_check_same(x, bias, who));
   }
-  MB_TRY(check(x, weight, bias));
+  return check_shapes(x, weight, bias, who);
+}
+
+// y = x W^T + b, a new tensor; also when it fails, to be released by mbi_finish.
+static mb_status product(mb_tensor **y, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, const char *who) {
   mbi_shape shape = x->shape;
+  mb_tensor *dense_bias = NULL;
   shape.size[shape.ndim - 1] = weight->shape.size[0];
-  MB_TRY(mbi_shape_make(&shape, "mb_linear", shape.ndim, shape.size));
-  mb_tensor *y, *dense_bias = NULL;
-  MB_TRY(mbi_tensor_new(&y, x->storage->device, x->dtype, &shape));
+  MB_TRY(mbi_shape_make(&shape, who, shape.ndim, shape.size));
+  MB_TRY(mbi_tensor_new(y, x->storage->device, x->dtype, &shape));
   operands o;
-  mb_status status = make_operands(&o, x, weight, y);
+  mb_status status = make_operands(&o, x, weight, *y);
   if (status == MB_OK && bias) status = mbi_dense(&dense_bias, bias);
   if (status == MB_OK) {
     mbi_operand transposed = mbi_operand_swapped(o.weight);
@@ -61,16 +65,42 @@ mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor 
   }
   free_operands(&o);
   mb_tensor_release(dense_bias);
+  return status;
+}
+
+mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
+  *out = NULL;
+  MB_TRY(check(x, weight, bias, "mb_linear"));
+  mb_tensor *y = NULL;
+  mb_status status = product(&y, x, weight, bias, "mb_linear");
   mb_tensor *inputs[3] = {x, weight, bias}, *saved[2] = {mb_requires_grad(weight) ? x : NULL, mb_requires_grad(x) ? weight : NULL};
   return mbi_finish(out, y, status, MBI_OP_linear, inputs, 3, saved, 2, NULL, 0);
 }
 
-static mb_status weight_gradient(mbi_node *node, mb_tensor *dout) {
+static mb_status gelu_of(mb_tensor **out, mb_tensor *x) {
+  MB_TRY(mbi_tensor_like(out, x));
+  mbi_view to = mbi_view_of(*out), from = mbi_view_of(x);
+  return mbi_kernels_of(x)->unary(MBI_GELU_TANH, &to, &from, 0, 0);
+}
+
+mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
+  *out = NULL;
+  MB_TRY(check(x, weight, bias, "mb_gelu_linear"));
+  mb_tensor *activation = NULL, *y = NULL;
+  mb_status status = gelu_of(&activation, x);
+  if (status == MB_OK) status = product(&y, activation, weight, bias, "mb_gelu_linear");
+  mb_tensor_release(activation);
+  mb_tensor *inputs[3] = {x, weight, bias}, *saved[2] = {x, mb_requires_grad(x) ? weight : NULL};
+  return mbi_finish(out, y, status, MBI_OP_gelu_linear, inputs, 3, saved, 2, NULL, 0);
+}
+
+// dW = dout^T x
+static mb_status weight_gradient(mbi_node *node, mb_tensor *x, mb_tensor *dout) {
   mb_tensor *dw;
   int accumulate;
   MB_TRY(mbi_sink(&dw, &accumulate, node, 1));
   operands o;
-  mb_status status = make_operands(&o, mbi_saved_tensor(node, 0), dw, dout);
+  mb_status status = make_operands(&o, x, dw, dout);
   if (status == MB_OK) {
     mbi_operand transposed = mbi_operand_swapped(o.y);
     status = mbi_multiply(&o.weight, &transposed, &o.x, NULL, accumulate, o.n_lead, o.lead);
@@ -105,7 +135,43 @@ static mb_status bias_gradient(mbi_node *node, mb_tensor *dout) {
 
 mb_status mbi_linear_backward(mbi_node *node, mb_tensor *dout) {
   if (mbi_needs(node, 0)) MB_TRY(input_gradient(node, dout));
-  if (mbi_needs(node, 1)) MB_TRY(weight_gradient(node, dout));
+  if (mbi_needs(node, 1)) MB_TRY(weight_gradient(node, mbi_saved_tensor(node, 0), dout));
   if (mbi_needs(node, 2)) MB_TRY(bias_gradient(node, dout));
+  return MB_OK;
+}
+
+static mb_status gelu_weight_gradient(mbi_node *node, mb_tensor *dout) {
+  mb_tensor *activation = NULL;
+  mb_status status = gelu_of(&activation, mbi_saved_tensor(node, 0));
+  if (status == MB_OK) status = weight_gradient(node, activation, dout);
+  mb_tensor_release(activation);
+  return status;
+}
+
+// dx = (dout W) gelu'(x)
+static mb_status gelu_input_gradient(mbi_node *node, mb_tensor *dout) {
+  mb_tensor *dx = NULL, *dense = NULL;
+  operands o;
+  MB_TRY(mbi_dense(&dense, mbi_saved_tensor(node, 0)));
+  mb_status status = mbi_tensor_like(&dx, dense);
+  if (status == MB_OK) {
+    status = make_operands(&o, dx, mbi_saved_tensor(node, 1), dout);
+    if (status == MB_OK) status = mbi_multiply(&o.x, &o.y, &o.weight, NULL, 0, o.n_lead, o.lead);
+    free_operands(&o);
+  }
+  if (status == MB_OK) {
+    const void *x = mbi_data(dense);
+    status = mbi_kernels_of(dx)->unary_backward(MBI_GELU_TANH, mbi_data(dx), mbi_data(dx), x, x, mbi_numel(dx), 0);
+  }
+  mb_tensor_release(dense);
+  if (status == MB_OK) return mbi_give(node, 0, dx);
+  mb_tensor_release(dx);
+  return status;
+}
+
+mb_status mbi_gelu_linear_backward(mbi_node *node, mb_tensor *dout) {
+  if (mbi_needs(node, 1)) MB_TRY(gelu_weight_gradient(node, dout));
+  if (mbi_needs(node, 2)) MB_TRY(bias_gradient(node, dout));
+  if (mbi_needs(node, 0)) MB_TRY(gelu_input_gradient(node, dout));
   return MB_OK;
 }

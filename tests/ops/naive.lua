@@ -188,4 +188,9 @@ function M.matmul(a, b)
   end)
 end
 
+--- The tanh form of GELU, of a number.
+function M.gelu_tanh(x)
+  return x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3)))
+end
+
 return M

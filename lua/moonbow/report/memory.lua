@@ -81,7 +81,7 @@ function M.needs(s, device)
   local weights = V * C + T * C + L * block + 2 * C
   local on_update = s.clip ~= "none" and s.clip_on ~= "grad"
   local kept, moment = clipping(s)
-  local layers = L * (16 * N * C * e + 4 * N * H + 16 * N) + 2 * N * C * e + 8 * N
+  local layers = L * ((half and 12 or 16) * N * C * e + 4 * N * H + 16 * N) + 2 * N * C * e + 8 * N
   local logits = N * V * e + 8 * N + 8 * N
   local casts = half and 2 * (L * block + V * C) or 0
   local head = N * C * e + (half and 2 * V * C + math.max(0, 4 * V * C - logits) or 0)

@@ -49,9 +49,7 @@ unary("mb_tanh", math.tanh, wide)
 unary("mb_sigmoid", sigmoid, wide)
 unary("mb_silu", function(x) return x * sigmoid(x) end, wide)
 unary("mb_relu", function(x) return math.max(x, 0) end, off_zero)
-unary("mb_gelu_tanh", function(x)
-  return x / 2 * (1 + math.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ^ 3)))
-end, wide)
+unary("mb_gelu_tanh", naive.gelu_tanh, wide)
 unary("mb_gelu_erf", function(x) return x / 2 * (1 + naive.erf(x / math.sqrt(2))) end, wide)
 
 -- Scalars of the formula come with the case.

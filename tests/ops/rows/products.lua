@@ -54,37 +54,47 @@ rows[#rows + 1] = {
 
 -- ----- linear -----------------------------------------------------------------------------------------
 
-rows[#rows + 1] = {
-  op = "mb_linear",
-  run = function(t) return mb.linear(t[1], t[2], t[3]) end,
-  reference = function(a)
+-- x W^T + b of x, row by row, after `before`.
+local function linear_of(before)
+  return function(a)
     local x, weight, bias = a[1], a[2], a[3]
     return naive.rows(x, function(row)
       local out, n_in = {}, #row
       for o = 1, weight.shape[1] do
         out[o] = bias and bias[o] or 0
-        for i = 1, n_in do out[o] = out[o] + row[i] * weight[(o - 1) * n_in + i] end
+        for i = 1, n_in do out[o] = out[o] + before(row[i]) * weight[(o - 1) * n_in + i] end
       end
       return out
     end)
-  end,
-  cases = function()
-    local cases = {}
-    for _, s in ipairs {
-      { { 1 }, 1 }, { { 5 }, 3 }, { { 4, 3 }, 2 }, { { 2, 3, 4 }, 5 }, { { 1, 1, 7 }, 1 }, { { 9, 17 }, 19 },
-    } do
-      local x, n_in = s[1], s[1][#s[1]]
-      cases[#cases + 1] = { inputs = { any(x), any { s[2], n_in }, any { s[2] } } }
-      cases[#cases + 1] = { inputs = { any(x), any { s[2], n_in }, false } }
-    end
-    return cases
-  end,
-  errors = {
-    { "mb_linear", function() return mb.linear(mb.zeros(2, 3), mb.zeros(5, 4)) end },
-    { "(5, 4)", function() return mb.linear(mb.zeros(2, 3), mb.zeros(5, 4)) end },
-    { "mb_linear", function() return mb.linear(mb.zeros(2, 3), mb.zeros(5, 3), mb.zeros(3)) end },
-  },
-}
+  end
+end
+
+for _, entry in ipairs {
+  { "mb_linear", mb.linear, function(x) return x end }, { "mb_gelu_linear", mb.gelu_linear, naive.gelu_tanh },
+} do
+  local name, apply, before = unpack(entry)
+  rows[#rows + 1] = {
+    op = name,
+    run = function(t) return apply(t[1], t[2], t[3]) end,
+    reference = linear_of(before),
+    cases = function()
+      local cases = {}
+      for _, s in ipairs {
+        { { 1 }, 1 }, { { 5 }, 3 }, { { 4, 3 }, 2 }, { { 2, 3, 4 }, 5 }, { { 1, 1, 7 }, 1 }, { { 9, 17 }, 19 },
+      } do
+        local x, n_in = s[1], s[1][#s[1]]
+        cases[#cases + 1] = { inputs = { any(x), any { s[2], n_in }, any { s[2] } } }
+        cases[#cases + 1] = { inputs = { any(x), any { s[2], n_in }, false } }
+      end
+      return cases
+    end,
+    errors = {
+      { name, function() return apply(mb.zeros(2, 3), mb.zeros(5, 4)) end },
+      { "(5, 4)", function() return apply(mb.zeros(2, 3), mb.zeros(5, 4)) end },
+      { name, function() return apply(mb.zeros(2, 3), mb.zeros(5, 3), mb.zeros(3)) end },
+    },
+  }
+end
 
 -- ----- attention --------------------------------------------------------------------------------------
 
