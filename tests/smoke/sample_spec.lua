@@ -85,6 +85,13 @@ describe("sample.lua", function()
     assert.are.equal("\n", said:sub(-1))
   end)
 
+  it("is timed by a bench", function()
+    local code, said, complaint = runner.script("bench/generate",
+      "--rounds 1 --tokens 3 --prompt 2 --n_layer 1 --n_head 2 --n_embd 16 --vocab_size 50 --block_size 8")
+    assert.are.equal(0, code, complaint)
+    assert.is_truthy(said:find("keeping them is [%d.]+ times as fast as not"), said)
+  end)
+
   it("answers wrong input with one line", function()
     refused(2, "name either the folder of a run or --weights FILE", "")
     refused(2, "name either the folder of a run or --weights FILE", ("'%s/char' --weights x"):format(folder))
