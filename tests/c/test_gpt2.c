@@ -7,7 +7,7 @@
 #include "check.h"
 
 enum { V = 13, BLOCK = 6, LAYERS = 2, HEADS = 2, C = 8, B = 2, T = 5 };
-static const mb_gpt2_config config = {V, BLOCK, LAYERS, HEADS, C, 0.0, 0};
+static const mb_gpt2_config config = {.vocab_size = V, .block_size = BLOCK, .n_layer = LAYERS, .n_head = HEADS, .n_embd = C};
 
 static void counts(int64_t *tensors, int64_t *bytes) {
   mb_memory_stats stats;
@@ -394,7 +394,7 @@ static double std_of(mb_model *model, const char *name) {
 }
 
 static void initial_values_are_gpt2s(void) {
-  mb_gpt2_config c = {300, 64, 8, 4, 64, 0.0, 0};
+  mb_gpt2_config c = {.vocab_size = 300, .block_size = 64, .n_layer = 8, .n_head = 4, .n_embd = 64};
   mb_model *model;
   CHECK_OK(mb_gpt2_new(&model, &c, MB_F64, MB_CPU, 1));
   CHECK_EQ(mb_model_count(model), 2 + 12 * 8 + 2);
