@@ -92,6 +92,7 @@ local hot = {
 }
 local reasons = {
   Rotary = { 40, "cos and sin of a double reduce huge angles with a table of digits" },
+  Widen = { 8, "an element's place takes two divisions of 64 bits, which are calls" },
   KeyGradientIfLi256 = { 16, "float32 heads wider than 128: two accumulators of 128 values a thread" },
 }
 

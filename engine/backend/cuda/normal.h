@@ -18,9 +18,15 @@ struct Stream {
 
 // Two words make the radius and the angle of a point, whose coordinates are two normal numbers.
 SIMT void normal_pair(float *x, float *y, uint32_t u, uint32_t v) {
-  float radius = sqrtf(-2.0f * logf(open_unit(u))), turn = 6.28318530717958648f * unit(v);
-  *x = radius * cosf(turn);
-  *y = radius * sinf(turn);
+  float radius = sqrtf(-2.0f * logf(open_unit(u)));
+#ifdef __CUDACC__
+  float sine, cosine;
+  sincospif(2.0f * unit(v), &sine, &cosine);
+#else
+  float turn = 6.28318530717958648f * unit(v), sine = sinf(turn), cosine = cosf(turn);
+#endif
+  *x = radius * cosine;
+  *y = radius * sine;
 }
 
 // Elements 4 b to 4 b + 3 of out (count): mean + std times normal numbers.
@@ -30,6 +36,7 @@ template <class T> SIMT void put_normal(T *out, int64_t count, int64_t b, Wide<T
   mbi_philox(word, s.seed, s.step, s.stream, (uint64_t)b);
   normal_pair(&value[0], &value[1], word[0], word[1]);
   normal_pair(&value[2], &value[3], word[2], word[3]);
+SIMT_UNROLL
   for (int j = 0; j < 4; j++)
     if (4 * b + j < count) out[4 * b + j] = (T)(mean + std * (Wide<T>)value[j]);
 }

@@ -26,9 +26,9 @@ template <class T> struct Widen {
   Mask mask; // of all: `first` are before the batch
   int64_t first;
   SIMT void operator()(int64_t i) const {
-    int64_t e = i % (rows * width), matrix = first + i / (rows * width);
+    int64_t line = i / width, column = i - line * width, batch = line / rows, row = line - batch * rows, matrix = first + batch;
     const T *from = (const T *)g[matrix] + offset;
-    to[i] = mask.skips(matrix) ? 0 : scale[matrix] * (double)from[e / width * stride + e % width];
+    to[i] = mask.skips(matrix) ? 0 : scale[matrix] * (double)from[row * stride + column];
   }
 };
 
