@@ -224,7 +224,7 @@ __device__ __forceinline__ T f_normal(const Words &w, int i) {
     for (int i = 0; i < run->n_arrays; i++) {
       std::string n = std::to_string(i);
       if (run->spreads[i] != MBI_SPREAD_ELEMENTS) continue;
-      out += "    T a" + n + "[" + count + "];\n";
+      out += (wide ? "    __align__(16) T a" : "    T a") + n + "[" + count + "];\n";
       if (!loads[(size_t)i]) continue;
       out += wide ? "    *(Pack *)a" + n + " = *(const Pack *)(p" + n + " + first);\n" : "    a" + n + "[0] = p" + n + "[first];\n";
     }

@@ -50,6 +50,9 @@ static void free_scratch() {
 #ifdef __CUDACC__
 
 namespace {
+// What the largest block of any kernel takes: small.cu's Jacobi method on 96 x 96 numbers of float64, and some.
+constexpr int MOST_SHARED = 152 * 1024;
+
 cudaStream_t the_stream;
 cudaMemPool_t the_pool;
 } // namespace
@@ -57,7 +60,7 @@ cudaMemPool_t the_pool;
 cudaStream_t stream() { return the_stream; }
 
 mb_status open_device() {
-  int count = 0, major = 0, minor = 0, pools = 0;
+  int count = 0, major = 0, minor = 0, pools = 0, shared = 0;
   cudaError_t error = cudaGetDeviceCount(&count);
   if (error != cudaSuccess || count == 0) {
     cudaGetLastError();
@@ -67,6 +70,10 @@ mb_status open_device() {
   MBK_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
   if (major < 8)
     return fail(MB_ERR_DEVICE, "device cuda is not available: it has compute capability %d.%d, at least 8.0 is needed", major, minor);
+  MBK_CUDA(cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0));
+  if (shared < MOST_SHARED)
+    return fail(MB_ERR_DEVICE, "device cuda is not available: its blocks share %d bytes of memory, %d are needed (compute capability 8.0, 9.0, "
+                "10.0 have them; 8.6, 8.9 and 12.0 do not)", shared, MOST_SHARED);
   MBK_CUDA(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, 0));
   if (!pools) return fail(MB_ERR_DEVICE, "device cuda is not available: its driver has no memory pools");
   MBK_CUDA(cudaSetDevice(0));

@@ -41,11 +41,12 @@ static mb_status failed(nvrtcProgram program, nvrtcResult result, const char *ca
 
 static mb_status compile(std::vector<char> *code, const std::string &source, int architecture) {
   std::string target = "--gpu-architecture=sm_" + std::to_string(architecture);
-  const char *options[] = {target.c_str(), "--std=c++17"};
+  // Without contraction, so that bits do not depend on how a program is cut into passes.
+  const char *options[] = {target.c_str(), "--std=c++17", "--fmad=false"};
   nvrtcProgram program = nullptr;
   nvrtcResult result = nvrtcCreateProgram(&program, source.c_str(), "moonbow.cu", 0, nullptr, nullptr);
   if (result != NVRTC_SUCCESS) return failed(program, result, "nvrtcCreateProgram", __LINE__);
-  result = nvrtcCompileProgram(program, 2, options);
+  result = nvrtcCompileProgram(program, sizeof options / sizeof *options, options);
   if (result != NVRTC_SUCCESS) return failed(program, result, "nvrtcCompileProgram", __LINE__);
   size_t bytes = 0;
   result = nvrtcGetCUBINSize(program, &bytes);
@@ -147,6 +148,7 @@ mb_status compile_for_device(Module *out, const std::string &source, const char 
   const Driver *driver;
   int major = 0, minor = 0;
   MB_TRY(driver_of(&driver));
+  MBK_CUDA(cudaSetDevice(0)); // the driver's functions want the context current in the thread that calls
   MBK_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   MBK_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
   std::vector<char> code;
@@ -168,6 +170,7 @@ mb_status launch_module(const Module &module, int64_t blocks, int threads, void 
   const Driver *driver;
   MB_TRY(driver_of(&driver));
   if (blocks > INT32_MAX) return fail(MB_ERR_SHAPE, "%s: %lld blocks are more than a launch can have", name, (long long)blocks);
+  MBK_CUDA(cudaSetDevice(0));
   CUresult result = driver->launch((CUfunction)module.function, (unsigned)blocks, 1, 1, (unsigned)threads, 1, 1, 0, stream(), arguments, nullptr);
   return check(driver, result, name, __LINE__);
 }

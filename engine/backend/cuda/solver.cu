@@ -18,6 +18,9 @@ namespace mbk {
 
 namespace {
 
+// Of the Jacobi method: it needs some ten, and more where values lie close together.
+constexpr int MOST_SWEEPS = 400;
+
 cusolverDnHandle_t the_handle;
 cusolverDnParams_t the_params;
 gesvdjInfo_t the_jacobi;
@@ -27,7 +30,7 @@ void *host_work;
 size_t host_bytes;
 
 Answer answer_of_solver(cusolverStatus_t status) {
-  cudaError_t below = cudaPeekAtLastError(); // what made the library fail, if it was an error of the device
+  cudaError_t below = cudaStreamSynchronize(stream()); // what made the library fail, if it was an error of the device
   if (below != cudaSuccess) return answer_of(below);
   switch (status) {
     case CUSOLVER_STATUS_NOT_INITIALIZED: return {"CUSOLVER_STATUS_NOT_INITIALIZED", "not initialized", false, false};
@@ -52,7 +55,10 @@ mb_status prepare(int64_t m, int64_t n) {
     return fail(MB_ERR_SHAPE, "cuda: matrices (%lld, %lld): a side exceeds 2^31 - 1", (long long)m, (long long)n);
   if (!the_handle) MBK_SOLVER(cusolverDnCreate(&the_handle));
   if (!the_params) MBK_SOLVER(cusolverDnCreateParams(&the_params));
-  if (!the_jacobi) MBK_SOLVER(cusolverDnCreateGesvdjInfo(&the_jacobi));
+  if (!the_jacobi) {
+    MBK_SOLVER(cusolverDnCreateGesvdjInfo(&the_jacobi));
+    MBK_SOLVER(cusolverDnXgesvdjSetMaxSweeps(the_jacobi, MOST_SWEEPS));
+  }
   MBK_SOLVER(cusolverDnSetStream(the_handle, stream()));
   return MB_OK;
 }
@@ -113,18 +119,18 @@ template <class T> mb_status Solver<T>::eigh(T *values, T *a, int64_t n, int64_t
   return MB_OK;
 }
 
-template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, int64_t n, int64_t count, int *info) {
+template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, int64_t n, int64_t count, bool vectors, int *info) {
   const int rows = (int)m, columns = (int)n, thin = 1;
-  int64_t k = m < n ? m : n;
-  cusolverEigMode_t mode = u ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
+  int64_t k = m < n ? m : n, next_u = vectors ? m * k : 0, next_v = vectors ? n * k : 0;
+  cusolverEigMode_t mode = vectors ? CUSOLVER_EIG_MODE_VECTOR : CUSOLVER_EIG_MODE_NOVECTOR;
   int size = 0;
   T *work;
   MB_TRY(prepare(m, n));
   MBK_SOLVER(gesvdj_size(T(), mode, thin, rows, columns, a, rows, s, u, rows, v, columns, &size, the_jacobi));
   MB_TRY(scratch_of(&work, WORK_SLOT, (int64_t)size + 1));
   for (int64_t i = 0; i < count; i++)
-    MBK_SOLVER(gesvdj(T(), mode, thin, rows, columns, a + i * m * n, rows, s + i * k, u ? u + i * m * k : u, rows, v ? v + i * n * k : v,
-                      columns, work, size, info + i, the_jacobi));
+    MBK_SOLVER(gesvdj(T(), mode, thin, rows, columns, a + i * m * n, rows, s + i * k, u + i * next_u, rows, v + i * next_v, columns, work,
+                      size, info + i, the_jacobi));
   return MB_OK;
 }
 
@@ -189,14 +195,15 @@ template <class T> mb_status Solver<T>::eigh(T *values, T *a, int64_t n, int64_t
   return MB_OK;
 }
 
-template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, int64_t n, int64_t count, int *info) {
+template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, int64_t n, int64_t count, bool vectors, int *info) {
   MB_TRY(launched("cusolverDn gesvdj"));
   int64_t k = m < n ? m : n;
   T *rows; // v^T (k, n)
   MB_TRY(scratch_of(&rows, WORK_SLOT, k * n));
   for (int64_t i = 0; i < count; i++) {
-    info[i] = gesdd(T(), u ? 'S' : 'N', (int)m, (int)n, a + i * m * n, (int)m, s + i * k, u ? u + i * m * k : u, (int)m, rows, (int)k);
-    for (int64_t e = 0; v && e < k * n; e++) v[i * n * k + e % k * n + e / k] = rows[e];
+    T *left = vectors ? u + i * m * k : u;
+    info[i] = gesdd(T(), vectors ? 'S' : 'N', (int)m, (int)n, a + i * m * n, (int)m, s + i * k, left, (int)m, rows, (int)k);
+    for (int64_t e = 0; vectors && e < k * n; e++) v[i * n * k + e % k * n + e / k] = rows[e];
   }
   return MB_OK;
 }

@@ -16,8 +16,8 @@ template <class T> struct Solver {
   // Symmetric matrices a (n, n) of column stride lda become their eigenvectors in columns, if asked for; values (count, n)
   // ascending. The upper triangle is read.
   static mb_status eigh(T *values, T *a, int64_t n, int64_t lda, int64_t count, bool vectors, int *info);
-  // a (m, n) = u diag(s) v^T, u (m, k), v (n, k), k = min(m, n); u = v = NULL for s alone. a is overwritten.
-  static mb_status svd(T *u, T *s, T *v, T *a, int64_t m, int64_t n, int64_t count, int *info);
+  // a (m, n) = u diag(s) v^T, u (m, k), v (n, k), k = min(m, n); or s alone, with room for one u and one v. a is overwritten.
+  static mb_status svd(T *u, T *s, T *v, T *a, int64_t m, int64_t n, int64_t count, bool vectors, int *info);
   // a (m, n) becomes r above the diagonal and reflectors below, with factors tau (count, min(m, n)).
   static mb_status factor(T *a, T *tau, int64_t m, int64_t n, int64_t count, int *info);
   // The first k columns of matrices (m, n) that factor made become q (m, k).

@@ -140,13 +140,11 @@ template <class T> mb_status small_eigh(T *values, T *vectors, const T *a, int64
 template <class T> mb_status Kernels<T>::svd(void *u, void *s, void *v, void *a, int64_t m, int64_t n, int64_t count) {
   int64_t k = m < n ? m : n;
   int *info;
-  T *left = nullptr, *right = nullptr; // of a^T (n, m): in its left vectors v, in its right ones u
+  T *left, *right; // of a^T (n, m): in its left vectors v, in its right ones u; the routine wants room for them in any case
   MB_TRY(scratch_of(&info, INFO_SLOT, count));
-  if (u) {
-    MB_TRY(scratch_of(&left, COPY_SLOT, count * n * k));
-    MB_TRY(scratch_of(&right, SIDE_SLOT, count * m * k));
-  }
-  MB_TRY(Solver<T>::svd(left, (T *)s, right, (T *)a, n, m, count, info));
+  MB_TRY(scratch_of(&left, COPY_SLOT, (u ? count : 1) * n * k));
+  MB_TRY(scratch_of(&right, SIDE_SLOT, (u ? count : 1) * m * k));
+  MB_TRY(Solver<T>::svd(left, (T *)s, right, (T *)a, n, m, count, u != nullptr, info));
   if (u) {
     MB_TRY(transpose<T>((T *)v, left, k, n, n * k, count, nullptr));
     MB_TRY(transpose<T>((T *)u, right, k, m, m * k, count, nullptr));
