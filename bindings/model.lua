@@ -18,6 +18,7 @@
 --   group_view(h, flat, g)                   (L, shape...)
 --   zero_grad(h)  settle_gradients(h)        the second writes the zeros that the first only noted
 --   set_training(h, on)  training(h) -> boolean
+--   set_rounding(h, rounding)  rounding(h)   "nearest"|"stochastic", of weights to bf16
 --   find_nonfinite(h, flat) -> index or nil  first parameter with NaN or Inf in that buffer
 --   own(pointer) -> handle                   takes over a reference
 
@@ -116,6 +117,14 @@ end
 function M.zero_grad(h) act("mb_model_zero_grad", h) end
 function M.settle_gradients(h) act("mb_model_settle_gradients", h) end
 function M.set_training(h, on) C.mb_model_set_training(h, on and 1 or 0) end
+local roundings = { nearest = tonumber(C.MB_ROUND_NEAREST), stochastic = tonumber(C.MB_ROUND_STOCHASTIC) }
+
+---@param rounding "nearest"|"stochastic"
+function M.set_rounding(h, rounding)
+  act("mb_model_set_rounding", h, roundings[rounding] or fail("set_rounding: unknown rounding %s", types.describe(rounding)))
+end
+---@return "nearest"|"stochastic"
+function M.rounding(h) return tonumber(C.mb_model_rounding(h)) == roundings.stochastic and "stochastic" or "nearest" end
 ---@return boolean
 function M.training(h) return C.mb_model_training(h) ~= 0 end
 

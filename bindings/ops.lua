@@ -429,8 +429,14 @@ function M.detach(a) return produce("mb_detach", need_tensor("mb.detach", "a", a
 
 --- The tensor as another dtype, or on another device; `a` itself if it is so already.
 ---@param name string a dtype or a device
-function M.to(a, name)
+---@param rounding? "nearest"|"stochastic" to bf16: to one of the two neighbours at random, so that the mean is the element
+function M.to(a, name, rounding)
   need_tensor("mb.to", "a", a)
+  if rounding ~= nil and rounding ~= "nearest" then
+    if rounding ~= "stochastic" then fail("mb.to: rounding must be nearest or stochastic, not %s", describe(rounding)) end
+    if name ~= "bf16" then fail("mb.to: stochastic rounding goes to bf16, not to %s", describe(name)) end
+    return produce("mb_round_stochastic", a)
+  end
   if types.dtypes[name] then
     if types.dtype_of(a).name == name then return a end
     return produce("mb_cast", a, types.dtypes[name].code)

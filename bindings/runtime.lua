@@ -53,6 +53,17 @@ function M.threads(n)
   return C.mb_threads()
 end
 
+--- May products of f32 matrices on CUDA round their factors to TF32? Sets it when a boolean is given.
+---@param allowed? boolean
+---@return boolean
+function M.tf32(allowed)
+  if allowed ~= nil then
+    if type(allowed) ~= "boolean" then status.fail("mb.tf32: a boolean was expected, not %s", types.describe(allowed)) end
+    C.mb_tf32_set(allowed and 1 or 0)
+  end
+  return C.mb_tf32() ~= 0
+end
+
 local stats = ffi.new "mb_memory_stats"
 local fields = { "bytes_live", "bytes_peak", "bytes_cached", "bytes_budget", "bytes_allocated",
                  "live_tensors", "allocations" }

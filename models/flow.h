@@ -55,7 +55,8 @@ static inline mb_tensor *flow_weight(flow *f, int64_t index) {
     mb_tensor_retain(weight);
     return weight;
   }
-  f->status = mb_cast(&cast, weight, mb_model_compute(f->model));
+  int is_random = mb_model_rounding(f->model) == MB_ROUND_STOCHASTIC && mb_model_training(f->model);
+  f->status = is_random ? mb_round_stochastic(&cast, weight) : mb_cast(&cast, weight, mb_model_compute(f->model));
   return cast;
 }
 

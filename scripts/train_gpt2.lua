@@ -64,6 +64,7 @@ local options = {
   { "seed", 1337, "of initialisation, batches, dropout and sketches", kind = "integer", min = 0, max = 2 ^ 53 },
   { "device", "auto", "where to compute", choices = { "auto", "cpu", "cuda" } },
   { "dtype", "f32", "of computation", choices = { "f32", "bf16" } },
+  { "rounding", "nearest", "of weights to bf16, with --dtype bf16", choices = { "nearest", "stochastic" } },
   { "threads", nil, "threads of the CPU backend [all cores]", kind = "integer", min = 1, max = 4096 },
   { "on_nonfinite", "stop", "NaN or Inf in a gradient: stop, or skip up to 10 such steps", choices = { "stop", "skip" } },
   { "memory", false, "print what memory the run needs, part by part, and end; a run that does not fit prints it too and ends" },
@@ -91,7 +92,7 @@ cli.main("train_gpt2", function()
   local model = mb.models.gpt2 {
     vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer,
     n_head = settings.n_head, n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed,
-    dtype = settings.dtype,
+    dtype = settings.dtype, rounding = settings.rounding,
   }
   if settings.init_from and not settings.resume then model:load_weights(settings.init_from) end
   local clip = run.clip(settings)

@@ -132,6 +132,19 @@ void mb_model_set_training(mb_model *model, int training) {
   if (model) model->training = training != 0;
 }
 int mb_model_training(const mb_model *model) { return model && model->training; }
+mb_rounding mb_model_rounding(const mb_model *model) { return model ? model->rounding : MB_ROUND_NEAREST; }
+
+mb_status mb_model_set_rounding(mb_model *model, mb_rounding rounding) {
+  const char *who = "mb_model_set_rounding";
+  MB_TRY(mbi_model_check(model, who));
+  if (rounding != MB_ROUND_NEAREST && rounding != MB_ROUND_STOCHASTIC) MB_FAIL(MB_ERR_ARG, "%s: unknown rounding %d", who, (int)rounding);
+  if (rounding == MB_ROUND_STOCHASTIC && model->compute != MB_BF16)
+    MB_FAIL(MB_ERR_ARG, "%s: model '%s' computes with %s; only weights that are cast to bf16 are rounded", who, model->name,
+            mbi_dtype_name(model->compute));
+  model->rounding = rounding;
+  return MB_OK;
+}
+
 mb_dtype mb_model_compute(const mb_model *model) { return model ? model->compute : MB_F32; }
 
 mb_status mb_model_set_config(mb_model *model, const void *config, size_t bytes) {

@@ -37,6 +37,7 @@ struct mb_model {
   char name[MBI_NAME_BYTES];
   int training;
   mb_dtype compute;  // what the network computes with; parameters have it too, but for bf16, whose are float32
+  mb_rounding rounding; // of weights to `compute`
   int64_t count, capacity;
   mbi_parameter *parameters; // in the order they were added
   int64_t group_count;

@@ -31,6 +31,7 @@ typedef struct mbi_gemm {
   int64_t batch;                        // >= 1
   int64_t stride_a, stride_b, stride_c; // between batch members
   const void *bias;                     // (n) or NULL; only with beta = 0
+  int may_round;                        // float32 factors may be rounded to TF32, if the user allows it
 } mbi_gemm;
 
 // Heads of attention in memory: D neighbours for each (b, t, h), at data + b * batch + t * time + h * head elements.
@@ -208,6 +209,7 @@ typedef struct mbi_device {
   void (*mail_free)(mbi_mail *mail);
   mb_status (*mail_send)(mbi_mail *mail, const void *device);
   mb_status (*mail_open)(const void **data, mbi_mail *mail);
+  void (*allow_tf32)(int allowed); // optional: products of float32 may round their factors
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;
 

@@ -53,15 +53,35 @@ static mb_status open_plugin(const mbi_device **out) {
   return open(out, &host);
 }
 
+static int tf32_is_allowed(void) {
+  const char *wish = getenv("MOONBOW_TF32");
+  return wish && strcmp(wish, "1") == 0;
+}
+static int tf32 = -1; // until it is set or asked for
+static const mbi_device *opened; // cuda, once it is
+
 // The plugin is looked for once; what it answered then is the answer ever after.
 static const mbi_device *cuda_device(void) {
-  static const mbi_device *device;
   static char reason[REASON_CAPACITY];
-  if (device) return device;
-  if (!*reason && open_plugin(&device) == MB_OK) return device;
+  if (opened) return opened;
+  if (!*reason && open_plugin(&opened) == MB_OK) {
+    if (opened->allow_tf32) opened->allow_tf32(mb_tf32());
+    return opened;
+  }
   if (!*reason) snprintf(reason, sizeof reason, "%s", mb_last_error());
   mbi_fail(MB_ERR_DEVICE, "%s", reason);
   return NULL;
+}
+
+int mb_tf32(void) {
+  if (tf32 < 0) tf32 = tf32_is_allowed();
+  return tf32;
+}
+
+// A device that is not open yet learns it when it is.
+void mb_tf32_set(int allowed) {
+  tf32 = allowed != 0;
+  if (opened && opened->allow_tf32) opened->allow_tf32(tf32);
 }
 
 const mbi_device *mbi_device_of(mb_device device) { return device == MB_CPU ? mbi_cpu_device() : cuda_device(); }

@@ -75,6 +75,10 @@ MB_CALL mb_status mb_device_synchronize(mb_device device);
 MB_API int64_t mb_device_waits(mb_device device);
 MB_CALL mb_status mb_threads_set(int threads);        // threads of the CPU backend, >= 1
 MB_API int mb_threads(void);
+// Whether products of float32 matrices on CUDA may round their factors to TF32 (10 bits of fraction) for speed. Off at first,
+// unless MOONBOW_TF32 is 1. Attention, norms and all spectral work stay float32.
+MB_API void mb_tf32_set(int allowed);
+MB_API int mb_tf32(void);
 
 // ----- memory -----------------------------------------------------------------------------------
 
@@ -144,6 +148,9 @@ MB_CALL mb_status mb_tensor_from_host(mb_tensor *t, const void *src); // in plac
 // These two give `a` itself, with one more reference, when there is nothing to do. To an integer, numbers
 // are cut towards zero and held within its range; NaN becomes 0.
 MB_CALL mb_status mb_cast(mb_tensor **out, mb_tensor *a, mb_dtype dtype);     // differentiable between floats
+// To bf16, each element to one of its two neighbours, at random, so that the mean is the element itself: what is exact stays. Takes
+// one random stream; the gradient is that of mb_cast. A bf16 tensor comes back itself and takes none.
+MB_CALL mb_status mb_round_stochastic(mb_tensor **out, mb_tensor *a);
 MB_CALL mb_status mb_to_device(mb_tensor **out, mb_tensor *a, mb_device device);
 MB_CALL mb_status mb_clone(mb_tensor **out, mb_tensor *a);                    // contiguous copy, differentiable
 MB_CALL mb_status mb_contiguous(mb_tensor **out, mb_tensor *a);               // `a` itself if it is so already
@@ -311,6 +318,11 @@ MB_CALL mb_status mb_model_settle_gradients(mb_model *model);
 MB_API void mb_model_set_training(mb_model *model, int training);  // dropout acts only in training; on at first
 MB_API int mb_model_training(const mb_model *model);
 MB_API mb_dtype mb_model_compute(const mb_model *model);
+// How a model that computes with bf16 rounds its weights, at each use: to nearest (at first), or in training by
+// mb_round_stochastic. MB_ERR_ARG where there is nothing to round.
+typedef enum mb_rounding { MB_ROUND_NEAREST = 0, MB_ROUND_STOCHASTIC } mb_rounding;
+MB_CALL mb_status mb_model_set_rounding(mb_model *model, mb_rounding rounding);
+MB_API mb_rounding mb_model_rounding(const mb_model *model);
 // Index of the first parameter, in order, whose flat[range] holds NaN or Inf; -1 if all are finite.
 MB_CALL mb_status mb_model_find_nonfinite(int64_t *index, mb_model *model, mb_tensor *flat);
 // A model's own constants (a plain struct), copied in once and read by its forward functions.

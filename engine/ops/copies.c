@@ -2,6 +2,7 @@
 //
 // copies.c: the same numbers in other memory: another dtype, another device, or just contiguous. The
 // gradient goes back the same way. Tests: tests/ops/, tests/c/test_views.c.
+#include "core/rng.h"
 #include "ops/ops.h"
 
 // Hands `a` itself out, with a reference of its own.
@@ -50,6 +51,24 @@ mb_status mb_cast(mb_tensor **out, mb_tensor *a, mb_dtype dtype) {
     return MB_OK;
   }
   return mbi_finish(out, result, MB_OK, MBI_OP_cast, &a, 1, NULL, 0, &a->dtype, sizeof a->dtype);
+}
+
+mb_status mb_round_stochastic(mb_tensor **out, mb_tensor *a) {
+  *out = NULL;
+  MB_TRY(mbi_check(a, "mb_round_stochastic", "a"));
+  if (a->dtype == MB_BF16) return same(out, a);
+  MB_TRY(mbi_check_float(a, "mb_round_stochastic", "a"));
+  mb_tensor *dense, *result;
+  MB_TRY(mbi_dense(&dense, a));
+  mb_status status = mbi_tensor_new(&result, a->storage->device, MB_BF16, &a->shape);
+  if (status == MB_OK) {
+    mbi_rng_key key = mbi_rng_next();
+    status = mbi_kernels_of(a)->round_stochastic(mbi_data(result), mbi_data(dense), mbi_numel(a), key.seed, key.step, key.stream);
+    status = mbi_finish(out, result, status, MBI_OP_cast, &a, 1, NULL, 0, &a->dtype, sizeof a->dtype);
+    if (status != MB_OK) mbi_rng_give_back(key);
+  }
+  mb_tensor_release(dense);
+  return status;
 }
 
 mb_status mbi_cast_backward(mbi_node *node, mb_tensor *dout) {

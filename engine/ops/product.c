@@ -116,7 +116,7 @@ mb_status mbi_multiply(const mbi_operand *c, const mbi_operand *a, const mbi_ope
                        const int64_t *lead) {
   mbi_assert(c->rows == a->rows && c->columns == b->columns && a->columns == b->rows && !c->transposed && !(bias && accumulate));
   leading l = merge((const mbi_operand *const[]){c, a, b}, n_lead, lead);
-  mbi_gemm g = {.transpose_a = a->transposed, .transpose_b = b->transposed, .m = c->rows, .n = c->columns, .k = a->columns, .alpha = 1,
+  mbi_gemm g = {.transpose_a = a->transposed, .transpose_b = b->transposed, .m = c->rows, .n = c->columns, .k = a->columns, .alpha = 1, .may_round = 1,
                 .lda = a->row_stride, .ldb = b->row_stride, .ldc = c->row_stride, .batch = 1, .bias = bias};
   fold_into_contraction(&g, &l);
   choose_batch(&g, &l);

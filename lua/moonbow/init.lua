@@ -117,6 +117,9 @@ end
 
 --- Number of threads of the CPU backend; sets it when one is given.
 M.threads = runtime.threads
+--- May products of f32 matrices on CUDA round their factors to TF32, which has 10 bits of fraction? Off at first, unless
+--- MOONBOW_TF32=1; sets it when a boolean is given. bf16 and f64 are not concerned.
+M.tf32 = runtime.tf32
 
 --- Seconds of a clock that never goes back.
 M.time = runtime.time

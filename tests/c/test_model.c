@@ -278,6 +278,16 @@ static void configs_are_checked_by_name(void) {
   CHECK(found == NULL);
   CHECK_FAILS(MB_ERR_ARG, "empty", mb_model_set_config(model, NULL, 4));
   CHECK_EQ(mb_model_compute(model), MB_F32);
+  CHECK_EQ(mb_model_rounding(model), MB_ROUND_NEAREST);
+  CHECK_OK(mb_model_set_rounding(model, MB_ROUND_NEAREST));
+  CHECK_FAILS(MB_ERR_ARG, "model 'small' computes with f32; only weights that are cast to bf16 are rounded",
+              mb_model_set_rounding(model, MB_ROUND_STOCHASTIC));
+  CHECK_FAILS(MB_ERR_ARG, "unknown rounding 7", mb_model_set_rounding(model, (mb_rounding)7));
+  CHECK_EQ(mb_model_rounding(model), MB_ROUND_NEAREST);
+  mb_tf32_set(1); // of products on CUDA alone; here it is only remembered
+  CHECK_EQ(mb_tf32(), 1);
+  mb_tf32_set(0);
+  CHECK_EQ(mb_tf32(), 0);
   CHECK_EQ(mb_model_training(model), 1);
   mb_model_set_training(model, 0);
   CHECK_EQ(mb_model_training(model), 0);

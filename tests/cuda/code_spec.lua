@@ -87,13 +87,15 @@ end
 local hot = {
   "device.cu", "kernels/unary.cu", "kernels/binary.cu", "kernels/random.cu", "kernels/layernorm.cu", "kernels/rmsnorm.cu",
   "kernels/softmax.cu", "kernels/cross_entropy.cu", "kernels/embedding.cu", "kernels/reduce.cu", "kernels/rotary.cu",
-  "kernels/attention.cu", "kernels/attention_bf16.cu", "kernels/sketch.cu", "kernels/gram.cu", "kernels/factor.cu",
+  "kernels/attention.cu", "kernels/attention_bf16.cu", "kernels/attention_cached.cu", "kernels/sketch.cu",
+  "kernels/gram.cu", "kernels/factor.cu",
   "kernels/iterate.cu", "small.cu",
 }
 local reasons = {
   Rotary = { 40, "cos and sin of a double reduce huge angles with a table of digits" },
   Widen = { 8, "an element's place takes two divisions of 64 bits, which are calls" },
-  KeyGradientIfLi256 = { 16, "float32 heads wider than 128: two accumulators of 128 values a thread" },
+  KeyGradientIfLi256 = { 16, "float32 heads wider than 128: two sums of 128 values a thread" },
+  ForwardIfLi256 = { 32, "the same on sm_80" },
 }
 
 describe("CUDA code", function()

@@ -28,7 +28,18 @@ static mb_status say(mb_status status, const char *format, ...) {
   va_end(arguments);
   return status;
 }
-static inline void begin() { mbk::fail = say; }
+static mb_status take(void **out, size_t bytes) {
+  *out = aligned_alloc(64, (bytes + 63) / 64 * 64);
+  return *out ? MB_OK : say(MB_ERR_NOMEM, "no memory for %zu bytes", bytes);
+}
+static void give(void *data, size_t) { free(data); }
+static mb_status say_in(mb_status status, const char *prefix) { return say(status, "%s", prefix); }
+// The engine's place, which a plugin learns when it is opened.
+static inline void begin() {
+  static const mbi_plugin_host host = {MBI_PLUGIN_ABI, say, say_in, take, give};
+  mbk::engine = &host;
+  mbk::fail = say;
+}
 static inline int finish() {
   if (failures) fprintf(stderr, "%d failures\n", failures);
   return failures != 0;

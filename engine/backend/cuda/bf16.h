@@ -28,6 +28,19 @@ struct bf16 {
     bits = x != x ? (uint16_t)(all >> 16 | 0x40) : (uint16_t)((all + 0x7fff + (all >> 16 & 1)) >> 16);
 #endif
   }
+  // Rounded by half a random word, see kernels.def, round_stochastic.
+  MBK_BOTH static bf16 stochastic(float x, uint32_t half) {
+    uint32_t all;
+#ifdef __CUDA_ARCH__
+    all = __float_as_uint(x);
+#else
+    memcpy(&all, &x, sizeof all);
+#endif
+    bf16 y;
+    uint32_t special = all >> 16 | (uint32_t)((all & 0x7fffff) != 0) << 6; // infinite, or a NaN that stays one
+    y.bits = (uint16_t)((all & 0x7f800000) == 0x7f800000 ? special : (all + half) >> 16);
+    return y;
+  }
   MBK_BOTH explicit bf16(double x) : bf16((float)x) {}
   MBK_BOTH explicit bf16(int x) : bf16((float)x) {}
   MBK_BOTH operator float() const {

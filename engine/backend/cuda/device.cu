@@ -212,6 +212,7 @@ mbi_device make_device() {
   d.fill = Call<Name_fill, &fill>::run, d.check_ids = Call<Name_check_ids, &check_ids>::run;
   d.mail_new = Call<Name_mail_new, &mail_new>::run, d.mail_free = mail_free;
   d.mail_send = Call<Name_mail_send, &mail_send>::run, d.mail_open = Call<Name_mail_open, &mail_open>::run;
+  d.allow_tf32 = allow_tf32;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;
   d.kernels[MB_BF16] = &table<bf16>;

@@ -40,6 +40,8 @@ void settle(); // makes the copies that are queued
 mb_status make_mark(Mark *out);
 mb_status mark(Mark m);
 mb_status wait(Mark m);
+// kernels/gemm.cu: whether products of float32 may round their factors.
+void allow_tf32(int allowed);
 
 } // namespace mbk
 #endif

@@ -11,6 +11,7 @@
 --                                                         -- reduction. Default: cross entropy of the
 --                                                         -- logits and batch.targets
 --     parts = { w = { qkv = 3 } },                        -- optional: what a parameter's rows are made of, see below
+--     rounding = "nearest",                               -- optional: or "stochastic", of weights to bf16
 --     buffers = { ["bn.mean"] = tensor },                 -- optional: state without gradient
 --     methods = { generate = function(self, ...) end },   -- optional
 --   }
@@ -293,6 +294,7 @@ function M.new(o)
     list[i], by_name[p.name] = p, p
   end
   local first = list[1].value
+  if o.rounding then binding.set_rounding(o.handle, o.rounding) end
   local methods = setmetatable(o.methods or {}, { __index = Model })
   return setmetatable({
     handle = o.handle, name = o.name, config = o.config or {}, buffers = o.buffers or {},

@@ -26,6 +26,7 @@ local spec = {
   dropout = { type = "number", default = 0, min = 0, below = 1 },
   seed = { type = "integer", min = 0 }, -- default: that of mb.seed
   dtype = { choices = { "f32", "f64", "bf16" }, default = "f32" },
+  rounding = { choices = { "nearest", "stochastic" }, default = "nearest" }, -- of weights to bf16, in training
   device = { choices = { "cpu", "cuda" } },
   recompute = { type = "boolean" }, -- default: with bf16
 }
@@ -95,8 +96,9 @@ end
 --- GPT-2: tanh GELU, layernorm, GPT-2's initial values, or the weights of a file.
 ---@param given { vocab_size?: integer, block_size?: integer, n_layer?: integer, n_head?: integer, n_embd?: integer,
 ---               size?: string, weights?: string, tied?: boolean, dropout?: number, seed?: integer,
----               dtype?: "f32"|"f64"|"bf16", device?: string, recompute?: boolean } size or weights stand for the five
----  sizes; recompute: GELUs are computed again in the backward, for a quarter less memory (default: with bf16)
+---               dtype?: "f32"|"f64"|"bf16", rounding?: "nearest"|"stochastic", device?: string,
+---               recompute?: boolean } size or weights stand for the five sizes; recompute: GELUs are computed again in the
+---  backward, for a quarter less memory (default: with bf16)
 ---@return moonbow.Model
 ---@usage local model = mb.models.gpt2 { vocab_size = 65, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
 return function(given)
@@ -106,6 +108,7 @@ return function(given)
   local model = base.new {
     handle = networks.gpt2_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get()), recompute),
     name = "gpt2", config = config, logits = logits, loss = loss, methods = methods, parts = parts_of(config),
+    rounding = o.rounding,
   }
   return o.weights and model:load_weights(o.weights) or model
 end

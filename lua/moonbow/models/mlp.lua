@@ -21,6 +21,7 @@ local spec = {
   activation = { choices = { "relu", "tanh", "gelu", "silu" }, default = "relu" },
   seed = { type = "integer", min = 0 }, -- default: that of mb.seed
   dtype = { choices = { "f32", "f64", "bf16" }, default = "f32" },
+  rounding = { choices = { "nearest", "stochastic" }, default = "nearest" }, -- of weights to bf16, in training
   device = { choices = { "cpu", "cuda" } },
 }
 local config_names = { "n_input", "n_hidden", "n_layer", "n_output", "bias", "activation" }
@@ -31,7 +32,8 @@ end
 
 --- Fully connected layers; weights and biases start uniform in +-1/sqrt(inputs of the layer).
 ---@param given { n_input: integer, n_hidden: integer, n_layer?: integer, n_output: integer, bias?: boolean,
----               activation?: "relu"|"tanh"|"gelu"|"silu", seed?: integer, dtype?: "f32"|"f64"|"bf16", device?: string }
+---               activation?: "relu"|"tanh"|"gelu"|"silu", seed?: integer, dtype?: "f32"|"f64"|"bf16",
+---               rounding?: "nearest"|"stochastic", device?: string }
 ---@return moonbow.Model
 return function(given)
   local o = options.check("mb.models.mlp", given, spec)
@@ -39,6 +41,6 @@ return function(given)
   for _, name in ipairs(config_names) do config[name] = o[name] end
   return base.new {
     handle = networks.mlp_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get())),
-    name = "mlp", config = config, logits = logits,
+    name = "mlp", config = config, logits = logits, rounding = o.rounding,
   }
 end

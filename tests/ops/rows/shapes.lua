@@ -43,6 +43,23 @@ end, same, { eps = 1 / 128, errors = {
   { "expected a dtype", function() return mb.zeros(2):to "f16" end },
 } })
 
+-- Of numbers that bf16 has; tests/lua/rounding_spec.lua looks at the others.
+over("mb_round_stochastic", plain, function(t)
+  return t[1]:to("bf16"):to(t[1].dtype):to("bf16", "stochastic"):to(t[1].dtype)
+end, function(a)
+  local out = { shape = a[1].shape }
+  for i = 1, #a[1] do
+    local _, exponent = math.frexp(a[1][i])
+    local unit = 2 ^ (exponent - 8)
+    local rest = a[1][i] / unit - math.floor(a[1][i] / unit)
+    local even = math.floor(a[1][i] / unit) % 2 == 0
+    out[i] = (math.floor(a[1][i] / unit) + ((rest > 0.5 or rest == 0.5 and not even) and 1 or 0)) * unit
+  end
+  return out
+end, { gradient = false, any_dtype = false, errors = {
+  { "mb_round_stochastic", function() return mb.zeros(2):to("i32"):to("bf16", "stochastic") end },
+} })
+
 -- ----- views ------------------------------------------------------------------------------------------
 
 local function reshaped(a, case)

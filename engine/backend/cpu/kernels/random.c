@@ -91,3 +91,26 @@ mb_status MBK(dropout)(void *y, const void *x, int64_t count, double p, uint64_t
   }
   return MB_OK;
 }
+
+// A float32 with a half word added to the half that bf16 cuts off; the nearest bf16 where x is not finite.
+static inline uint16_t rounded(float x, uint32_t half) {
+  uint32_t bits;
+  memcpy(&bits, &x, sizeof bits);
+  uint32_t special = bits >> 16 | (uint32_t)((bits & 0x7fffff) != 0) << 6; // infinite, or a NaN that stays one
+  return (uint16_t)((bits & 0x7f800000) == 0x7f800000 ? special : (bits + half) >> 16);
+}
+
+mb_status MBK(round_stochastic)(void *out, const void *x, int64_t count, uint64_t seed, uint64_t step, uint64_t stream) {
+  uint16_t *y = out;
+  const real *from = x;
+#pragma omp parallel for schedule(static) if (count >= MBK_PARALLEL_FROM)
+  for (int64_t start = 0; start < count; start += 2 * NUMBERS) {
+    uint32_t words[4][BLOCKS], ordered[NUMBERS];
+    philox_many(words, seed, step, stream, (uint64_t)(start / 8));
+    for (int b = 0; b < BLOCKS; b++)
+      for (int j = 0; j < 4; j++) ordered[4 * b + j] = words[j][b];
+    int64_t n = count - start < 2 * NUMBERS ? count - start : 2 * NUMBERS;
+    for (int64_t i = 0; i < n; i++) y[start + i] = rounded((float)from[start + i], ordered[i / 2] >> 16 * (i % 2) & 0xffff);
+  }
+  return MB_OK;
+}

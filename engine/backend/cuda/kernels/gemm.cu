@@ -2,9 +2,9 @@
 //
 // gemm.cu: matrix products through cuBLASLt. Its matrices are column-major, so C = op(A) op(B) in rows is
 // C^T = op(B)^T op(A)^T there: the operands change places and nothing is transposed. float32 is computed in float32
-// (MOONBOW_TF32=1 allows TF32), float64 in float64. The algorithm of a product is asked for once and kept by its
+// (in TF32 where mb_tf32_set allows it), float64 in float64. The algorithm of a product is asked for once and kept by its
 // sizes, so that the same call gives the same bits.
-#include "backend/cuda/host.h"
+#include "backend/cuda/memory.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -37,6 +37,9 @@ mb_status prepare(mbi_gemm *g) {
   return MB_OK;
 }
 
+bool tf32_is_allowed;
+bool rounds(const mbi_gemm *g) { return g->may_round && tf32_is_allowed; }
+
 #ifdef __CUDACC__
 
 constexpr size_t WORKSPACE = 32 << 20;
@@ -61,7 +64,7 @@ Answer answer_of_lt(cublasStatus_t status) {
 // What an algorithm depends on; compared byte by byte, so it is filled from zeros.
 struct Key {
   int64_t m, n, k, lda, ldb, ldc, batch, stride_a, stride_b, stride_c;
-  int32_t transposes, type, has_bias, beta_is_zero, alignment;
+  int32_t transposes, type, has_bias, beta_is_zero, alignment, rounds;
 };
 struct Entry {
   Key key;
@@ -101,13 +104,8 @@ done:
   return status;
 }
 
-bool tf32_is_allowed() {
-  static const char *wish = getenv("MOONBOW_TF32");
-  return wish && strcmp(wish, "1") == 0;
-}
-
 mb_status describe(Layouts *l, const mbi_gemm *g, cudaDataType_t type) {
-  bool may_round = type == CUDA_R_32F && tf32_is_allowed();
+  bool may_round = type == CUDA_R_32F && rounds(g);
   cublasComputeType_t compute = type == CUDA_R_64F ? CUBLAS_COMPUTE_64F : may_round ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   cudaDataType_t scale = type == CUDA_R_64F ? CUDA_R_64F : CUDA_R_32F;
   cublasOperation_t first = g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
@@ -160,7 +158,7 @@ mb_status algorithm_of(cublasLtMatmulAlgo_t *out, const Layouts *l, const mbi_ge
   key.m = g->m, key.n = g->n, key.k = g->k, key.lda = g->lda, key.ldb = g->ldb, key.ldc = g->ldc, key.batch = g->batch;
   if (g->batch > 1) key.stride_a = g->stride_a, key.stride_b = g->stride_b, key.stride_c = g->stride_c;
   key.transposes = 2 * !!g->transpose_a + !!g->transpose_b, key.type = (int32_t)type, key.has_bias = g->bias != nullptr;
-  key.beta_is_zero = g->beta == 0, key.alignment = alignment_of(g);
+  key.beta_is_zero = g->beta == 0, key.alignment = alignment_of(g), key.rounds = rounds(g);
   Entry *set = entries[hash_of(key) % CACHE];
   for (int way = 0; way < WAYS; way++)
     if (set[way].is_used && memcmp(&set[way].key, &key, sizeof key) == 0) {
@@ -194,7 +192,29 @@ done:
 
 #else
 
+// Rows of `columns` neighbours, one after another, rounded to the 10 bits of fraction that TF32 has, ties away from zero.
+std::vector<float> to_tf32(const float *x, int64_t rows, int64_t columns, int64_t stride) {
+  std::vector<float> out;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < columns; c++) {
+      uint32_t bits;
+      memcpy(&bits, &x[r * stride + c], sizeof bits);
+      if ((bits & 0x7f800000) != 0x7f800000) bits = (bits + 0x1000) & ~(uint32_t)0x1fff;
+      float value;
+      memcpy(&value, &bits, sizeof value);
+      out.push_back(value);
+    }
+  return out;
+}
+
 void multiply(const mbi_gemm *g, const float *a, const float *b, float *c) {
+  if (rounds(g)) {
+    mbi_gemm exact = *g;
+    std::vector<float> x = to_tf32(a, g->transpose_a ? g->k : g->m, exact.lda = g->transpose_a ? g->m : g->k, g->lda);
+    std::vector<float> y = to_tf32(b, g->transpose_b ? g->n : g->k, exact.ldb = g->transpose_b ? g->k : g->n, g->ldb);
+    exact.may_round = 0;
+    return multiply(&exact, x.data(), y.data(), c);
+  }
   cblas_sgemm(CblasRowMajor, g->transpose_a ? CblasTrans : CblasNoTrans, g->transpose_b ? CblasTrans : CblasNoTrans, (int)g->m, (int)g->n,
               (int)g->k, (float)g->alpha, a, (int)g->lda, b, (int)g->ldb, (float)g->beta, c, (int)g->ldc);
 }
@@ -212,7 +232,7 @@ void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, bf16 *c) {
   for (int64_t r = 0; r < a_rows; r++) x.insert(x.end(), a + r * g->lda, a + r * g->lda + a_columns);
   for (int64_t r = 0; r < b_rows; r++) y.insert(y.end(), b + r * g->ldb, b + r * g->ldb + b_columns);
   for (int64_t r = 0; r < g->m; r++) z.insert(z.end(), c + r * g->ldc, c + r * g->ldc + g->n);
-  wide.lda = a_columns, wide.ldb = b_columns, wide.ldc = g->n;
+  wide.lda = a_columns, wide.ldb = b_columns, wide.ldc = g->n, wide.may_round = 0;
   multiply(&wide, x.data(), y.data(), z.data());
   for (int64_t r = 0; r < g->m; r++)
     for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = z[(size_t)(r * g->n + j)];
@@ -232,6 +252,8 @@ template <class T> mb_status product(const mbi_gemm *g) {
 #endif
 
 } // namespace
+
+void allow_tf32(int allowed) { tf32_is_allowed = allowed != 0; }
 
 template <class T> mb_status Kernels<T>::gemm(const mbi_gemm *given) {
   mbi_gemm g = *given;

@@ -92,6 +92,24 @@ SIMT_UNROLL
   }
 };
 
+// A thread rounds eight elements, by one block of the stream.
+template <class T> struct Round {
+  static constexpr int N = 8;
+  bf16 *y;
+  const T *x;
+  int64_t count;
+  Stream s;
+  SIMT void operator()(int64_t i) const {
+    Lanes<T, N> v = load_some<N>(x, i * N, count, on_boundary(x));
+    Lanes<bf16, N> out;
+    uint32_t word[N / 2];
+    words_of(word, s, i);
+SIMT_UNROLL
+    for (int k = 0; k < N; k++) out.at[k] = bf16::stochastic((float)v.at[k], word[k / 2] >> 16 * (k % 2) & 0xffff);
+    store_some(y, out, i * N, count, on_boundary(y));
+  }
+};
+
 } // namespace
 
 template <class T>
@@ -111,8 +129,14 @@ mb_status Kernels<T>::dropout(void *y, const void *x, int64_t count, double p, u
                          ceil_div(count, EACH<T>), "dropout");
 }
 
+template <class T>
+mb_status Kernels<T>::round_stochastic(void *out, const void *x, int64_t count, uint64_t seed, uint64_t step, uint64_t stream) {
+  return launch_elements(Round<T>{(bf16 *)out, (const T *)x, count, {seed, step, stream}}, ceil_div(count, Round<T>::N), "round_stochastic");
+}
+
 MBK_SLOT(random_normal);
 MBK_SLOT(random_uniform);
 MBK_SLOT(dropout);
+MBK_SLOT(round_stochastic);
 
 } // namespace mbk

@@ -1,0 +1,180 @@
+-- SPDX-License-Identifier: MIT
+--
+-- rounding_spec.lua: rounding that is asked for: float32 to bf16 at random, without bias, as a function of the generator's
+-- state; models whose weights are rounded so in training; products in TF32, on a device that has it.
+
+local create = require "bindings.create"
+local helper = require "tests.helper"
+local mb = require "moonbow"
+local scratch = require "tests.scratch"
+
+local on_cuda = helper.device == "cuda"
+local STATE = { 20260711, 4, 9 }
+
+local function stochastic(t)
+  mb.random_state(unpack(STATE))
+  return t:to("bf16", "stochastic")
+end
+
+describe("rounding to bf16 at random", function()
+  it("keeps what is exact", function()
+    local values = { 0, 1, -1, 0.5, -3.140625, 2 ^ 127, -2 ^ -126, 2 ^ -133, 255, 1 / 0, -1 / 0 }
+    for _, dtype in ipairs { "f32", "f64" } do
+      for step = 1, 20 do
+        mb.random_state(1, step, 0)
+        local t = mb.tensor(values, { dtype = dtype, device = helper.device })
+        assert.are.same(values, t:to("bf16", "stochastic"):to("f64"):totable())
+      end
+    end
+    local nan = stochastic(mb.full({ 3 }, 0 / 0, { device = helper.device })):to("f64"):totable()
+    for i = 1, 3 do assert.is_true(nan[i] ~= nan[i]) end
+  end)
+
+  it("goes to one of the two neighbours, by the half words of the stream", function()
+    mb.seed(helper.seed)
+    for _, n in ipairs { 1, 2, 7, 8, 9, 40, 511, 512, 1037 } do
+      local t = mb.randn(n) * 3
+      local words = create.rng_words(math.ceil(n / 2), unpack(STATE))
+      local numbers, is = t:to("f64"):totable(), stochastic(t:to(helper.device)):to("cpu"):to("f64"):totable()
+      for i = 1, n do
+        local x = math.abs(numbers[i])
+        local _, exponent = math.frexp(x)
+        local unit = 2 ^ (exponent - 8) -- bf16 has eight bits
+        local below = math.floor(x / unit)
+        local word = words[math.ceil(i / 2)]
+        local half = i % 2 == 1 and word % 65536 or math.floor(word / 65536)
+        local up = (x / unit - below) * 65536 + half >= 65536
+        assert.are.equal((numbers[i] < 0 and -1 or 1) * (up and below + 1 or below) * unit, is[i])
+      end
+    end
+  end)
+
+  -- Of N draws at a place p of the way from one neighbour to the next the share that goes up has the standard deviation
+  -- sqrt(p (1 - p) / N); 5 of them are exceeded once in two million.
+  it("has the number itself as its mean", function()
+    local N = 100000
+    for i, p in ipairs { 1 / 65536, 0.1, 0.25, 0.5, 0.9 } do
+      mb.random_state(helper.seed, i, 0)
+      local x = mb.full({ N }, 1 + p / 128, { dtype = "f32", device = helper.device })
+      local exact = (x:to("f64"):mean():item() - 1) * 128
+      local mean = (x:to("bf16", "stochastic"):to("f64"):mean():item() - 1) * 128
+      assert(math.abs(mean - exact) < 5 * math.sqrt(exact * (1 - exact) / N), ("%g and not %g"):format(mean, exact))
+    end
+  end)
+
+  it("gives the gradient of a cast", function()
+    local x = mb.tensor({ 1.001, -2.003, 3 }, { device = helper.device, requires_grad = true })
+    local w = mb.tensor({ 1, 2, 3 }, { device = helper.device })
+    mb.sum(x:to("bf16", "stochastic"):to("f32") * w):backward()
+    assert.are.same({ 1, 2, 3 }, x.grad:totable())
+  end)
+
+  it("takes one stream, and none for what is bf16", function()
+    mb.random_state(7, 1, 3)
+    local b = mb.zeros({ 4 }, { device = helper.device }):to("bf16", "stochastic")
+    assert.are.same({ 7, 1, 4 }, { mb.random_state() })
+    assert.is_true(b:to("bf16", "stochastic"):to("f32"):equal(b:to "f32"))
+    assert.are.same({ 7, 1, 4 }, { mb.random_state() })
+  end)
+
+  it("says what is wrong with a call", function()
+    local error_of = helper.error_of
+    local t = mb.zeros(2)
+    assert.matches("rounding must be nearest or stochastic, not the string 'up'", error_of(function() t:to("bf16", "up") end))
+    assert.matches("goes to bf16, not to the string 'f32'", error_of(function() t:to("f32", "stochastic") end))
+    assert.matches("mb_round_stochastic", error_of(function() t:to("i32"):to("bf16", "stochastic") end))
+  end)
+end)
+
+describe("a model with rounding = 'stochastic'", function()
+  local function tiny(more)
+    local o = { vocab_size = 11, block_size = 6, n_layer = 1, n_head = 2, n_embd = 16, seed = 5, dtype = "bf16",
+                rounding = "stochastic", device = helper.device }
+    for key, value in pairs(more or {}) do o[key] = value end
+    return mb.models.gpt2(o)
+  end
+  local batch = { inputs = { { 1, 2, 3, 4 }, { 0, 10, 5, 5 } }, targets = { { 2, 3, 4, 5 }, { 10, 5, 5, 1 } } }
+
+  it("is refused where no weight is cast", function()
+    local problem = helper.error_of(function() tiny { dtype = "f32", device = "cpu" } end)
+    assert.matches("model 'gpt2' computes with f32; only weights that are cast to bf16 are rounded", problem)
+    assert.matches("'rounding' must be one of 'nearest', 'stochastic'", helper.error_of(function() tiny { rounding = "up" } end))
+  end)
+
+  if not on_cuda then return end
+
+  local function loss_at(model, step)
+    mb.random_state(3, step, 0)
+    return model:loss(batch):item()
+  end
+
+  it("rounds at each use in training, as the generator says, and to nearest in evaluation", function()
+    local model, nearest = tiny(), tiny { rounding = "nearest" }
+    assert.are.equal(loss_at(model, 1), loss_at(model, 1))
+    assert.are_not.equal(loss_at(model, 1), loss_at(model, 2))
+    model:eval() nearest:eval()
+    assert.are.equal(loss_at(nearest, 1), loss_at(model, 1))
+    assert.are.equal(loss_at(model, 1), loss_at(model, 2))
+  end)
+
+  it("resumes bit for bit", function()
+    local folder = scratch.folder()
+    local function make()
+      local model = tiny()
+      return { model = model, optimizer = mb.optim.adamw(model, { lr = 1e-2 }) }
+    end
+    local function train(job, first, last)
+      local losses = {}
+      for _ = first, last do
+        job.optimizer:zero_grad()
+        losses[#losses + 1] = job.model:backward(batch):item()
+        job.optimizer:step()
+      end
+      return losses
+    end
+    mb.seed(8)
+    local whole = make()
+    train(whole, 1, 3)
+    mb.checkpoint.save(folder, { model = whole.model, optimizer = whole.optimizer, step = 3 })
+    local losses = train(whole, 4, 6)
+    mb.seed(99)
+    local resumed = make()
+    mb.checkpoint.load(folder, resumed)
+    assert.are.same(losses, train(resumed, 4, 6))
+    for i, p in ipairs(whole.model:parameters()) do
+      assert.is_true(p.value:equal(resumed.model:parameters()[i].value))
+    end
+  end)
+end)
+
+describe("mb.tf32", function()
+  it("is off until it is asked for", function()
+    assert.are.equal(os.getenv "MOONBOW_TF32" == "1", mb.tf32())
+    assert.is_true(mb.tf32(true))
+    assert.is_true(mb.tf32())
+    assert.is_false(mb.tf32(false))
+    assert.matches("mb.tf32: a boolean was expected, not the number 1", helper.error_of(function() mb.tf32(1) end))
+  end)
+
+  if not on_cuda then return end
+
+  -- 1 + 2^-11 has eleven bits of fraction, 1 + 2^-9 nine: TF32 keeps ten.
+  it("rounds the factors of float32 products, and of nothing else", function()
+    local x = mb.full({ 16, 16 }, 1 + 2 ^ -12, { device = helper.device })
+    local y = mb.full({ 16, 16 }, 1 + 2 ^ -9, { device = helper.device })
+    local function corner(a, b) return a:matmul(b):to("f64"):totable()[1][1] end
+    local exact, rounded = 16 * (1 + 2 ^ -12) * (1 + 2 ^ -9), 16 * (1 + 2 ^ -9)
+    assert.is_true(math.abs(corner(x, y) - exact) < 1e-5)
+    mb.seed(helper.seed)
+    local matrix = mb.randn(16, 12):to(helper.device)
+    local exact_polar = mb.linalg.msign(matrix)
+    mb.tf32(true)
+    local fast, double = corner(x, y), corner(x:to "f64", y:to "f64")
+    local polar = mb.linalg.msign(matrix)
+    mb.tf32(false)
+    assert.is_true(math.abs(fast - rounded) < 1e-5)
+    assert.is_true(math.abs(double - exact) < 1e-12)
+    assert.is_true(polar:equal(exact_polar))
+    assert.is_true(math.abs(corner(x, y) - exact) < 1e-5)
+  end)
+end)
