@@ -3,8 +3,10 @@
 // gemm.cu: matrix products through cuBLASLt. Its matrices are column-major, so C = op(A) op(B) in rows is
 // C^T = op(B)^T op(A)^T there: the operands change places and nothing is transposed. float32 is computed in float32
 // (in TF32 where mb_tf32_set allows it), float64 in float64. The algorithm of a product is asked for once and kept by its
-// sizes, so that the same call gives the same bits.
+// sizes, so that the same call gives the same bits. Where the library has none for a product with a bias, or may have none
+// (a side of 1), the bias is added by a kernel.
 #include "backend/cuda/memory.h"
+#include "backend/cuda/simt.h"
 
 #include <cstdlib>
 #include <cstring>
@@ -38,6 +40,7 @@ mb_status prepare(mbi_gemm *g) {
 }
 
 bool tf32_is_allowed;
+bool has_no_algorithm; // the library, for the last product that failed
 bool rounds(const mbi_gemm *g) { return g->may_round && tf32_is_allowed; }
 
 #ifdef __CUDACC__
@@ -48,7 +51,7 @@ constexpr int WORKSPACE_SLOT = 7, CACHE = 512, WAYS = 4;
 cublasLtHandle_t the_handle;
 
 Answer answer_of_lt(cublasStatus_t status) {
-  cudaError_t below = cudaPeekAtLastError(); // what made the library fail, if it was an error of the device
+  cudaError_t below = cudaStreamSynchronize(stream()); // what made the library fail, if it was an error of the device
   Answer answer{cublasLtGetStatusName(status), cublasLtGetStatusString(status), status == CUBLAS_STATUS_ALLOC_FAILED, false};
   return below == cudaSuccess ? answer : answer_of(below);
 }
@@ -136,10 +139,12 @@ mb_status find_algorithm(cublasLtMatmulAlgo_t *out, const Layouts *l, uint32_t a
   cublasLtMatmulPreference_t preference = nullptr;
   cublasLtMatmulHeuristicResult_t found{};
   size_t workspace = WORKSPACE;
+  uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; // parts of a sum stay in float32, also of a bf16 product
   int count = 0;
   mb_status status = MB_OK;
   MBK_LT(cublasLtMatmulPreferenceCreate(&preference));
   MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
+  MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions));
   MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment));
   MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment));
   MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment));
@@ -148,6 +153,7 @@ mb_status find_algorithm(cublasLtMatmulAlgo_t *out, const Layouts *l, uint32_t a
   if (count == 0) MBK_LT(CUBLAS_STATUS_NOT_SUPPORTED);
   *out = found.algo;
 done:
+  has_no_algorithm = status != MB_OK && usable() == MB_OK;
   if (preference) cublasLtMatmulPreferenceDestroy(preference);
   return status;
 }
@@ -255,10 +261,54 @@ template <class T> mb_status product(const mbi_gemm *g) {
 
 void allow_tf32(int allowed) { tf32_is_allowed = allowed != 0; }
 
+namespace {
+
+// Members that lie one after another and share B are one product of many rows.
+void fold_members(mbi_gemm *g) {
+  bool are_rows = !g->transpose_a && g->stride_b == 0 && g->stride_a == g->m * g->lda && g->stride_c == g->m * g->ldc;
+  if (g->batch > 1 && are_rows && g->m * g->batch <= INT32_MAX) g->m *= g->batch, g->batch = 1;
+}
+
+template <class T> struct AddBias {
+  T *c;
+  const T *bias;
+  int64_t m, n, ldc, stride_c;
+  SIMT void operator()(int64_t i) const {
+    int64_t row = i / n, column = i - row * n, member = row / m;
+    T *at = c + member * stride_c + (row - member * m) * ldc + column;
+    *at = (T)((Wide<T>)*at + (Wide<T>)bias[column]);
+  }
+};
+
+template <class T> mb_status with_bias(const mbi_gemm *g) {
+  has_no_algorithm = false;
+  bool is_thin = g->m == 1 || g->n == 1 || g->k == 1;
+  if (!g->bias || !is_thin) {
+    mb_status status = product<T>(g);
+    if (status == MB_OK || !g->bias || !has_no_algorithm) return status;
+  }
+  mbi_gemm plain = *g;
+  plain.bias = nullptr;
+  MB_TRY(product<T>(&plain));
+  return launch_elements(AddBias<T>{(T *)g->c, (const T *)g->bias, g->m, g->n, g->ldc, g->stride_c}, g->batch * g->m * g->n, "gemm");
+}
+
+// cuBLASLt takes 65535 members at most.
+constexpr int64_t MOST_MEMBERS = 32768;
+
+} // namespace
+
 template <class T> mb_status Kernels<T>::gemm(const mbi_gemm *given) {
   mbi_gemm g = *given;
-  mb_status status = prepare(&g);
-  return status == MB_OK ? product<T>(&g) : status;
+  MB_TRY(prepare(&g));
+  fold_members(&g);
+  for (int64_t first = 0; first < g.batch; first += MOST_MEMBERS) {
+    mbi_gemm part = g;
+    part.batch = g.batch - first < MOST_MEMBERS ? g.batch - first : MOST_MEMBERS;
+    part.a = (const T *)g.a + first * g.stride_a, part.b = (const T *)g.b + first * g.stride_b, part.c = (T *)g.c + first * g.stride_c;
+    MB_TRY(with_bias<T>(&part));
+  }
+  return MB_OK;
 }
 
 MBK_SLOT(gemm);
