@@ -22,6 +22,7 @@ local options = {
   { "block_size", 1024, "rows of the position embedding", kind = "integer", min = 1 },
   { "n_layer", 12, "", kind = "integer", min = 1 },
   { "n_embd", 768, "a multiple of 4", kind = "integer", min = 4 },
+  { "only", nil, "optimizers with this in their name", kind = "string", value = "TEXT" },
   { "steps", 10, "timed steps a round", kind = "integer", min = 1 },
   { "rounds", 3, "rounds", kind = "integer", min = 1 },
   { "threads", 2, "", kind = "integer", min = 1 },
@@ -92,7 +93,8 @@ cli.main("bench/optim", function()
   local ours, theirs, kinds, copies, what, count = {}, {}, {}, { {}, {}, {} }, nil, nil
   local chosen, names = {}, {}
   for _, case in ipairs(cases) do
-    if pcall(function() return assert(constructor_of(mb, case[1])) end) then
+    local is_wanted = not s.only or case[1]:find(s.only, 1, true)
+    if is_wanted and pcall(function() return assert(constructor_of(mb, case[1])) end) then
       chosen[#chosen + 1], names[#names + 1] = case, case[1]
     end
   end

@@ -5,6 +5,11 @@
 // AdamW reaches a third of the bandwidth. Every step is one loop over the tile with its operands in the
 // first-level cache; arrays are read and written where they lie, without a copy.
 //
+// Measured on two cores of an EPYC, AdamW over 124M float32 weights: 37 ms, 94 GB/s, where a copy moves 51 GB/s (it reads the
+// lines that it overwrites, too). With less bandwidth at hand 73 to 80 ms, where one loop of vector intrinsics over the four
+// arrays takes 64 to 75. Tiles of 1 KiB cost 10 %; prefetching the next tile costs half; streaming stores, in that one loop,
+// more than twice the time, as the lines are in the cache anyway.
+//
 // Units of work are blocks of a part: BLOCK elements, or whole rows where rows or columns matter. They depend on the
 // part alone; each thread takes a contiguous run of them. What a unit finds for a reduction is a partial result, and
 // those of a part are joined in order: results do not depend on the number of threads. Rows end within a unit.
