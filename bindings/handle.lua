@@ -2,7 +2,9 @@
 --
 -- handle.lua: ownership of tensor handles, and the two ways to call the engine.
 --
--- A handle is a bare cdata pointer whose finalizer is the bare C function mb_tensor_release. Lua's
+-- A handle is a cdata reference, mb_tensor &, whose finalizer is the bare C function mb_tensor_release. Functions of the
+-- engine take it as the pointer that it is. A pointer itself would not do: LuaJIT 2.1 compiles pointer + number to pointer
+-- arithmetic, even where the interpreter calls the type's __add because the struct is opaque. Lua's
 -- collector sees 16 bytes of a tensor of any size, so every new handle looks at the engine's counts of live
 -- bytes and live handles, and collects when either has grown too far above the least it was since the last
 -- collection. What a collection finds in use sets how far "too far" is: twice the growth that was real,
@@ -24,6 +26,8 @@ local OK, second_chance = status.OK, status.second_chance
 local stress = os.getenv "MB_GC_STRESS" == "1"
 
 local M = {}
+
+local reference = ffi.typeof "mb_tensor &"
 
 local MIN_BYTES, MIN_HANDLES = 64 * 2 ^ 20, 8192
 
@@ -79,7 +83,7 @@ end
 ---@param pointer ffi.cdata* mb_tensor *
 ---@return moonbow.Tensor
 local function own(pointer)
-  local handle = ffi.gc(pointer, C.mb_tensor_release)
+  local handle = ffi.gc(ffi.cast(reference, pointer), C.mb_tensor_release)
   if scope then
     scope.count = scope.count + 1
     scope.list[scope.count] = handle
@@ -136,7 +140,7 @@ end
 --- Calls `visit` for every tensor in `value`, which may be a tensor or a table that holds some.
 local function each_tensor(value, visit, seen)
   if type(value) == "cdata" then
-    if ffi.istype("mb_tensor *", value) then visit(value) end
+    if ffi.istype("mb_tensor", value) then visit(value) end
   elseif type(value) == "table" and not seen[value] then
     seen[value] = true
     for _, item in next, value do each_tensor(item, visit, seen) end

@@ -110,7 +110,10 @@ function Program:reduce(how, over, v)
 end
 
 ---@return integer value
-function Program:count(of) return value("mb_program_count", self.handle, M.overs[of]) end
+function Program:count(of)
+  self.reduces = true -- formulas of sizes are computed with what is reduced
+  return value("mb_program_count", self.handle, M.overs[of])
+end
 
 ---@return integer value
 function Program:random(is_normal)

@@ -11,7 +11,7 @@ local C = load.C
 
 local M = {}
 
-M.tensor = ffi.typeof "mb_tensor *"
+M.tensor = ffi.typeof "mb_tensor"
 
 --- Is `x` a tensor?
 ---@return boolean

@@ -159,3 +159,45 @@ describe("methods that measure lengths", function()
     end
   end)
 end)
+
+describe("sizes, groups and clippers together", function()
+  local arena = require "tests.arena_model"
+
+  it("take an update that counts and reduces nothing", function()
+    local Root = mb.optim.define { name = "root", defaults = { lr = 0.1 },
+      update = function(p, h) p.w = p.w - h.lr * p.g * mb.sqrt(p.w:numel()) end }
+    formula.parameters(function(m) return Root(m, { lr = 0.01 }) end, function(_, w, g)
+      for e in ipairs(w) do w[e] = w[e] - 0.01 * g[e] * math.sqrt(#w) end
+    end)
+  end)
+
+  it("find what goes over all parameters before any group moves, with a clipper that changes nothing too", function()
+    local Far = mb.optim.define { name = "far", defaults = { lr = 0.1 }, state = { "m" }, momentum = "m",
+      update = function(p, h)
+        p.m = 0.5 * p.m + p.g
+        p.w = p.w - h.lr * p.m * mb.norm(p.w, { over = "all" })
+      end }
+    for _, on in ipairs { "momentum", "update" } do
+      local plain, clipped = arena.Plain { seed = 2 }, arena.Plain { seed = 2 }
+      local function make(m) return mb.optim.groups(m, { { where = "matrix", name = Far }, { where = "rest", name = Far } }) end
+      local a, b, clip = make(plain), make(clipped), mb.clip.norm { max_norm = 1e9, on = on }
+      for step = 1, 3 do
+        arena.set_gradients(plain, step)
+        arena.set_gradients(clipped, step)
+        a:step()
+        b:step(clip)
+      end
+      arena.assert_equal_states(arena.weights(plain), arena.weights(clipped), on)
+    end
+  end)
+
+  it("soap's first step has a momentum to clip", function()
+    local model = arena.Plain { seed = 2 }
+    local opt = mb.optim.soap(model)
+    for step = 1, 2 do
+      arena.set_gradients(model, step)
+      opt:step(mb.clip.norm { max_norm = 1e9, on = "momentum" })
+    end
+    assert.are.equal(2, opt:state_dict().step)
+  end)
+end)

@@ -63,7 +63,7 @@ describe("mb.schedule", function()
     near(1, mb.schedule.wsd { peak = 2, steps = 100, decay = 0.4, shape = "sqrt" }(70))
     near(1, mb.schedule.wsd { peak = 2, steps = 100, shape = "cosine" }(90))
     near(2, mb.schedule.wsd { peak = 2, steps = 100, decay = 0 }(99))
-    near(0, mb.schedule.wsd { peak = 2, steps = 100, decay = 0 }(101))
+    near(0, mb.schedule.wsd { peak = 2, steps = 100, decay = 0 }(100))
     near(1.2, mb.schedule.trapezoidal { peak = 2, warmup = 10, steps = 100, decay = 40, final = 0.4 }(80))
   end)
 

@@ -5,7 +5,7 @@
 --
 --   d <- (1 - momentum) d + momentum g                       momentum is one minus the usual
 --   v = r lmo(d)               constrained: v = w + r lmo(d)   r the layer's radius, lmo of its norm (norms.lua)
---   eta = min(1, sum <d, v> / rho)                           the sum over all layers: one number for all
+--   eta = min(1, sum <d, v> / rho)                           the sum over all layers of the group
 --   w <- w - lr eta v
 --
 -- Constrained, weights stay in the ball of radius r of their norm, with lr at most 1 and an exact msign. Algorithm 1 as the

@@ -199,11 +199,11 @@ function Elementwise:write(on, buffer, parameters)
   run(self, program, with(self.arrays, buffer), numbers_for(self, on), self.written_parts, 3)
 end
 
---- Changes weights and states, with the buffer in its place for the parameters that were changed there.
+--- Finds what is reduced, with the buffer in its place for the parameters that were changed there.
 ---@param on "momentum"|"update"
 ---@param buffer moonbow.Tensor
 ---@param changed table<integer, boolean> by index of the parameter
-function Elementwise:run_with(on, buffer, changed)
+function Elementwise:reduce_with(on, buffer, changed)
   local clipped, plain, runs = {}, {}, {}
   for _, p in ipairs(self.parameters) do
     local set = changed[p.index] and clipped or plain
@@ -214,10 +214,15 @@ function Elementwise:run_with(on, buffer, changed)
   end
   if next(clipped) then add(self:phases(on).use, with(self.arrays, buffer), clipped) end
   add(self.program, self.arrays, plain)
-  -- Both reduce before one of them stores.
-  for phase = 1, 2 do
-    for _, one in ipairs(runs) do run(self, one[1], one[2], one[3], one[4], phase) end
-  end
+  for _, one in ipairs(runs) do run(self, one[1], one[2], one[3], one[4], 1) end
+  self.runs = runs
+end
+
+--- Changes weights and states, after reduce_with().
+function Elementwise:run_with()
+  local runs = self.runs
+  self.runs = nil
+  for _, one in ipairs(runs) do run(self, one[1], one[2], one[3], one[4], 2) end
 end
 
 --- The number that an option has at a step, or nil if it is no number.

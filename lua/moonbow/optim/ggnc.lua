@@ -22,6 +22,11 @@ return define(norms.definition {
   name = "ggnc",
   defaults = { rho = 1 },
   limits = { rho = { above = 0 } },
+  check = function(o)
+    if norms.is_joint(o) and type(o.radius) == "table" then
+      return "norms = 'euclidean' is of all weights, a table of radii is for layers"
+    end
+  end,
   temporaries = { "v" },
   measure = function(P, h, o)
     local d = norms.average(P, h)

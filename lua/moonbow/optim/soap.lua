@@ -57,6 +57,8 @@ return define {
       P.v = P.v:lerp_(ops.square(rotated(P.g)), 1 - h.betas[2])
       local scale = math.sqrt(1 - h.betas[2] ^ t) / (1 - h.betas[1] ^ t)
       P.update = rotated_back(rotated(P.m) / ops.sqrt(P.v):affine_(1, h.eps)):mul_(scale)
+    else
+      P.m = P.m -- a clipper of momenta finds it, zero
     end
     if has_left then gather(P, h, "l", "ql", ops.matmul(P.g, transposed(P.g))) end
     if has_right then gather(P, h, "r", "qr", ops.matmul(transposed(P.g), P.g)) end

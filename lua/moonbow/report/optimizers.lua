@@ -76,7 +76,8 @@ end
 
 -- The groups of one optimizer for these roles, vectors apart where there is a decay to leave out.
 local function groups_of(list, constructor, o, more, where)
-  if where == "rest" and o.weight_decay then
+  local decay = more.weight_decay or o.weight_decay
+  if where == "rest" and decay and decay ~= 0 then
     local plain = merged(o, more, "vector", constructor.name)
     plain.weight_decay = 0
     list[#list + 1] = plain

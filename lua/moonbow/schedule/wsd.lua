@@ -40,7 +40,7 @@ return function(given)
     o.final)
   return base.new(text, function(step)
     if step < o.warmup then return o.peak * math.max(step, 0) / o.warmup end
-    if step <= start then return o.peak end
+    if step <= start and step < o.steps then return o.peak end
     return step >= o.steps and o.final or o.final + (o.peak - o.final) * fall((step - start) / decay)
   end)
 end
