@@ -5,9 +5,9 @@
 --   m <- momentum m + (1 - momentum) g
 --   w <- w - lr (m / (|m| + eps) + weight_decay w)      decoupled decay
 --
--- |m| is the Euclidean norm over the optimizer's group, scope = "group": all parameters, unless mb.optim.groups divides them; or
--- of each parameter by itself, scope = "parameter". Without momentum m is g and no buffer is kept. Source: Cutkosky and Mehta 2020,
--- arXiv 2002.03305, algorithm 1.
+-- |m| is the Euclidean norm over the optimizer's group, scope = "group": all parameters, unless mb.optim.groups divides them;
+-- or of each parameter by itself, scope = "parameter". Without momentum m is g and no buffer is kept. Source: Cutkosky and
+-- Mehta 2020, arXiv 2002.03305, algorithm 1.
 
 local define = require "moonbow.optim.define"
 local mb = require "moonbow"
