@@ -37,6 +37,21 @@ function M.fixtures()
   return folder
 end
 
+--- busted's `it` on the device of the specs, from the seed, in a scope.
+---@param name string
+---@param fn function
+function M.it_on_device(name, fn)
+  local mb = require "moonbow"
+  require("busted").it(name, function()
+    local before = mb.device()
+    mb.device(M.device)
+    mb.seed(M.seed)
+    local ok, problem = pcall(mb.scope, fn)
+    mb.device(before)
+    if not ok then error(problem, 0) end
+  end)
+end
+
 -- How many tensors more are alive after fn() and a collection.
 local function left_by(fn)
   local mb = require "moonbow"

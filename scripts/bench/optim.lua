@@ -41,26 +41,12 @@ local cases = {
   { "muon", { lr = 1e-4, rest = { name = "adamw", lr = 1e-4 } } },
 }
 
--- Rates by the norms of each parameter.
-local function define_lars(mb)
-  return mb.optim.define {
-    name = "lars", defaults = { lr = 1e-3, momentum = 0.9, trust = 1e-3, weight_decay = 1e-2 }, state = { "m" },
-    update = function(p, h)
-      local w, g = mb.norm(p.w), mb.norm(p.g)
-      p.m = h.momentum * p.m + h.trust * w / (g + h.weight_decay * w + 1e-8) * (p.g + h.weight_decay * p.w)
-      p.w = p.w - h.lr * p.m
-    end,
-  }
-end
-
-local function constructor_of(mb, name) return name == "lars" and define_lars(mb) or mb.optim[name] end
-
 -- The seconds of each step, and the number of parameters. Copies of as many go into the lists of `copies` in between.
 local function time_steps(mb, s, case, copies)
   local model = mb.models.gpt2 { vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_head = 4,
     n_embd = s.n_embd, dropout = 0 }
   for _, p in ipairs(model:parameters()) do p.grad:randn_() end
-  local optimizer = constructor_of(mb, case[1])(model, case[2])
+  local optimizer = mb.optim[case[1]](model, case[2])
   local seconds, count = {}, 0
   for _, p in ipairs(model:parameters()) do count = count + p.value.numel end
   local from, to, fused = mb.ones(count), mb.zeros(count), mb.fuse(function(p) p.to = p.from end)
@@ -94,7 +80,7 @@ cli.main("bench/optim", function()
   local chosen, names = {}, {}
   for _, case in ipairs(cases) do
     local is_wanted = not s.only or case[1]:find(s.only, 1, true)
-    if is_wanted and pcall(function() return assert(constructor_of(mb, case[1])) end) then
+    if is_wanted and pcall(function() return assert(mb.optim[case[1]]) end) then
       chosen[#chosen + 1], names[#names + 1] = case, case[1]
     end
   end

@@ -5,7 +5,7 @@
 // Random graphs: test_fuse_random.c.
 #include <float.h>
 
-#include "check.h"
+#include "fuse.h"
 
 static int array(mb_program *p, int slot) {
   int value;
@@ -47,11 +47,6 @@ static double *values_of(mb_tensor *t) {
   CHECK_OK(mb_tensor_to_host(values, wide));
   mb_tensor_release(wide);
   return values;
-}
-static mb_tensor *filled(mb_dtype dtype, int64_t n, double value) {
-  mb_tensor *t;
-  CHECK_OK(mb_full(&t, dtype, 1, &n, MB_CPU, value));
-  return t;
 }
 static void run_all(mb_program *p, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars) {
   int64_t begin = 0, end = mb_tensor_numel(arrays[0]);
@@ -384,16 +379,7 @@ static mb_status build_and_run(mb_tensor *t) {
 
 static void every_allocation_may_fail(void) {
   mb_tensor *t = filled(MB_F32, 1, 0);
-  int failures = 0;
-  for (int64_t n = 1;; n++, failures++) {
-    mb_debug_fail_allocation(n);
-    mb_status status = build_and_run(t);
-    mb_debug_fail_allocation(0);
-    if (status == MB_OK) break;
-    CHECK_EQ(status, MB_ERR_NOMEM);
-    CHECK(strstr(mb_last_error(), "out of memory") != NULL);
-  }
-  CHECK(failures >= 8);
+  check_allocations(build_and_run, t, 8);
   mb_tensor_release(t);
 }
 

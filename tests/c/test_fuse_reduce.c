@@ -2,17 +2,11 @@
 //
 // test_fuse_reduce.c: programs over parts: reductions, buffers of rows, columns and parts, what is stored where, random
 // numbers, and misuse.
-#include "check.h"
+#include "fuse.h"
 
 static mb_tensor *sequence(mb_dtype dtype, int64_t n) {
   mb_tensor *t;
   CHECK_OK(mb_arange(&t, dtype, MB_CPU, 1, 1, n)); // 1, 2, ..., n
-  return t;
-}
-
-static mb_tensor *filled(mb_dtype dtype, int64_t n, double value) {
-  mb_tensor *t;
-  CHECK_OK(mb_full(&t, dtype, 1, &n, MB_CPU, value));
   return t;
 }
 
@@ -188,16 +182,7 @@ static mb_status build_and_run(mb_tensor *t) {
 
 static void every_allocation_may_fail(void) {
   mb_tensor *t = filled(MB_F32, 6, 0);
-  int failures = 0;
-  for (int64_t n = 1;; n++, failures++) {
-    mb_debug_fail_allocation(n);
-    mb_status status = build_and_run(t);
-    mb_debug_fail_allocation(0);
-    if (status == MB_OK) break;
-    CHECK_EQ(status, MB_ERR_NOMEM);
-    CHECK(strstr(mb_last_error(), "out of memory") != NULL);
-  }
-  CHECK(failures >= 20);
+  check_allocations(build_and_run, t, 20);
   mb_tensor_release(t);
 }
 

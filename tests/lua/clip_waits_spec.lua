@@ -8,18 +8,7 @@ local mb = require "moonbow"
 local runtime = require "bindings.runtime"
 local spectral = require "bindings.spectral"
 
-local device = helper.device
-
-local function it(name, fn)
-  require("busted").it(name, function()
-    local before = mb.device()
-    mb.device(device)
-    mb.seed(helper.seed)
-    local ok, problem = pcall(mb.scope, fn)
-    mb.device(before)
-    if not ok then error(problem, 0) end
-  end)
-end
+local device, it = helper.device, helper.it_on_device
 
 -- Calls fn and says how often it waited.
 local function waits_of(fn, ...)
