@@ -280,8 +280,10 @@ describe("mb.optim.groups", function()
     says("group 1: there is no optimizer 'adamv', did you mean 'adam", groups, { where = "rest", name = "adamv" })
     says("group 2 (adam): unknown option 'momentum'; there are betas, eps, lr, weight_decay", groups,
       { where = "matrix", name = "sgd" }, { where = "rest", name = "adam", momentum = 1 })
+    says("group 1 (adam): where = 'h.%' is no Lua pattern: malformed pattern", groups, { where = "h.%", name = "adam" })
     says("where = 'h.0.wieght' is no role and fits no parameter of model 'plain', did you mean 'h.0.weight'?", groups,
       { where = "h.0.wieght", name = "sgd" })
+    says("a list of groups was expected", mb.optim.groups, model, { where = "rest", name = "adam" })
     says("a model was expected as the first argument, not a table", mb.optim.groups, {}, {})
   end)
 end)

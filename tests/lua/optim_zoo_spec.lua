@@ -191,6 +191,18 @@ describe("sizes, groups and clippers together", function()
     end
   end)
 
+  it("a gradient that scion_light keeps and cannot use can be given up", function()
+    local model = arena.Plain { seed = 2 }
+    local opt = mb.optim.scion_light(model, { radius = { matrix = 3 } })
+    assert.is_truthy(tostring(opt):find("radius = {matrix = 3}", 1, true))
+    arena.set_gradients(model, 1)
+    model:parameter("h.0.weight").grad:fill_(0 / 0)
+    helper.says("model:zero_grad() gives that up", function() opt:step() end)
+    model:zero_grad()
+    arena.set_gradients(model, 1)
+    opt:step()
+  end)
+
   it("soap's first step has a momentum to clip", function()
     local model = arena.Plain { seed = 2 }
     local opt = mb.optim.soap(model)

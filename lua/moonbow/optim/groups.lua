@@ -40,7 +40,12 @@ local function taker(who, model, where)
   options.value(who, "'where'", where, { type = "string|function|table" })
   if where == "rest" then return function() return true end end
   if roles[where] then return function(p) return p.role == where end end
-  local function by_name(p) return p.name == where or p.name:find(where) ~= nil end
+  local function by_name(p)
+    if p.name == where then return true end
+    local ok, found = pcall(string.find, p.name, where)
+    if not ok then options.fail("%s: where = '%s' is no Lua pattern: %s", who, where, (found:gsub("^.-:%d+: ", ""))) end
+    return found ~= nil
+  end
   local names = {}
   for i, p in ipairs(model:parameters()) do
     if by_name(p) then return by_name end
@@ -81,6 +86,9 @@ end
 return function(model, list)
   optimizer.check_model("mb.optim.groups", model)
   options.value("mb.optim.groups", "the list of groups", list, { type = "table" })
+  if list.where ~= nil or list.name ~= nil then
+    options.fail("mb.optim.groups: a list of groups was expected, { { where = ..., name = ... } }, not one group")
+  end
   local groups = {}
   for i, entry in ipairs(list) do groups[i] = group_of(model, i, entry) end
   for _, p in ipairs(model:parameters()) do

@@ -41,8 +41,9 @@ local function check_finite(self)
   for _, group in ipairs(self.groups) do
     local bad = group.rule.needs_finite and self:find_nonfinite()
     if bad then
-      options.fail("opt:step: the gradient of '%s' is not finite, which %s refuses; nothing was updated", bad,
-                   group.constructor.who)
+      options.fail("opt:step: the gradient of '%s' is not finite, which %s refuses; nothing was updated%s", bad,
+                   group.constructor.who, group.constructor.definition.keeps_gradient
+                     and ". It keeps its average there: model:zero_grad() gives that up and goes on" or "")
     end
   end
 end
@@ -216,6 +217,9 @@ local function option_text(value)
   if type(value) ~= "table" or getmetatable(value) then return tostring(value) end
   local texts = {}
   for i, element in ipairs(value) do texts[i] = option_text(element) end
+  for _, key in ipairs(#value == 0 and options.keys(value) or {}) do
+    texts[#texts + 1] = tostring(key) .. " = " .. option_text(value[key])
+  end
   return "{" .. table.concat(texts, ", ") .. "}"
 end
 
