@@ -29,11 +29,11 @@ local function run(dtype, tolerance, make, formula)
   end
 end
 
---- Parameter by parameter, in float64 to 1e-12 and in float32 to 2e-5.
+--- Parameter by parameter, in float64 to 1e-13 and in float32 to 2e-5.
 ---@param make fun(model): moonbow.Optimizer
 ---@param formula fun(p, w: number[], g: number[], state: table, step: integer)
 function M.parameters(make, formula)
-  run("f64", 1e-12, make, formula)
+  run("f64", 1e-13, make, formula)
   run("f32", 2e-5, make, formula)
 end
 
