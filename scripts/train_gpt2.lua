@@ -56,6 +56,7 @@ local options = {
   { "eval_iters", 20, "batches an evaluation", kind = "integer", min = 1 },
   { "sample_every", 0, "steps between samples; 0: only at the end", kind = "integer", min = 0 },
   { "sample_tokens", 240, "length of a sample; 0: none", kind = "integer", min = 0 },
+  { "spectra_every", 0, "steps between spectra of the gradients in the log; 0: none", kind = "integer", min = 0 },
   { "save_every", 0, "steps between checkpoints; 0: only at the end", kind = "integer", min = 0 },
   { "keep", 2, "checkpoints kept", kind = "integer", min = 1 },
   { "out", nil, "folder of the run [runs/PRESET-TIME]", kind = "string", value = "DIR" },
@@ -111,6 +112,7 @@ cli.main("train_gpt2", function()
       end)
     end
     if job:is_finite(loss) then
+      if job:is_due("spectra") then job:spectra() end
       local report = optimizer:step(clip)
       job:log(loss, report)
     end

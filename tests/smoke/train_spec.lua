@@ -39,6 +39,37 @@ describe("train_gpt2.lua", function()
     assert.is_nil(said:find("\r", 1, true))
   end)
 
+  it("logs spectra of gradients before they are clipped, and trains the same without", function()
+    local with, without = runner.folder() .. "/with", runner.folder() .. "/without"
+    local common = "--steps 5 --dropout 0.1 --method exact --threshold 0.01 "
+    assert.are.equal(0, (train(common .. ("--spectra_every 2 --out '%s'"):format(with))))
+    assert.are.equal(0, (train(common .. ("--out '%s'"):format(without))))
+    assert.are.same(losses(without), losses(with))
+    local steps, sigma, clipped = {}, {}, 0
+    for _, record in ipairs(runner.records(with .. "/log.jsonl")) do
+      if record.spectra then
+        steps[#steps + 1], sigma = record.step, {}
+        assert.are.equal("grad", record.spectra.of)
+        for name, matrix in pairs(record.spectra.matrices) do
+          local squares = 0
+          for _, value in ipairs(matrix.sigma) do squares = squares + value ^ 2 end
+          assert.are.equal(math.min(matrix.shape[1], matrix.shape[2], 64), #matrix.sigma)
+          assert.is_true(matrix.exact and math.abs(math.sqrt(squares) / matrix.norm - 1) < 1e-5, name)
+          sigma[name] = matrix.sigma[1]
+        end
+      elseif record.clip then
+        for name, value in pairs(sigma) do -- as the clipper saw them
+          local row = record.clip.sigma_tau_clipped[name]
+          assert.is_true(not row or math.abs(row[1] / value - 1) < 1e-4, name)
+          clipped = clipped + (row and row[3] or 0)
+        end
+        sigma = {}
+      end
+    end
+    assert.are.same({ 1, 2, 4, 5 }, steps)
+    assert.is_true(clipped > 0, "nothing was clipped")
+  end)
+
   for _, clip in ipairs { "spectral --threshold ema:0.9 --dropout 0.1", "norm --max_norm 0.5",
     "spectral --method exact --threshold quantile:0.5:7 --scope block --view heads", "norm --threshold zscore:2:0.9:5",
     "spectral --clip_on momentum", "norm --clip_on update" } do

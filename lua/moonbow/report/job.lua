@@ -15,6 +15,7 @@ local Job = {}
 Job.__index = Job
 
 local SKIPS_IN_A_ROW = 10
+local SINGULAR_VALUES = 64 -- of a matrix, in a record of spectra
 
 local clipped_things = { grad = "gradients", momentum = "momenta", update = "updates" }
 
@@ -167,9 +168,13 @@ function Job:log(loss, report)
   self.live:step(line)
 end
 
----Is it time for "eval", "sample" or "save"? The last step is left to finish.
+---Is it time for "eval", "sample", "save" or "spectra"? The last step is left to finish; spectra are due at the first one
+---too, and at the last, as they must be had within a step.
 function Job:is_due(what)
   local every = self.settings[what .. "_every"]
+  if what == "spectra" then
+    return every > 0 and (self.step == 1 or self.step % every == 0 or self.step == self.settings.steps)
+  end
   return every > 0 and self.step % every == 0 and self.step < self.settings.steps
 end
 
@@ -186,6 +191,17 @@ function Job:evaluate()
   self.logger:write { step = self.step, val_loss = self.val_loss }
   if not self.live.rewrites then self.live:say(("step %d: validation loss %.4f"):format(self.step, self.val_loss)) end
   return self.val_loss
+end
+
+---Logs the largest singular values of every matrix's gradient, before the step clips it. The step's time leaves it out.
+function Job:spectra()
+  local started = mb.system.time()
+  local matrices = {}
+  for _, row in ipairs(mb.spectrum(self.model, { k = SINGULAR_VALUES })) do
+    matrices[row.name] = { shape = row.shape, norm = row.norm, exact = row.exact, sigma = row.sigma }
+  end
+  self.logger:write { step = self.step, spectra = { of = "grad", matrices = matrices } }
+  self.step_started = self.step_started + (mb.system.time() - started)
 end
 
 function Job:sample()
