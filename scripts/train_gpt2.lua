@@ -69,6 +69,7 @@ local options = {
   { "threads", nil, "threads of the CPU backend [all cores]", kind = "integer", min = 1, max = 4096 },
   { "on_nonfinite", "stop", "NaN or Inf in a gradient: stop, or skip up to 10 such steps", choices = { "stop", "skip" } },
   { "memory", false, "print what memory the run needs, part by part, and end; a run that does not fit prints it too and ends" },
+  { "tensorboard", false, "write event files for TensorBoard into the run's folder too" },
   { "plain", false, "no live line, plain lines instead" },
   { "quiet", false, "print errors only" },
 }

@@ -138,7 +138,7 @@ local modules = {
   optim = "moonbow.optim", clip = "moonbow.clip", threshold = "moonbow.threshold",
   schedule = "moonbow.schedule", models = "moonbow.models", safetensors = "moonbow.io.safetensors",
   checkpoint = "moonbow.io.checkpoint", jsonl = "moonbow.io.jsonl", system = "bindings.system",
-  data = "moonbow.data", fuse = "moonbow.fuse",
+  tensorboard = "moonbow.io.tensorboard", data = "moonbow.data", fuse = "moonbow.fuse",
   graph = "moonbow.graph", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum",
 }
 

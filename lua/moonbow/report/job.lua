@@ -76,6 +76,9 @@ function M.new(parts)
   self.log_path = s.out .. "/log.jsonl"
   self.logger = mb.jsonl.open(self.log_path, { resume_after = s.resume and self.first_step - 1 or nil })
   self.logger:write { step = self.first_step - 1, config = s, build = mb.build_info(), version = mb.version }
+  if s.tensorboard then
+    self.board = require("moonbow.report.board").open(s.out, s.resume and self.first_step - 1 or nil)
+  end
   mb.system.interrupt_install()
   self.started = mb.system.time()
   return self
@@ -165,6 +168,7 @@ function Job:log(loss, report)
   end
   self.loss = loss
   self.logger:write(record)
+  if self.board then self.board:step(record, line.tokens_per_second, report) end
   self.live:step(line)
 end
 
@@ -189,6 +193,7 @@ function Job:evaluate()
   self.val_loss = sum / self.settings.eval_iters
   self.best_val = math.min(self.best_val or math.huge, self.val_loss)
   self.logger:write { step = self.step, val_loss = self.val_loss }
+  if self.board then self.board:evaluated(self.model, self.step, self.val_loss) end
   if not self.live.rewrites then self.live:say(("step %d: validation loss %.4f"):format(self.step, self.val_loss)) end
   return self.val_loss
 end
@@ -242,6 +247,7 @@ end
 
 function Job:close()
   self.logger:close()
+  if self.board then self.board:close() end
   mb.system.unlock(self.lock)
 end
 

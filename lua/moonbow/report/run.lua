@@ -13,7 +13,7 @@ local M = {}
 local free_on_resume = {
   steps = true, eval_every = true, eval_iters = true, sample_every = true, sample_tokens = true, save_every = true, keep = true,
   spectra_every = true, resume = true, data = true, bpe = true, threads = true, plain = true, quiet = true, on_nonfinite = true,
-  device = true, memory = true,
+  device = true, memory = true, tensorboard = true,
 }
 
 -- Settings of the run to continue, overlaid with those given.
