@@ -34,7 +34,6 @@ local fail = status.fail
 ---@operator div(moonbow.Tensor|number): moonbow.Tensor
 ---@operator pow(moonbow.Tensor|number): moonbow.Tensor
 ---@operator unm: moonbow.Tensor
-
 local methods = {}
 for name, fn in pairs(ops) do methods[name] = fn end
 for name, fn in pairs(inplace) do methods[name] = fn end

@@ -43,6 +43,7 @@ end
 
 -- ----- methods ------------------------------------------------------------------------------------------
 
+---@class moonbow.GPT2: moonbow.Model
 local methods = { generate = require "moonbow.models.generate" }
 
 --- Sets the weights from Hugging Face's files: a safetensors file, an index of shards or a folder; see hf.lua.
@@ -99,7 +100,7 @@ end
 ---               dtype?: "f32"|"f64"|"bf16", rounding?: "nearest"|"stochastic", device?: string,
 ---               recompute?: boolean } size or weights stand for the five sizes; recompute: GELUs are computed again in the
 ---  backward, for a quarter less memory (default: with bf16)
----@return moonbow.Model
+---@return moonbow.GPT2
 ---@usage local model = mb.models.gpt2 { vocab_size = 65, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
 return function(given)
   local o = options.check("mb.models.gpt2", given, spec)

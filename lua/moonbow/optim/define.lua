@@ -41,6 +41,14 @@ local matrices = require "moonbow.optim.matrices"
 local optimizer = require "moonbow.optim.optimizer"
 local options = require "moonbow.options"
 
+---@class moonbow.OptimizerOptions names that optimizers share; each takes those that its own page lists
+---@field lr? number|fun(step: integer): number learning rate
+---@field momentum? number|fun(step: integer): number share of the past that is kept; scion and its kin: one minus that
+---@field betas? number[] decay rates of the averages of the gradient and of its square
+---@field eps? number|fun(step: integer): number is added to what is divided by
+---@field weight_decay? number|fun(step: integer): number weight decay, decoupled or not as the formula says
+---@field nesterov? boolean looks one step ahead
+
 local definition_spec = {
   name = { type = "string", required = true, check = function(name)
     if not name:find "^[%a_][%w_]*$" then return "a name of letters, digits and '_'" end

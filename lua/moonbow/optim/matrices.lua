@@ -75,6 +75,12 @@ local function takes(definition, p)
   return false
 end
 
+---@class moonbow.MatrixOptions what optimizers with update_group take beside their own
+---@field split? string|fun(p: moonbow.Parameter): integer what is one matrix: "qkv" and "heads" take GPT-2's c_attn apart
+
+---@class moonbow.RestOptions
+---@field rest? table optimizer of the other parameters, { name = "adamw", lr = 1e-3 }; default { name = "adamw" }
+
 --- Options that every such optimizer has.
 ---@param definition table
 ---@return table<string, table> rows

@@ -150,6 +150,14 @@ M.limits = {
   steps = { type = "integer", min = 1, max = 100 },
 }
 
+---@class moonbow.NormOptions what optimizers of norms take beside their own
+---@field lr? number|fun(step: integer): number learning rate; default 0.01
+---@field momentum? number|fun(step: integer): number share of the new gradient; default 0.1
+---@field norms? string|table<string, string> a name of the table above, or names by parameter or role; default "auto"
+---@field radius? number|table<string, number> size of a step in the norm, or sizes by parameter or role; default 1
+---@field msign? "ns5"|"polar_express"|"exact" how u v^T is computed; default "ns5"
+---@field steps? integer iterations of it; default 5
+
 local function chosen(option, p)
   if type(option) ~= "table" or schedules.is_schedule(option) then return option end
   if option[p.name] ~= nil then return option[p.name] end

@@ -66,4 +66,16 @@ end
 
 function Spectra:__tostring() return self.who end
 
+---@class moonbow.SpectraOptions
+---@field optimizer table the optimizer within, { name = "adamw", lr = 1e-3 }; its name may be what mb.optim.define returned
+---@field threshold number|fun(step: integer): number c
+---@field method? "soft"|"exact"|"polar"|"randomized" default "soft"
+---@field where? fun(p: moonbow.Parameter): boolean default: all but embeddings and head
+---@field view? string|fun(p: moonbow.Parameter): string default "fused"
+---@field rank? integer singular values that "randomized" computes
+
+--- An optimizer whose every step clips its updates.
+---@param model moonbow.Model
+---@param options moonbow.SpectraOptions
+---@return moonbow.Optimizer
 return setmetatable({}, Spectra)
