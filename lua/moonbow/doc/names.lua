@@ -83,8 +83,8 @@ local function with_own(node, declared)
   if not own then return node end
   local doc = setmetatable({ params = #own.params > 0 and own.params or there and there.params or {},
                              returns = #own.returns > 0 and own.returns or there and there.returns or {} }, { __index = own })
-  local merged = setmetatable({ declared = { doc = doc, args = declared.args or other.args, line = declared.line, file = declared.file } },
-                              { __index = node })
+  local merged = setmetatable({ declared = { doc = doc, args = declared.args or other.args, line = declared.line,
+                                             file = declared.file } }, { __index = node })
   merged.is_function = node.is_function or #doc.params + #doc.returns > 0
   return merged
 end
@@ -171,6 +171,26 @@ local function resolve_name(file, name)
   return with_own(resolve(file, declared.expression), declared)
 end
 
+-- What a call gives, where the function that is called says ---@return fun(a: number): string.
+local function result_of_call(file, text)
+  local holder, member = text:match "^([%a_][%w_]*)%.?([%w_]*)%s*[%(\"]"
+  if not holder then return {} end
+  local node = resolve_name(file, holder)
+  if member ~= "" then node = (node.members or {})[member] or {} end
+  local doc = node.declared and node.declared.doc
+  local kind = doc and doc.returns[1] and doc.returns[1].type or ""
+  if not kind:find "^fun%b()" then return {} end
+  local made, args = { text = "", params = {}, returns = {}, usage = {} }, {}
+  for i, part in ipairs(read.split(kind:match("^fun(%b())"):sub(2, -2))) do
+    local name, optional, of = part:match "^([%w_%.]+)(%??):%s*(.*)$"
+    if name then made.params[i], args[i] = { name = name, optional = optional == "?", type = of, text = "" }, name end
+  end
+  for i, one in ipairs(read.split(kind:match "^fun%b():%s*(.*)$" or "")) do
+    made.returns[i] = one ~= "" and { type = one, text = doc.returns[1].text } or nil
+  end
+  return { declared = { doc = made, args = args, file = file.path, line = node.declared.line }, is_function = true }
+end
+
 --- What an expression of a file stands for, as far as its text says.
 function resolve(file, expression)
   local text = expression:gsub("%s*%-%-[^\n]*$", ""):match "^%s*(.-)[%s,]*$"
@@ -193,7 +213,7 @@ function resolve(file, expression)
   local holder, member = text:match "^([%a_][%w_]*)%.([%w_]+)$"
   if holder then return (resolve_name(file, holder).members or {})[member] or {} end
   if text:find "^[%a_][%w_]*$" then return resolve_name(file, text) end
-  return {}
+  return result_of_call(file, text)
 end
 
 --- What requiring a module gives, or nil if there is no such file.
