@@ -4,11 +4,14 @@
 --
 --   gpt2_new(config, dtype, device, seed, recompute) -> handle
 --     config { vocab_size, block_size, n_layer, n_head, n_embd, dropout, tied }   tied false: a head of its own
---   gpt2_logits(h, inputs) -> (B, T, V)      inputs (B, T) ids
---   gpt2_loss(h, inputs, targets, ce) -> scalar
---     ce: nil, or { label_smoothing, ignore_index, reduction } as ops.cross_entropy takes them
---   gpt2_cache(h, batch) -> cache            keys and values of `batch` sequences
---   gpt2_next(h, cache, first, inputs) -> (B, V)   after inputs (B, T) at positions first, counted from 0, and on
+--   gpt_modern_new(config, dtype, device, seed) -> handle
+--     config: the same, rotary_base, qk_norm
+--   gpt2, gpt_modern: tables of what a language model does
+--     logits(h, inputs) -> (B, T, V)         inputs (B, T) ids
+--     loss(h, inputs, targets, ce) -> scalar
+--       ce: nil, or { label_smoothing, ignore_index, reduction } as ops.cross_entropy takes them
+--     cache(h, batch) -> cache               keys and values of `batch` sequences
+--     next(h, cache, first, inputs) -> (B, V)   after inputs (B, T) at positions first, counted from 0, and on
 --   mlp_new(config, dtype, device, seed) -> handle
 --     config { n_input, n_hidden, n_layer, n_output, bias (true), activation "relu"|"tanh"|"gelu"|"silu" }
 --   mlp_forward(h, x) -> (B, n_output)
@@ -44,20 +47,30 @@ function M.gpt2_new(config, dtype, device, seed, recompute)
   return model.produce("mb_gpt2_new", c, types.dtype(dtype).code, types.device(device), seed)
 end
 
-function M.gpt2_logits(h, inputs)
-  return produce("mb_gpt2_logits", h, need_tensor("logits", "inputs", inputs))
+function M.gpt_modern_new(config, dtype, device, seed)
+  local c = fill(ffi.new "mb_gpt_modern_config", config,
+                 { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout", "rotary_base" })
+  c.untied_head, c.plain_qk = config.tied == false and 1 or 0, config.qk_norm == false and 1 or 0
+  return model.produce("mb_gpt_modern_new", c, types.dtype(dtype).code, types.device(device), seed)
 end
 
-function M.gpt2_loss(h, inputs, targets, ce)
-  local c = ce and ops.cross_entropy_options(ce.label_smoothing, ce.ignore_index, ce.reduction) or nil
-  return produce("mb_gpt2_loss", h, need_tensor("loss", "inputs", inputs), need_tensor("loss", "targets", targets), c)
+-- The functions of a language model in C, whose names begin with `prefix`.
+local function decoder(prefix)
+  local logits, loss, cache, following = prefix .. "_logits", prefix .. "_loss", prefix .. "_cache", prefix .. "_next"
+  local D = {}
+  function D.logits(h, inputs) return produce(logits, h, need_tensor("logits", "inputs", inputs)) end
+  function D.loss(h, inputs, targets, ce)
+    local c = ce and ops.cross_entropy_options(ce.label_smoothing, ce.ignore_index, ce.reduction) or nil
+    return produce(loss, h, need_tensor("loss", "inputs", inputs), need_tensor("loss", "targets", targets), c)
+  end
+  function D.cache(h, batch) return produce(cache, h, batch) end
+  function D.next(h, kept, first, inputs)
+    return produce(following, h, need_tensor("next", "cache", kept), first, need_tensor("next", "inputs", inputs))
+  end
+  return D
 end
 
-function M.gpt2_cache(h, batch) return produce("mb_gpt2_cache", h, batch) end
-
-function M.gpt2_next(h, cache, first, inputs)
-  return produce("mb_gpt2_next", h, need_tensor("next", "cache", cache), first, need_tensor("next", "inputs", inputs))
-end
+M.gpt2, M.gpt_modern = decoder "mb_gpt2", decoder "mb_gpt_modern"
 
 local activations = { relu = C.MB_ACT_RELU, tanh = C.MB_ACT_TANH, gelu = C.MB_ACT_GELU, silu = C.MB_ACT_SILU }
 

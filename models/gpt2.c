@@ -25,40 +25,17 @@
 #include <math.h>
 #include <stdio.h>
 
-#include "flow.h"
+#include "decoder.h"
 
 // Parameters in their order; a block's count from its first.
 enum { WTE, WPE, FIRST_BLOCK };
 enum { LN_1 = 0, QKV = 2, ATTENTION_PROJ = 4, LN_2 = 6, FC = 8, FC_PROJ = 10, PER_BLOCK = 12 };
-enum { MOST_LAYERS = 1024 };
 static const double EPSILON = 1e-5, STD = 0.02;
 
 // ----- construction -----------------------------------------------------------------------------------------
 
-static mb_status check_config(const mb_gpt2_config *c) {
-  const struct {
-    const char *name;
-    int64_t value, most;
-  } sizes[] = {
-    {"vocab_size", c->vocab_size, INT32_MAX}, {"block_size", c->block_size, INT32_MAX}, {"n_layer", c->n_layer, MOST_LAYERS},
-    {"n_head", c->n_head, INT32_MAX},         {"n_embd", c->n_embd, INT32_MAX / 4},
-  };
-  for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-    if (sizes[i].value < 1 || sizes[i].value > sizes[i].most)
-      return mb_fail(MB_ERR_ARG, "mb_gpt2_new: %s is %lld, a number from 1 to %lld was expected", sizes[i].name,
-                     (long long)sizes[i].value, (long long)sizes[i].most);
-  if (c->n_embd % c->n_head != 0)
-    return mb_fail(MB_ERR_ARG, "mb_gpt2_new: n_embd %lld is not divisible by n_head %lld", (long long)c->n_embd, (long long)c->n_head);
-  if (!(c->dropout >= 0 && c->dropout < 1))
-    return mb_fail(MB_ERR_ARG, "mb_gpt2_new: dropout is %g, a number in [0, 1) was expected", c->dropout);
-  return MB_OK;
-}
-
-static mb_status add_matrix(mb_model *model, const char *prefix, const char *name, int64_t out, int64_t in, mb_role role, double std) {
-  char full[96];
-  int64_t shape[2] = {out, in};
-  snprintf(full, sizeof full, "%s%s.weight", prefix, name);
-  return mb_model_add(model, full, 2, shape, role, MB_INIT_NORMAL, std);
+static decoder_sizes sizes_of(const mb_gpt2_config *c) {
+  return (decoder_sizes){c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd, c->dropout};
 }
 
 static mb_status add_vector(mb_model *model, const char *prefix, const char *name, const char *kind, int64_t size, mb_init init) {
@@ -69,7 +46,7 @@ static mb_status add_vector(mb_model *model, const char *prefix, const char *nam
 
 // A matrix (out, in) and its bias.
 static mb_status add_linear(mb_model *model, const char *prefix, const char *name, int64_t out, int64_t in, double std) {
-  mb_status status = add_matrix(model, prefix, name, out, in, MB_ROLE_MATRIX, std);
+  mb_status status = decoder_add_matrix(model, prefix, name, out, in, MB_ROLE_MATRIX, std);
   return status == MB_OK ? add_vector(model, prefix, name, "bias", out, MB_INIT_ZEROS) : status;
 }
 
@@ -93,19 +70,20 @@ static mb_status add_block(mb_model *model, const mb_gpt2_config *c, int64_t lay
 }
 
 static mb_status add_parameters(mb_model *model, const mb_gpt2_config *c) {
-  mb_status status = add_matrix(model, "", "wte", c->vocab_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
-  if (status == MB_OK) status = add_matrix(model, "", "wpe", c->block_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
+  mb_status status = decoder_add_matrix(model, "", "wte", c->vocab_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
+  if (status == MB_OK) status = decoder_add_matrix(model, "", "wpe", c->block_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
   for (int64_t layer = 0; layer < c->n_layer && status == MB_OK; layer++) status = add_block(model, c, layer);
   if (status == MB_OK) status = add_norm(model, "", "ln_f", c->n_embd);
   if (status != MB_OK || !c->untied_head) return status;
-  return add_matrix(model, "", "lm_head", c->vocab_size, c->n_embd, MB_ROLE_HEAD, STD);
+  return decoder_add_matrix(model, "", "lm_head", c->vocab_size, c->n_embd, MB_ROLE_HEAD, STD);
 }
 
 mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed) {
   *out = NULL;
   if (!config) return mb_fail(MB_ERR_ARG, "mb_gpt2_new: config is NULL");
   mb_model *model;
-  mb_status status = check_config(config);
+  decoder_sizes sizes = sizes_of(config);
+  mb_status status = decoder_check_sizes(&sizes, "mb_gpt2_new");
   if (status == MB_OK) status = mb_model_new(&model, "gpt2");
   if (status != MB_OK) return status;
   status = add_parameters(model, config);
@@ -118,17 +96,13 @@ mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dty
 
 // ----- forward ----------------------------------------------------------------------------------------------
 
-// ids (B, T) at positions first .. first + T - 1, below block_size.
-static mb_status check_inputs(const mb_gpt2_config *c, const mb_tensor *inputs, int64_t first, const char *who) {
-  if (!inputs) return mb_fail(MB_ERR_ARG, "%s: inputs is NULL, ids (B, T) were expected", who);
-  if (mb_tensor_ndim(inputs) != 2)
-    return mb_fail(MB_ERR_SHAPE, "%s: inputs has %d dimensions, ids (B, T) were expected", who, mb_tensor_ndim(inputs));
-  int64_t T = mb_tensor_shape(inputs)[1];
-  if (first == 0 && T > c->block_size)
-    return mb_fail(MB_ERR_SHAPE, "%s: inputs have %lld tokens, the model's block_size is %lld", who, (long long)T, (long long)c->block_size);
-  if (first < 0 || first > c->block_size - T)
-    return mb_fail(MB_ERR_ARG, "%s: inputs have %lld tokens from position %lld on, the model's block_size is %lld", who, (long long)T,
-                   (long long)first, (long long)c->block_size);
+// The config and its sizes; model is one of mb_gpt2_new's.
+static mb_status config_of(const mb_gpt2_config **out, decoder_sizes *sizes, mb_model *model) {
+  const void *config;
+  mb_status status = mb_model_config(&config, model, "gpt2");
+  if (status != MB_OK) return status;
+  *out = config;
+  *sizes = sizes_of(config);
   return MB_OK;
 }
 
@@ -150,27 +124,9 @@ static mb_tensor *positions(flow *f, int64_t first, int64_t T) {
   return rows;
 }
 
-// The layer's part of the cache, (2, B, H, N, D), a view.
-static mb_status cache_of(mb_tensor **out, mb_tensor *cache, int64_t layer) {
-  mb_tensor *one;
-  mb_status status = mb_slice(&one, cache, 0, layer, layer + 1, 1);
-  if (status != MB_OK) return status;
-  status = mb_reshape(out, one, 5, mb_tensor_shape(cache) + 1);
-  mb_tensor_release(one);
-  return status;
-}
-
 static void attend(flow *f, const pass *p, int64_t layer) {
-  if (!p->cache) {
-    flow_attention(f, p->config->n_head);
-    return;
-  }
-  if (!flow_is_on(f)) return;
-  mb_tensor *cache = NULL, *y = NULL;
-  mb_status status = cache_of(&cache, p->cache, layer);
-  if (status == MB_OK) status = mb_attention_cached(&y, f->value, cache, p->first, 0.0);
-  mb_tensor_release(cache);
-  flow_step(f, status, y);
+  if (p->cache) decoder_attend(f, p->cache, layer, p->first);
+  else flow_attention(f, p->config->n_head);
 }
 
 // (B, T, C) -> (B, T, C)
@@ -214,10 +170,10 @@ static void head(flow *f, const mb_gpt2_config *c) {
 
 mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) {
   *out = NULL;
-  const void *config;
-  mb_status status = mb_model_config(&config, model, "gpt2");
-  const mb_gpt2_config *c = config;
-  if (status == MB_OK) status = check_inputs(c, inputs, 0, "mb_gpt2_logits");
+  const mb_gpt2_config *c;
+  decoder_sizes sizes;
+  mb_status status = config_of(&c, &sizes, model);
+  if (status == MB_OK) status = decoder_check_inputs(&sizes, inputs, 0, "mb_gpt2_logits");
   if (status != MB_OK) return status;
 
   flow f = flow_begin(model, inputs);
@@ -227,66 +183,32 @@ mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) {
 }
 
 mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options) {
-  mb_tensor *logits;
-  uint64_t seed, step, stream;
-  *out = NULL;
-  mb_rng_get(&seed, &step, &stream);
-  mb_status status = mb_gpt2_logits(&logits, model, inputs);
-  if (status != MB_OK) return status;
-  status = mb_cross_entropy(out, logits, targets, options);
-  if (status != MB_OK) mb_rng_set(seed, step, stream); // as if the dropouts had not been
-  mb_tensor_release(logits); // the tape's alone from here: backward writes its gradient over it
-  return status;
+  return decoder_loss(out, mb_gpt2_logits, model, inputs, targets, options);
 }
 
 // ----- generation -------------------------------------------------------------------------------------------
 
 mb_status mb_gpt2_cache(mb_tensor **out, mb_model *model, int64_t batch) {
   *out = NULL;
-  const void *config;
-  mb_status status = mb_model_config(&config, model, "gpt2");
-  const mb_gpt2_config *c = config;
-  if (status != MB_OK) return status;
-  if (batch < 1) return mb_fail(MB_ERR_ARG, "mb_gpt2_cache: batch is %lld, at least 1 was expected", (long long)batch);
-  int64_t shape[6] = {c->n_layer, 2, batch, c->n_head, c->block_size, c->n_embd / c->n_head};
-  return mb_full(out, mb_model_compute(model), 6, shape, mb_tensor_device(mb_model_weight(model, WTE)), 0.0);
-}
-
-static mb_status check_cache(const mb_gpt2_config *c, const mb_tensor *cache, const mb_tensor *inputs) {
-  if (!cache) return mb_fail(MB_ERR_ARG, "mb_gpt2_next: cache is NULL, one of mb_gpt2_cache was expected");
-  int64_t batch = mb_tensor_shape(inputs)[0];
-  int64_t expected[6] = {c->n_layer, 2, batch, c->n_head, c->block_size, c->n_embd / c->n_head};
-  int fits = mb_tensor_ndim(cache) == 6;
-  for (int i = 0; fits && i < 6; i++) fits = mb_tensor_shape(cache)[i] == expected[i];
-  if (!fits) return mb_fail(MB_ERR_SHAPE, "mb_gpt2_next: the cache is not one of this model for %lld sequences", (long long)batch);
-  return MB_OK;
-}
-
-// (B, T, C) -> (B, C): what follows the last token is all that is wanted.
-static void last_position(flow *f) {
-  if (!flow_is_on(f)) return;
-  const int64_t *shape = mb_tensor_shape(f->value);
-  int64_t B = shape[0], T = shape[1], C = shape[2];
-  mb_tensor *last, *rows = NULL;
-  mb_status status = mb_slice(&last, f->value, 1, T - 1, T, 1);
-  if (status == MB_OK) status = mb_reshape(&rows, last, 2, (int64_t[]){B, C});
-  mb_tensor_release(last);
-  flow_step(f, status, rows);
+  const mb_gpt2_config *c;
+  decoder_sizes sizes;
+  mb_status status = config_of(&c, &sizes, model);
+  return status == MB_OK ? decoder_cache(out, model, &sizes, batch, "mb_gpt2_cache") : status;
 }
 
 mb_status mb_gpt2_next(mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs) {
   *out = NULL;
-  const void *config;
-  mb_status status = mb_model_config(&config, model, "gpt2");
-  const mb_gpt2_config *c = config;
-  if (status == MB_OK) status = check_inputs(c, inputs, first, "mb_gpt2_next");
-  if (status == MB_OK) status = check_cache(c, cache, inputs);
+  const mb_gpt2_config *c;
+  decoder_sizes sizes;
+  mb_status status = config_of(&c, &sizes, model);
+  if (status == MB_OK) status = decoder_check_inputs(&sizes, inputs, first, "mb_gpt2_next");
+  if (status == MB_OK) status = decoder_check_cache(&sizes, cache, inputs, "mb_gpt2_next");
   if (status != MB_OK) return status;
 
   int recording = mb_grad_mode(0);
   flow f = flow_begin(model, inputs);
   trunk(&f, &(pass){.config = c, .cache = cache, .first = first}, mb_tensor_shape(inputs)[1]);
-  last_position(&f);
+  decoder_last_position(&f);
   head(&f, c);
   status = flow_end(&f, out);
   mb_grad_mode(recording);

@@ -345,6 +345,21 @@ MB_CALL mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inpu
 MB_CALL mb_status mb_gpt2_cache(mb_tensor **out, mb_model *model, int64_t batch);
 MB_CALL mb_status mb_gpt2_next(mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs);
 
+typedef struct mb_gpt_modern_config {
+  int64_t vocab_size, block_size, n_layer, n_head, n_embd; // n_embd / n_head is even
+  double dropout;     // as in mb_gpt2_config
+  double rotary_base; // 10000 in Su et al. 2021
+  int untied_head;    // as in mb_gpt2_config
+  int plain_qk;       // not 0: queries and keys are not normed
+} mb_gpt_modern_config;
+// A GPT with rotary positions, RMS norms without weights, squared ReLU and no biases (modded-nanogpt, 2024). Its functions
+// are as GPT-2's.
+MB_CALL mb_status mb_gpt_modern_new(mb_model **out, const mb_gpt_modern_config *config, mb_dtype dtype, mb_device device, uint64_t seed);
+MB_CALL mb_status mb_gpt_modern_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs);
+MB_CALL mb_status mb_gpt_modern_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options);
+MB_CALL mb_status mb_gpt_modern_cache(mb_tensor **out, mb_model *model, int64_t batch);
+MB_CALL mb_status mb_gpt_modern_next(mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs);
+
 typedef enum mb_activation { MB_ACT_RELU = 0, MB_ACT_TANH, MB_ACT_GELU, MB_ACT_SILU } mb_activation; // gelu: its tanh form /* ORDER ACTIVATION */
 typedef struct mb_mlp_config {
   int64_t n_input, n_hidden, n_layer, n_output; // n_layer hidden layers of n_hidden

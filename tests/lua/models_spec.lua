@@ -156,10 +156,10 @@ describe("model:generate", function()
     mb.no_grad(function()
       local all = model:logits { inputs = inputs }:to "cpu"
       local largest = all:abs():max():item()
-      local cache = networks.gpt2_cache(model.handle, 2)
+      local cache = networks.gpt2.cache(model.handle, 2)
       local first = 0
       for _, stop in ipairs { 1, 2, 17, 18, 40, 79, 80 } do
-        local next_logits = networks.gpt2_next(model.handle, cache, first, inputs:slice(2, first + 1, stop)):to "cpu"
+        local next_logits = networks.gpt2.next(model.handle, cache, first, inputs:slice(2, first + 1, stop)):to "cpu"
         local gap = (next_logits - all:slice(2, stop, stop):reshape(2, 300)):abs():max():item()
         assert(gap <= 1e-5 * largest, ("after position %d logits differ by %g of %g"):format(stop, gap, largest))
         first = stop

@@ -1,16 +1,15 @@
 -- SPDX-License-Identifier: MIT
 --
--- generate.lua: text from a GPT-2, token by token, in evaluation mode.
+-- generate.lua: text from a language model, token by token, in evaluation mode.
 --
--- Keys and values of the tokens so far are kept (mb_gpt2_next), so that a token costs one row of every product and one
--- query over the past. Positions are learned, and a model has block_size of them: the context is a window of tokens,
--- and when it is full it begins again with its last half, which is read anew. So a token sees between block_size / 2
--- and block_size tokens, and a text of any length costs the same a token. cache = false computes the window whole for
--- each token, the plain way to the same numbers.
+-- Keys and values of the tokens so far are kept (mb_gpt2_next and its like), so that a token costs one row of every
+-- product and one query over the past. A model has block_size positions: the context is a window of tokens, and when it
+-- is full it begins again with its last half, which is read anew. So a token sees between block_size / 2 and block_size
+-- tokens, and a text of any length costs the same a token. cache = false computes the window whole for each token, the
+-- plain way to the same numbers.
 
 local create = require "moonbow.create"
 local handle = require "bindings.handle"
-local networks = require "bindings.networks"
 local options = require "moonbow.options"
 local rng = require "bindings.create"
 local sampling = require "moonbow.models.sampling"
@@ -63,11 +62,12 @@ end
 
 -- A function that gives the logits of the token after ids; what it has seen before, it does not compute again.
 local function with_cache(self)
-  local cache, start, seen = networks.gpt2_cache(self.handle, 1), 0, 0
+  local network = self.network
+  local cache, start, seen = network.cache(self.handle, 1), 0, 0
   return function(ids)
     local now = window_start(#ids, start, self.config.block_size)
     if now ~= start then start, seen = now, now end
-    local logits = networks.gpt2_next(self.handle, cache, seen - start, batch_of(self, ids, seen + 1, #ids))
+    local logits = network.next(self.handle, cache, seen - start, batch_of(self, ids, seen + 1, #ids))
     seen = #ids
     return logits
   end
@@ -77,7 +77,7 @@ local function without_cache(self)
   local start = 0
   return function(ids)
     start = window_start(#ids, start, self.config.block_size)
-    return networks.gpt2_logits(self.handle, batch_of(self, ids, start + 1, #ids)):slice(2, -1)
+    return self.network.logits(self.handle, batch_of(self, ids, start + 1, #ids)):slice(2, -1)
   end
 end
 

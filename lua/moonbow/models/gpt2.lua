@@ -10,41 +10,24 @@
 --   local loss = model:loss { inputs = x, targets = y }          -- ids (B, T), tensors or nested tables
 --   local ids = model:generate({ 1, 2, 3 }, { max_tokens = 20, temperature = 0.8, top_k = 50, seed = 1 })
 
-local base = require "moonbow.models.base"
 local configs = require "moonbow.models.gpt2_config"
 local create = require "moonbow.create"
+local decoder = require "moonbow.models.decoder"
 local networks = require "bindings.networks"
 local options = require "moonbow.options"
 local rng = require "bindings.create"
 
-local size = { type = "integer", min = 1 }
-local spec = {
-  vocab_size = size, block_size = size, n_layer = size, n_head = size, n_embd = size,
+local spec = decoder.spec {
   size = { choices = configs.names },
   weights = { type = "string" },
   tied = { type = "boolean" }, -- default: what the weights have, else true
-  dropout = { type = "number", default = 0, min = 0, below = 1 },
-  seed = { type = "integer", min = 0 }, -- default: that of mb.seed
-  dtype = { choices = { "f32", "f64", "bf16" }, default = "f32" },
-  rounding = { choices = { "nearest", "stochastic" }, default = "nearest" }, -- of weights to bf16, in training
-  device = { choices = { "cpu", "cuda" } },
   recompute = { type = "boolean" }, -- default: with bf16
 }
-
-local function logits(self, batch)
-  return networks.gpt2_logits(self.handle, base.ids(self, "model:logits: inputs", batch.inputs))
-end
-
-local function loss(self, batch, o)
-  local inputs = base.ids(self, "model:loss: inputs", batch.inputs)
-  local targets = base.ids(self, "model:loss: targets", batch.targets)
-  return networks.gpt2_loss(self.handle, inputs, targets, o)
-end
 
 -- ----- methods ------------------------------------------------------------------------------------------
 
 ---@class moonbow.GPT2: moonbow.Model
-local methods = { generate = require "moonbow.models.generate" }
+local methods = {}
 
 --- Sets the weights from Hugging Face's files: a safetensors file, an index of shards or a folder; see hf.lua.
 ---@param path string
@@ -106,9 +89,9 @@ return function(given)
   local o = options.check("mb.models.gpt2", given, spec)
   local config, recompute = configs.complete(o), o.recompute
   if recompute == nil then recompute = o.dtype == "bf16" end
-  local model = base.new {
+  local model = decoder.new {
     handle = networks.gpt2_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get()), recompute),
-    name = "gpt2", config = config, logits = logits, loss = loss, methods = methods, parts = parts_of(config),
+    network = networks.gpt2, name = "gpt2", config = config, methods = methods, parts = parts_of(config),
     rounding = o.rounding,
   }
   return o.weights and model:load_weights(o.weights) or model

@@ -5,7 +5,7 @@
 
 local options = require "moonbow.options"
 
-local names = { "define", "gpt2", "mlp" }
+local names = { "define", "gpt2", "gpt_modern", "mlp" }
 
 local known = {}
 for _, name in ipairs(names) do known[name] = true end
