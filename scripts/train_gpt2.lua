@@ -19,6 +19,7 @@ local options = {
     choices = { "char", "bytes", "gpt2", "auto" } },
   { "bpe", nil, "GPT-2's vocab.bpe [beside the data, or in data/gpt2]", kind = "string", value = "PATH" },
   { "in_order", false, "token files as llm.c reads them, not shuffled" },
+  { "model", "gpt2", "gpt_modern: rotary positions, RMS norms, squared ReLU, no biases", choices = { "gpt2", "gpt_modern" } },
   { "n_layer", 4, "transformer blocks", kind = "integer", min = 1 },
   { "n_head", 4, "attention heads", kind = "integer", min = 1 },
   { "n_embd", 128, "width; a multiple of n_head", kind = "integer", min = 1 },
@@ -91,7 +92,7 @@ cli.main("train_gpt2", function()
 
   local data = run.data(settings)
   if not run.fits(settings, data) then return 0 end
-  local model = mb.models.gpt2 {
+  local model = mb.models[settings.model] {
     vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer,
     n_head = settings.n_head, n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed,
     dtype = settings.dtype, rounding = settings.rounding,

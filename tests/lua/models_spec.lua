@@ -82,6 +82,50 @@ describe("mb.models.gpt2", function()
   end)
 end)
 
+describe("mb.models.gpt_modern", function()
+  local function modern(more)
+    local o = { vocab_size = 11, block_size = 6, n_layer = 2, n_head = 2, n_embd = 8, seed = 5 }
+    for key, value in pairs(more or {}) do o[key] = value end
+    return mb.models.gpt_modern(o)
+  end
+
+  it("has no biases, norms or positions among its parameters", function()
+    local model, names = modern { tied = false }, {}
+    for i, p in ipairs(model:parameters()) do names[i] = p.name .. " " .. p.role end
+    assert.are.same({ "wte.weight embedding", "h.0.attn.c_q.weight matrix", "h.0.attn.c_k.weight matrix",
+      "h.0.attn.c_v.weight matrix", "h.0.attn.c_proj.weight matrix", "h.0.mlp.c_fc.weight matrix",
+      "h.0.mlp.c_proj.weight matrix" }, { unpack(names, 1, 7) })
+    assert.are.equal("lm_head.weight head", names[14])
+    assert.are.equal(14, #names)
+    assert.are.same({ vocab_size = 11, block_size = 6, n_layer = 2, n_head = 2, n_embd = 8, dropout = 0, rotary_base = 10000,
+      qk_norm = true, tied = false }, model.config)
+  end)
+
+  it("learns, and writes the same with a cache and without", function()
+    local model = modern { dtype = "f64", block_size = 4, n_head = 1 }
+    local optimizer = mb.optim.adamw(model, { lr = 0.02 })
+    local first, last
+    for _ = 1, 60 do
+      optimizer:zero_grad()
+      local loss = model:loss { inputs = x, targets = y }
+      loss:backward()
+      optimizer:step()
+      first, last = first or loss:item(), loss:item()
+    end
+    assert.is_true(first > 2 and last < 0.3)
+    local options = { max_tokens = 30, seed = 3, temperature = 2 }
+    local ids = model:generate({ 4, 7, 1 }, options)
+    options.cache = false
+    assert.are.same(ids, model:generate({ 4, 7, 1 }, options))
+  end)
+
+  it("refuses options that do not fit", function()
+    assert.matches("heads of n_embd / n_head = 1 are odd", helper.error_of(modern, { n_head = 8 }))
+    assert.matches("unknown option 'rope_base'", helper.error_of(modern, { rope_base = 3 }))
+    assert.matches("option 'n_layer' is missing", helper.error_of(mb.models.gpt_modern, { vocab_size = 3 }))
+  end)
+end)
+
 describe("model:generate", function()
   it("continues the prompt, the same for the same seed", function()
     local model = tiny()

@@ -12,7 +12,7 @@ local function measured(s)
   mb.collect()
   mb.memory_trim()
   local before = mb.memory(helper.device).bytes_live
-  local model = mb.models.gpt2 {
+  local model = mb.models[s.model] {
     vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_head = s.n_head, n_embd = s.n_embd,
     dropout = s.dropout, dtype = s.dtype, seed = 1,
   }
@@ -37,7 +37,7 @@ local function measured(s)
 end
 
 local function case(changes)
-  local s = { vocab_size = 65, block_size = 128, batch_size = 4, n_layer = 2, n_head = 4, n_embd = 256, dropout = 0,
+  local s = { model = "gpt2", vocab_size = 65, block_size = 128, batch_size = 4, n_layer = 2, n_head = 4, n_embd = 256, dropout = 0,
               dtype = "f32", states = 2, clip = "none", clip_on = "grad", method = "randomized", rank = 8, oversample = 5 }
   for name, value in pairs(changes) do s[name] = value end
   return s
@@ -48,6 +48,8 @@ describe("the plan of a run's memory is within 5 % of what is measured", functio
     ["small vocabulary"] = {},
     ["dropout"] = { dropout = 0.1 },
     ["more layers"] = { n_layer = 5, batch_size = 3 },
+    ["the modern GPT"] = { model = "gpt_modern", n_layer = 3, clip = "spectral" },
+    ["the modern GPT, dropout"] = { model = "gpt_modern", dropout = 0.1, vocab_size = 3000 },
     ["large vocabulary"] = { vocab_size = 6000, batch_size = 2 },
     ["many tokens"] = { batch_size = 12, n_embd = 128 },
     ["few tokens"] = { block_size = 32, batch_size = 1, vocab_size = 4000 },

@@ -26,6 +26,19 @@ describe("train_gpt2.lua", function()
     return runner.script("train_gpt2", small .. ("--data '%s' "):format(text) .. arguments)
   end
 
+  it("trains the modern GPT, which samples, and refuses GPT-2's weights for it", function()
+    local out = runner.folder() .. "/modern"
+    local code, said, complaint = train(("--model gpt_modern --steps 3 --out '%s'"):format(out))
+    assert.are.equal(0, code, complaint)
+    assert.is_truthy(said:find("gpt_modern, 2 layers", 1, true), said)
+    assert.is_truthy(said:find("h.0-1.attn.c_q.weight", 1, true), said)
+    code, said, complaint = runner.script("sample", ("'%s' --tokens 5"):format(out))
+    assert.are.equal(0, code, said .. complaint)
+    code, said, complaint = train "--model gpt_modern --init_from w.safetensors"
+    assert.are.equal(2, code, said)
+    assert.is_truthy(complaint:find("--init_from w.safetensors: files of weights are GPT-2's", 1, true), complaint)
+  end)
+
   it("learns, reports and logs", function()
     local out = runner.folder() .. "/run"
     local code, said, complaint = train(("--steps 60 --lr 0.01 --out '%s'"):format(out))
@@ -72,7 +85,7 @@ describe("train_gpt2.lua", function()
 
   for _, clip in ipairs { "spectral --threshold ema:0.9 --dropout 0.1", "norm --max_norm 0.5",
     "spectral --method exact --threshold quantile:0.5:7 --scope block --view heads", "norm --threshold zscore:2:0.9:5",
-    "spectral --clip_on momentum", "norm --clip_on update" } do
+    "spectral --clip_on momentum", "norm --clip_on update", "spectral --model gpt_modern --view heads --dropout 0.1" } do
     it("resumes bit for bit with --clip " .. clip, function()
       local whole, parts = runner.folder() .. "/whole", runner.folder() .. "/parts"
       local common = "--clip " .. clip .. " --schedule const "

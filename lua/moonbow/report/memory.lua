@@ -1,17 +1,27 @@
 -- SPDX-License-Identifier: MIT
 --
--- memory.lua: what a GPT-2 run needs of its device's memory, before anything is made: a table of parts, whether it fits,
+-- memory.lua: what a run of a GPT needs of its device's memory, before anything is made: a table of parts, whether it fits,
 -- and what to change when it does not.
 --
 -- With N = B T tokens a micro-batch, C the width, H heads, V the vocabulary, e bytes a number (4, bf16: 2), the tape keeps
+-- for GPT-2 (models/gpt2.c)
 --
 --   16 N C e + 4 N H + 16 N    for each block: inputs and outputs of its two norms, qkv, attention's output and its
---                              row statistics, GELU's input and output (models/gpt2.c)
+--                              row statistics, GELU's input and output (with bf16 its input alone: 12 N C e)
 --    2 N C e + 8 N             the last norm's input and output
---      N V e + 8 N             logits, over which their gradient is written, and the loss' statistics
---    2 (12 C² + 13 C)          for each block, with bf16: the casts of its weights; 2 V C of the head's
 --
--- and the largest of these lies beside it for a moment, dropout adding N C e to the second:
+-- and for the modern GPT (models/gpt_modern.c)
+--
+--   18 N C e + 12 N H + 8 N    for each block: inputs and outputs of its two norms, q and k before their norms and after
+--                              their rotation, v, attention's output, relu's output and its square; statistics
+--    3 N C e + 8 N             the first norm's input, the last one's input and output
+--
+-- and for both
+--
+--      N V e + 8 N             logits, over which their gradient is written, and the loss' statistics
+--    2 w                       for each block of w weights, with bf16: their casts; 2 V C of the head's
+--
+-- The largest of these lies beside it for a moment, dropout adding N C e to the second:
 --
 --   N C e (+ 2 V C)            the head's input gradient (and with bf16 its weight's)
 --   3 N C e - N V e (+ 8 C²)   logits and last norm gone, gradients of the last block's half: C, 4 C
@@ -28,7 +38,21 @@ local WORK = { cpu = 2 * MIB, cuda = 34 * MIB }
 -- Buffers of an iteration on whole matrices, in copies of the largest group.
 local COPIES = { polar = 3.5, soft = 3 }
 
+-- By model: numbers of width C that the tape keeps for a token of a block, with bf16 and outside the blocks; bytes of a block's
+-- statistics for a token; the matrices of a block (out, in) in units of C, and its vectors; positions with weights.
+local networks = {
+  gpt2 = {
+    kept = 16, kept_half = 12, outside = 2, statistics = function(H) return 4 * H + 16 end,
+    matrices = { { 3, 1 }, { 1, 1 }, { 4, 1 }, { 1, 4 } }, vectors = 13, outer_vectors = 2, positions = true,
+  },
+  gpt_modern = {
+    kept = 18, kept_half = 18, outside = 3, statistics = function(H) return 12 * H + 8 end,
+    matrices = { { 1, 1 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 4, 1 }, { 1, 4 } }, vectors = 0, outer_vectors = 0, positions = false,
+  },
+}
+
 ---@class moonbow.MemoryNeeds
+---@field model "gpt2"|"gpt_modern"
 ---@field vocab_size integer
 ---@field block_size integer
 ---@field batch_size integer
@@ -44,17 +68,13 @@ local COPIES = { polar = 3.5, soft = 3 }
 ---@field rank integer|"auto"
 ---@field oversample integer
 
--- The matrices of a block, (out, in).
-local function matrices_of(C)
-  return { { 3 * C, C }, { C, C }, { 4 * C, C }, { C, 4 * C } }
-end
-
 -- Bytes that spectral clipping keeps from step to step, and those it takes for the time of a step.
 local function clipping(s)
   if s.clip ~= "spectral" then return 0, 0 end
   local kept, moment = 0, 0
-  for _, matrix in ipairs(matrices_of(s.n_embd)) do
-    local m, n, k = matrix[1], matrix[2], math.min(matrix[1], matrix[2])
+  for _, matrix in ipairs(networks[s.model].matrices) do
+    local m, n = matrix[1] * s.n_embd, matrix[2] * s.n_embd
+    local k = math.min(m, n)
     local q = s.rank == "auto" and k or s.rank + s.oversample
     if COPIES[s.method] then
       moment = math.max(moment, COPIES[s.method] * 4 * s.n_layer * m * n)
@@ -77,11 +97,13 @@ function M.needs(s, device)
   local B, T, C, L, V, H = s.batch_size, s.block_size, s.n_embd, s.n_layer, s.vocab_size, s.n_head
   local N, half = B * T, s.dtype == "bf16"
   local e = half and 2 or 4
-  local block = 12 * C * C + 13 * C
-  local weights = V * C + T * C + L * block + 2 * C
+  local network = networks[s.model]
+  local block = 12 * C * C + network.vectors * C
+  local weights = V * C + (network.positions and T * C or 0) + L * block + network.outer_vectors * C
   local on_update = s.clip ~= "none" and s.clip_on ~= "grad"
   local kept, moment = clipping(s)
-  local layers = L * ((half and 12 or 16) * N * C * e + 4 * N * H + 16 * N) + 2 * N * C * e + 8 * N
+  local kept_numbers = half and network.kept_half or network.kept
+  local layers = L * (kept_numbers * N * C * e + network.statistics(H) * N) + network.outside * N * C * e + 8 * N
   local logits = N * V * e + 8 * N + 8 * N
   local casts = half and 2 * (L * block + V * C) or 0
   local head = N * C * e + (half and 2 * V * C + math.max(0, 4 * V * C - logits) or 0)

@@ -119,6 +119,9 @@ function M.settings(options, presets, argv)
   settle_tokens(settings, given)
   check_clip(settings, given)
   settle_clip(settings)
+  if settings.init_from and settings.model ~= "gpt2" then
+    cli.fail(2, "--init_from %s: files of weights are GPT-2's, this run has --model %s", settings.init_from, settings.model)
+  end
   if settings.n_embd % settings.n_head ~= 0 then
     cli.fail(1, "--n_embd %d is not divisible by --n_head %d", settings.n_embd, settings.n_head)
   end
@@ -285,8 +288,8 @@ function M.headline(settings, model, data, out)
   local tokens = settings.batch_size * settings.block_size * settings.grad_accum
   return {
     mb.build_info(),
-    ("model   %d layers, %d heads, width %d, context %d: %s parameters"):format(settings.n_layer, settings.n_head,
-      settings.n_embd, settings.block_size, format.count(count)),
+    ("model   %s, %d layers, %d heads, width %d, context %d: %s parameters"):format(settings.model, settings.n_layer,
+      settings.n_head, settings.n_embd, settings.block_size, format.count(count)),
     ("data    %s: %s training and %s validation tokens, vocabulary %d (%s)"):format(settings.data or "the project's own text",
       format.count(data.train_tokens), format.count(data.val_tokens), data.vocab_size, settings.tokenizer),
     ("run     %d steps of %s tokens, seed %d, into %s"):format(settings.steps, format.count(tokens), settings.seed, out),

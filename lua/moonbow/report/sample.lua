@@ -40,7 +40,7 @@ local function of_run(settings)
     given[name] = config[name]
   end
   local words = tokenizer_of_run(settings, config, state)
-  local model = mb.models.gpt2(given)
+  local model = mb.models[config.model or "gpt2"](given)
   mb.checkpoint.load(settings.run, { model = model })
   return model, words, ("%s after step %d"):format(found.path, found.step)
 end
