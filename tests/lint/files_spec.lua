@@ -33,7 +33,7 @@ end
 -- Who may include what, by the first path pattern that matches the including file. A header outside
 -- the project (<...>) is always allowed, but for CUDA's.
 local arrows = {
-  { "^models/", { "^moonbow%.h$", "^flow%.h$" } },
+  { "^models/", { "^moonbow%.h$", "^flow%.h$", "^decoder%.h$" } },
   { "^engine/include/", {} },
   { "^engine/core/", { "^core/", "^backend/backend%.h$", "^moonbow%.h$" } },
   { "^engine/autograd/", { "^autograd/", "^ops/ops%.h$", "^ops/ops%.def$", "^core/", "^backend/backend%.h$", "^moonbow%.h$" } },

@@ -122,7 +122,7 @@ describe("mb.models.gpt_modern", function()
   it("refuses options that do not fit", function()
     assert.matches("heads of n_embd / n_head = 1 are odd", helper.error_of(modern, { n_head = 8 }))
     assert.matches("unknown option 'rope_base'", helper.error_of(modern, { rope_base = 3 }))
-    assert.matches("option 'n_layer' is missing", helper.error_of(mb.models.gpt_modern, { vocab_size = 3 }))
+    assert.matches("option 'block_size' is missing", helper.error_of(mb.models.gpt_modern, { vocab_size = 3 }))
   end)
 end)
 
