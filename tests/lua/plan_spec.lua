@@ -38,7 +38,8 @@ end
 
 local function case(changes)
   local s = { model = "gpt2", vocab_size = 65, block_size = 128, batch_size = 4, n_layer = 2, n_head = 4, n_embd = 256,
-              dropout = 0, dtype = "f32", states = 2, clip = "none", clip_on = "grad", method = "randomized", rank = 8, oversample = 5 }
+              dropout = 0, dtype = "f32", states = 2, clip = "none", clip_on = "grad", method = "randomized",
+              rank = 8, oversample = 5 }
   for name, value in pairs(changes) do s[name] = value end
   return s
 end
