@@ -153,6 +153,7 @@ local function read_level(buffer, shape, level, at)
 end
 
 --- The elements as nested tables; a number for a tensor without dimensions.
+---@return table|number
 function M.totable(t)
   local values = read_level(host_copy(t), types.shape_of(t), 1, 0)
   return values
@@ -203,7 +204,8 @@ function M.equal(a, b)
 end
 
 --- Same shape, and |a - b| <= atol + rtol |b| everywhere? Dtypes may differ.
----@param options? { rtol?: number, atol?: number } 1e-5, 1e-8
+---@param b moonbow.Tensor
+---@param options? { rtol?: number, atol?: number } default 1e-5, 1e-8
 ---@return boolean
 ---@return string? where it differs most
 function M.allclose(a, b, options)

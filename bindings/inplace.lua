@@ -27,29 +27,46 @@ local function need_tensor(who, argument, x)
 end
 
 --- t = value
+---@param t moonbow.Tensor
+---@param value number
+---@return moonbow.Tensor t
 function M.fill_(t, value)
   act("mb_fill_", t, need_number("fill_", "value", value))
   return t
 end
 
+--- t = 0
+---@param t moonbow.Tensor
+---@return moonbow.Tensor t
 function M.zero_(t)
   act("mb_fill_", t, 0)
   return t
 end
 
 --- t = source, broadcast and converted to t's dtype
+---@param t moonbow.Tensor
+---@param source moonbow.Tensor
+---@return moonbow.Tensor t
 function M.copy_(t, source)
   act("mb_copy_", t, need_tensor("copy_", "source", source))
   return t
 end
 
 --- t = scale * t + shift
+---@param t moonbow.Tensor
+---@param scale number
+---@param shift number
+---@return moonbow.Tensor t
 function M.affine_(t, scale, shift)
   act("mb_affine_", t, need_number("affine_", "scale", scale), need_number("affine_", "shift", shift))
   return t
 end
 
 --- t += alpha * a; a is a tensor or a number
+---@param t moonbow.Tensor
+---@param a moonbow.Tensor|number
+---@param alpha? number default 1
+---@return moonbow.Tensor t
 function M.add_(t, a, alpha)
   if alpha ~= nil then need_number("add_", "alpha", alpha) end
   if type(a) == "number" then return M.affine_(t, 1, a * (alpha or 1)) end
@@ -58,6 +75,10 @@ function M.add_(t, a, alpha)
 end
 
 --- t -= alpha * a
+---@param t moonbow.Tensor
+---@param a moonbow.Tensor|number
+---@param alpha? number default 1
+---@return moonbow.Tensor t
 function M.sub_(t, a, alpha)
   if alpha ~= nil then need_number("sub_", "alpha", alpha) end
   if type(a) == "number" then return M.affine_(t, 1, -a * (alpha or 1)) end
@@ -66,6 +87,9 @@ function M.sub_(t, a, alpha)
 end
 
 --- t *= a
+---@param t moonbow.Tensor
+---@param a moonbow.Tensor|number
+---@return moonbow.Tensor t
 function M.mul_(t, a)
   if type(a) == "number" then return M.affine_(t, a, 0) end
   act("mb_mul_", t, need_tensor("mul_", "a", a))
@@ -74,42 +98,63 @@ end
 M.scale_ = M.mul_
 
 --- t /= a
+---@param t moonbow.Tensor
+---@param a moonbow.Tensor|number
+---@return moonbow.Tensor t
 function M.div_(t, a)
   if type(a) == "number" then return M.affine_(t, 1 / a, 0) end
   return M.mul_(t, ops.reciprocal(need_tensor("div_", "a", a)))
 end
 
 --- t += weight * (a - t)
+---@param t moonbow.Tensor
+---@param a moonbow.Tensor
+---@param weight number
+---@return moonbow.Tensor t
 function M.lerp_(t, a, weight)
   act("mb_lerp_", t, need_tensor("lerp_", "a", a), need_number("lerp_", "weight", weight))
   return t
 end
 
---- Normal numbers (mean 0, std 1); takes one random stream.
+--- Fills with normal numbers; takes one random stream.
+---@param t moonbow.Tensor
+---@param mean? number default 0
+---@param std? number default 1
+---@return moonbow.Tensor t
 function M.randn_(t, mean, std)
   act("mb_randn_", t, need_number("randn_", "mean", mean or 0), need_number("randn_", "std", std or 1))
   return t
 end
 
---- Uniform numbers in [low, high) ([0, 1)); takes one random stream.
+--- Fills with uniform numbers in [low, high); takes one random stream.
+---@param t moonbow.Tensor
+---@param low? number default 0
+---@param high? number default 1
+---@return moonbow.Tensor t
 function M.uniform_(t, low, high)
   act("mb_uniform_", t, need_number("uniform_", "low", low or 0), need_number("uniform_", "high", high or 1))
   return t
 end
 
 --- Makes a leaf want a gradient, or not.
+---@param t moonbow.Tensor
+---@param on? boolean default true
+---@return moonbow.Tensor t
 function M.requires_grad_(t, on)
   act("mb_set_requires_grad", t, (on == nil or on) and 1 or 0)
   return t
 end
 
 --- The gradient counts as zero.
+---@param t moonbow.Tensor
+---@return moonbow.Tensor t
 function M.zero_grad(t)
   act("mb_zero_grad", t)
   return t
 end
 
 --- Adds d self / d leaf to the gradient of every leaf this was made from, and frees the graph.
+---@param t moonbow.Tensor
 ---@param seed? moonbow.Tensor gradient to start from, 1 for a tensor of one element
 function M.backward(t, seed)
   handle.act_once("mb_backward", t, seed ~= nil and need_tensor("backward", "seed", seed) or nil)

@@ -77,6 +77,7 @@ function M.eigh(a)
   return two("mb_eigh", need_tensor("eigh", a))
 end
 
+--- Eigenvalues of a symmetric matrix, ascending; the lower triangle is read.
 ---@param a moonbow.Tensor
 ---@return moonbow.Tensor values
 function M.eigvalsh(a)

@@ -69,11 +69,11 @@ end
 local function sigmoid(x) return 1 / (1 + math.exp(-x)) end
 local function erf_missing() fail("mb.gelu_erf: a tensor was expected, not a number") end
 
---- -a
+--- The negative of a.
 M.neg = unary("neg", function(x) return -x end)
 --- |a|
 M.abs = unary("abs", math.abs)
---- -1, 0 or 1 by the sign of a.
+--- The sign of a: -1, 0 or 1.
 M.sign = unary("sign", function(x) return x > 0 and 1 or x < 0 and -1 or 0 end)
 --- e^a
 M.exp = unary("exp", math.exp)

@@ -33,6 +33,7 @@ function M.time() return C.mb_time() end
 ---@return integer
 function M.peak_rss() return tonumber(C.mb_peak_rss()) end
 
+--- The number of this process.
 ---@return integer
 function M.process_id() return tonumber(C.mb_process_id()) end
 
@@ -53,6 +54,7 @@ function M.interrupt_install() C.mb_interrupt_install() end
 ---@return integer
 function M.interrupted() return C.mb_interrupted() end
 
+--- Forgets the signal received.
 function M.interrupt_clear() C.mb_interrupt_clear() end
 
 -- ----- paths --------------------------------------------------------------------------------------------
@@ -122,6 +124,7 @@ function M.lock(path)
   return int_out[0]
 end
 
+--- Ends a lock.
 ---@param lock integer as lock() gave it
 function M.unlock(lock) C.mb_path_unlock(lock) end
 

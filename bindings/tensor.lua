@@ -20,14 +20,17 @@ local types = require "bindings.types"
 local C = load.C
 local fail = status.fail
 
----@class moonbow.Tensor: ffi.cdata*
----@field shape integer[]
----@field ndim integer
----@field numel integer
+---@class moonbow.Tensor: ffi.cdata* a tensor of the engine: element type, sizes and strides over memory of a device
+---@field shape integer[] sizes, a new table in each reading
+---@field ndim integer number of dimensions
+---@field numel integer number of elements
 ---@field dtype "f32"|"f64"|"bf16"|"i32"|"u16"|"u8"
 ---@field device "cpu"|"cuda"
----@field requires_grad boolean
----@field grad moonbow.Tensor?
+---@field requires_grad boolean can be set, of leaves
+---@field grad moonbow.Tensor? what backward added up; nil before the first
+---@field id integer of the engine's tensor, another one for each
+---@field is_contiguous boolean elements lie in the order of rows, without gaps
+---@field is_live boolean false once its memory has been given back
 ---@operator add(moonbow.Tensor|number): moonbow.Tensor
 ---@operator sub(moonbow.Tensor|number): moonbow.Tensor
 ---@operator mul(moonbow.Tensor|number): moonbow.Tensor
@@ -43,6 +46,7 @@ end
 methods.pointers, methods.cross_entropy_options, methods.concat, methods.stack = nil, nil, nil, nil
 
 --- Exempts the tensor from the scopes that are open.
+---@return moonbow.Tensor t
 function methods.keep(t)
   return handle.keep(t)
 end

@@ -32,6 +32,16 @@ function M.device(name)
   return default_device
 end
 
+---@class moonbow.CreateOptions
+---@field dtype? "f32"|"f64"|"bf16"|"i32"|"u16"|"u8" default "f32"
+---@field device? "cpu"|"cuda" default mb.device()
+---@field requires_grad? boolean default false
+
+---@class moonbow.LikeOptions
+---@field dtype? "f32"|"f64"|"bf16"|"i32"|"u16"|"u8" default: that of t
+---@field device? "cpu"|"cuda" default: that of t
+---@field requires_grad? boolean default false
+
 -- ----- options ------------------------------------------------------------------------------------------
 
 local row_dtype = { choices = { "f32", "f64", "bf16", "i32", "u16", "u8" }, default = "f32" }
@@ -82,7 +92,7 @@ end
 --- A tensor of numbers: nested tables (rows first), one number, a string of little-endian elements, or what
 --- a cdata pointer points to (`shape` is needed then; dtype is that of the pointer unless named).
 ---@param values number|table|string|ffi.cdata*
----@param given? { dtype?: string, device?: string, requires_grad?: boolean, shape?: integer[] }
+---@param given? { dtype?: string, device?: "cpu"|"cuda", shape?: integer[], requires_grad?: boolean }
 ---@return moonbow.Tensor
 function M.tensor(values, given)
   local o = check("mb.tensor", given, shaped)
@@ -106,7 +116,7 @@ end
 
 --- Ids as a tensor of i32, from nested tables; a tensor is returned as it is.
 ---@param values table|moonbow.Tensor
----@param device? string
+---@param device? "cpu"|"cuda"
 ---@return moonbow.Tensor
 function M.ids(values, device)
   if types.is_tensor(values) then return values end
@@ -115,6 +125,11 @@ end
 
 -- ----- from nothing -------------------------------------------------------------------------------------
 
+--- A tensor of one value: mb.full({ 2, 3 }, 0.5).
+---@param shape integer|integer[]
+---@param value number
+---@param given? moonbow.CreateOptions
+---@return moonbow.Tensor
 function M.full(shape, value, given)
   if type(shape) == "number" then shape = { shape } end
   if type(value) ~= "number" then
@@ -124,35 +139,52 @@ function M.full(shape, value, given)
   return finish(create.full(shape, value, o.dtype, o.device), o)
 end
 
+--- Zeros: mb.zeros(2, 3), mb.zeros({ 2, 3 }, { dtype = "f64" }).
+---@param ... integer|integer[]|moonbow.CreateOptions sizes, or one array of them; then options
+---@return moonbow.Tensor
 function M.zeros(...)
   local shape, o = shape_and_options("mb.zeros", ...)
   return finish(create.full(shape, 0, o.dtype, o.device), o)
 end
 
+--- Ones: mb.ones(2, 3), mb.ones({ 2, 3 }, { dtype = "f64" }).
+---@param ... integer|integer[]|moonbow.CreateOptions sizes, or one array of them; then options
+---@return moonbow.Tensor
 function M.ones(...)
   local shape, o = shape_and_options("mb.ones", ...)
   return finish(create.full(shape, 1, o.dtype, o.device), o)
 end
 
 --- Undefined contents, to be filled.
+---@param ... integer|integer[]|moonbow.CreateOptions sizes, or one array of them; then options
+---@return moonbow.Tensor
 function M.empty(...)
   local shape, o = shape_and_options("mb.empty", ...)
   return finish(create.empty(shape, o.dtype, o.device), o)
 end
 
---- Normal numbers of mean 0 and standard deviation 1.
+--- Normal numbers of mean 0 and standard deviation 1; takes one random stream.
+---@param ... integer|integer[]|moonbow.CreateOptions sizes, or one array of them; then options
+---@return moonbow.Tensor
 function M.randn(...)
   local shape, o = shape_and_options("mb.randn", ...)
   return finish(create.randn(shape, o.dtype, o.device), o)
 end
 
---- Uniform numbers in [0, 1).
+--- Uniform numbers in [0, 1); takes one random stream.
+---@param ... integer|integer[]|moonbow.CreateOptions sizes, or one array of them; then options
+---@return moonbow.Tensor
 function M.rand(...)
   local shape, o = shape_and_options("mb.rand", ...)
   return finish(create.uniform(shape, 0, 1, o.dtype, o.device), o)
 end
 
---- Uniform numbers in [low, high).
+--- Uniform numbers in [low, high); takes one random stream.
+---@param shape integer|integer[]
+---@param low number
+---@param high number
+---@param given? moonbow.CreateOptions
+---@return moonbow.Tensor
 function M.uniform(shape, low, high, given)
   if type(shape) == "number" then shape = { shape } end
   local o = check("mb.uniform", given)
@@ -160,6 +192,7 @@ function M.uniform(shape, low, high, given)
 end
 
 --- arange(stop): 0, 1, ... below stop. arange(start, stop, step): start, start + step, ... below stop.
+---@param ... number|moonbow.CreateOptions numbers, then options
 ---@return moonbow.Tensor
 function M.arange(...)
   local n = select("#", ...)
@@ -178,6 +211,10 @@ function M.arange(...)
 end
 
 --- The identity matrix, or one with ones on the diagonal of n rows and m columns.
+---@param n integer
+---@param m? integer default n
+---@param given? moonbow.CreateOptions may come second
+---@return moonbow.Tensor
 function M.eye(n, m, given)
   if type(m) == "table" then m, given = nil, m end
   m = m or n
@@ -190,6 +227,7 @@ function M.eye(n, m, given)
 end
 
 -- fn(t, options): a new tensor of t's shape, dtype and device. Of a traced value of mb.fuse: another traced value.
+---@return fun(t: moonbow.Tensor, given?: moonbow.LikeOptions): moonbow.Tensor
 local function like(name, make)
   local who = "mb." .. name
   return function(t, given)
@@ -203,10 +241,15 @@ local function like(name, make)
   end
 end
 
+--- Zeros in the shape, dtype and device of t.
 M.zeros_like = like("zeros_like", function(shape, o) return create.full(shape, 0, o.dtype, o.device) end)
+--- Ones in the shape, dtype and device of t.
 M.ones_like = like("ones_like", function(shape, o) return create.full(shape, 1, o.dtype, o.device) end)
+--- Undefined contents in the shape, dtype and device of t.
 M.empty_like = like("empty_like", function(shape, o) return create.empty(shape, o.dtype, o.device) end)
+--- Normal numbers of mean 0 and standard deviation 1 in the shape, dtype and device of t.
 M.randn_like = like("randn_like", function(shape, o) return create.randn(shape, o.dtype, o.device) end)
+--- Uniform numbers in [0, 1) in the shape, dtype and device of t.
 M.rand_like = like("rand_like", function(shape, o) return create.uniform(shape, 0, 1, o.dtype, o.device) end)
 
 return M

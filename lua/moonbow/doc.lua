@@ -148,7 +148,7 @@ local function function_entry(name, kind, node, is_bound)
     file = shown_path(declared.file), line = declared.line or 1,
   }
   if node.is_optimizer and #entry.params == 0 then
-    entry.text = node.head:match "^[^\n]*"
+    entry.text = node.head:match "^[^\n]*":gsub("^%l", string.upper)
     entry.notes = node.head:match "^[^\n]*\n%s*\n?(.*)$"
     entry.params = {
       { name = "model", type = "moonbow.Model", optional = false, text = "" },
@@ -157,7 +157,7 @@ local function function_entry(name, kind, node, is_bound)
     }
     entry.returns = { { type = "moonbow.Optimizer", text = "" } }
   elseif entry.text == "" and node.head then
-    entry.text = (node.head:match "^(.-)\n\n" or node.head)
+    entry.text = (node.head:match "^(.-)\n\n" or node.head):gsub("^%l", string.upper)
     entry.notes = node.head:match "\n\n(.*)$"
   end
   entry.signature = signature_of(name, entry.params)

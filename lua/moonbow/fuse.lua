@@ -431,6 +431,10 @@ function Fused:__tostring()
   return ("fused function of %s: %d operations an element"):format(table.concat(self.fields, ", "), self.program:size())
 end
 
+--- A Lua function over tensors, run as few passes over memory.
+---@param fn fun(p: table<string, moonbow.Symbol>, h: table<string, moonbow.Symbol>)
+---@param given? { shapes?: table<string, "rows"|"columns"|"parameter"> } fields with one number a row, a column or a parameter
+---@return moonbow.Fused
 return setmetatable(M, { __call = function(_, fn, given)
   options.value("mb.fuse", "the argument", fn, { type = "function" })
   local o = options.check("mb.fuse", given, { shapes = { type = "table", default = {} } })

@@ -68,16 +68,26 @@ end
 -- ----- memory and history -------------------------------------------------------------------------------
 
 --- Runs fn(...) without recording for backward, and returns what it returns.
+---@param fn fun(...): any
+---@param ... any arguments of fn
+---@return any what fn returns
 M.no_grad = handle.no_grad
 
 --- Runs fn(...) and returns what it returns; tensors made inside that are neither returned nor kept with
 --- mb.keep give their memory back at once, without waiting for the collector.
+---@param fn fun(...): any
+---@param ... any arguments of fn
+---@return any what fn returns
 M.scope = handle.scope
 
 --- Exempts a tensor, or those in a table, from the scopes that are open, and returns it.
+---@param value moonbow.Tensor|table
+---@return moonbow.Tensor|table value
 M.keep = handle.keep
 
 --- Is `x` a tensor?
+---@param x any
+---@return boolean
 M.is_tensor = types.is_tensor
 
 --- Bytes and counts: bytes_live, bytes_peak, bytes_cached, bytes_budget, bytes_allocated (since start),
@@ -91,7 +101,9 @@ function M.memory(device)
   return runtime.memory()
 end
 M.memory_report = runtime.memory_report
+--- The peak of bytes_peak begins anew from what is live now.
 M.memory_reset_peak = runtime.memory_reset_peak
+--- Gives the blocks that the allocator keeps for later use back to the system.
 M.memory_trim = runtime.memory_trim
 --- Limits the bytes in tensors, 0 for no limit; beyond it the library collects, then raises an error.
 M.memory_budget = runtime.memory_budget
@@ -101,12 +113,17 @@ M.collect = handle.collect
 -- ----- the rest -----------------------------------------------------------------------------------------
 
 --- Seeds the generator that all random numbers come from.
+---@param seed integer 0 to 2^53
 M.seed = rng.seed
 
 --- Starts the random streams of a training step: what is drawn in step n depends on the seed and n alone.
+---@param step integer
 M.set_step = rng.rng_set_step
 
 --- State of the generator: seed, step and stream, integers. With three arguments, sets it.
+---@param seed? integer
+---@param step? integer default 0
+---@param stream? integer default 0
 ---@return integer seed
 ---@return integer step
 ---@return integer stream
@@ -128,6 +145,7 @@ M.time = runtime.time
 ---@param device? "cpu"|"cuda" default: mb.device()
 function M.synchronize(device) runtime.synchronize(device or create.device()) end
 
+--- The version, "0.1.0".
 M.version = runtime.version
 
 --- One line: compiler, BLAS, instruction set, threads.

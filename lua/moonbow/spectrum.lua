@@ -242,9 +242,16 @@ local spec = {
   power_iters = { type = "integer", default = 2, min = 0 },
 }
 
+---@class moonbow.SpectrumOptions
+---@field of? "grad"|"value" of a model: its gradients, or its weights; default "grad"
+---@field where? fun(p: moonbow.Parameter): boolean which matrices
+---@field k? integer largest values that are kept and shown; default 8
+---@field method? "auto"|"exact"|"randomized" default "auto"
+---@field oversample? integer of "randomized"; default 5
+---@field power_iters? integer of "randomized"; default 2
+
 ---@param x moonbow.Model|moonbow.Tensor|table<string, moonbow.Tensor>
----@param given? { of?: "grad"|"value", where?: fun(p: table): boolean, k?: integer,
----  method?: "auto"|"exact"|"randomized", oversample?: integer, power_iters?: integer }
+---@param given? moonbow.SpectrumOptions
 ---@return moonbow.SpectrumRow[] rows with title and k; prints as a table
 return function(x, given)
   local o = options.check(WHO, given, spec)

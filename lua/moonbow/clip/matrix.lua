@@ -10,9 +10,12 @@ local options = require "moonbow.options"
 local policies = require "moonbow.threshold.policy"
 local types = require "bindings.types"
 
+---@class moonbow.MatrixClipOptions: moonbow.MethodOptions
+---@field threshold number|moonbow.Threshold|fun(p: moonbow.Sample): number? tau, or who decides on it
+
+--- Clips one tensor into a new one, for looking and trying.
 ---@param t moonbow.Tensor seen as a matrix of shape[1] rows
----@param given { threshold: number|function, method?: string, rank?: integer|"auto", oversample?: integer,
----  power_iters?: integer, dtype?: "f32"|"f64", verify?: boolean, rule?: fun(sigma: number, tau: number): number }
+---@param given moonbow.MatrixClipOptions
 ---@return moonbow.Tensor clipped, table info
 return function(t, given)
   local who = "mb.clip.matrix"

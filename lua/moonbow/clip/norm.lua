@@ -75,6 +75,8 @@ local function clip_each(self, source, list)
 end
 
 ---The parameters of a model that are clipped: all of them.
+---@param model moonbow.Model
+---@return moonbow.Parameter[]
 function NormClip:parameters(model)
   return select.parameters(self.who, model, function() return true end)
 end
@@ -96,6 +98,7 @@ function NormClip:__call(model)
 end
 
 ---What is done to a parameter, for the routing table.
+---@return string?
 function NormClip:describe()
   if self.max_norm == math.huge then return nil end
   local text = self.max_norm and ("norm(%g)"):format(self.max_norm) or "norm " .. tostring(self.memory.policy)
@@ -108,12 +111,18 @@ function NormClip:__tostring()
 end
 
 ---What the threshold remembers; with max_norm nothing.
+---@return table
 function NormClip:state_dict()
   return self.memory and self.memory:state_dict() or { clip = "norm" }
 end
 
+---Continues from what state_dict returned.
+---@param state table
 function NormClip:load_state_dict(state)
-  if self.memory then return self.memory:load_state_dict(state) end
+  if self.memory then
+    self.memory:load_state_dict(state)
+    return
+  end
   if type(state) ~= "table" or state.clip ~= "norm" then
     options.fail("%s: the state is of clipper '%s'", self.who, tostring(type(state) == "table" and state.clip or state))
   end
@@ -123,8 +132,14 @@ function NormClip:load_state_dict(state)
   end
 end
 
----@param given { max_norm?: number, threshold?: moonbow.Threshold|number|function, scope?: "global"|"matrix",
----  on?: "grad"|"momentum"|"update" }
+---@class moonbow.NormClipOptions
+---@field max_norm? number this or threshold; math.huge only measures
+---@field threshold? number|moonbow.Threshold|fun(p: moonbow.Sample): number? a policy, asked with the norm as sigma
+---@field scope? "global"|"matrix" all gradients as one vector, the default, or each parameter by itself
+---@field on? "grad"|"momentum"|"update" what is clipped; default "grad"
+
+--- Clipping by the Euclidean norm.
+---@param given moonbow.NormClipOptions
 ---@return moonbow.NormClip
 return function(given)
   local who = "mb.clip.norm"

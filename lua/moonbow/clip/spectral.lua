@@ -48,6 +48,8 @@ local SpectralClip = {}
 SpectralClip.__index = SpectralClip
 
 ---The parameters of a model that are clipped.
+---@param model moonbow.Model
+---@return moonbow.Parameter[]
 function SpectralClip:parameters(model)
   return select.parameters(self.who, model, self.where)
 end
@@ -169,6 +171,7 @@ end
 
 ---The step and what the threshold remembers, by parameter name, as of now; with warm_start also the directions that
 ---the next sketch starts from.
+---@return table
 function SpectralClip:state_dict()
   devices.pull(self)
   local state = self.memory:state_dict()
@@ -176,7 +179,8 @@ function SpectralClip:state_dict()
   return state
 end
 
----Everything is checked before anything changes.
+---Continues from what state_dict returned. Everything is checked before anything changes.
+---@param state table
 function SpectralClip:load_state_dict(state)
   self.memory:check(state)
   if self.method.warm_start then method.check_bases(self.who, self.method, state.bases or {}) end
@@ -186,10 +190,25 @@ function SpectralClip:load_state_dict(state)
   go_back(self, memory.copy(state.bases or {}))
 end
 
----@param given { threshold: number|moonbow.Threshold|function, method?: string, rank?: integer|"auto",
----  oversample?: integer, power_iters?: integer, warm_start?: boolean, dtype?: "f32"|"f64", verify?: boolean,
----  rule?: function, where?: function, scope?: string|function,
----  view?: string|function, on?: "grad"|"momentum"|"update" }
+---@class moonbow.MethodOptions
+---@field method? "randomized"|"exact"|"polar"|"soft" how singular values are found and clipped; default "randomized"
+---@field rank? integer|"auto" of "randomized": values computed, the largest ones; default 8, "auto" as many as exceed tau
+---@field oversample? integer of "randomized": directions beside these; default 5
+---@field power_iters? integer of "randomized": power iterations; default 1
+---@field dtype? "f32"|"f64" computes in it; default: that of the matrices
+---@field verify? boolean sigma_1 is measured again after the change; default false
+---@field rule? fun(sigma: number, tau: number): number instead of min(sigma, tau), on each computed value
+
+---@class moonbow.SpectralClipOptions: moonbow.MethodOptions
+---@field threshold number|moonbow.Threshold|fun(p: moonbow.Sample): number? tau, or who decides on it
+---@field warm_start? boolean sketches start from the directions that the last ones found; default false
+---@field where? fun(p: moonbow.Parameter): boolean which parameters; default: all but embeddings and head
+---@field scope? "matrix"|"block"|"global"|fun(p: moonbow.Parameter): string? who shares a tau; default "matrix"
+---@field view? "fused"|"qkv"|"heads"|fun(p: moonbow.Parameter): integer? what is one matrix; default "fused"
+---@field on? "grad"|"momentum"|"update" what is clipped; default "grad"
+
+---Clipping of singular values.
+---@param given moonbow.SpectralClipOptions
 ---@return moonbow.SpectralClip
 function M.new(given)
   local who = "mb.clip.spectral"

@@ -18,6 +18,7 @@ local tokenizers = {
   end,
 }
 
+--- The maker of a tokenizer: mb.data.tokenizer "gpt2" { path = "vocab.bpe" }, mb.data.tokenizer "bytes" {}.
 ---@param name "gpt2"|"bytes"
 ---@return fun(options?: table): moonbow.Tokenizer
 local function tokenizer(name)

@@ -265,6 +265,7 @@ end
 local DECIDES = { "sha256", "seed", "shuffle", "block_size", "vocab_size", "batch_size" }
 
 --- How many samples were drawn, and of which files.
+---@return table
 function Shards:state_dict()
   local state = { train = self.samples.train, val = self.samples.val }
   for _, name in ipairs(DECIDES) do state[name] = self[name] end
@@ -273,6 +274,7 @@ function Shards:state_dict()
 end
 
 --- Goes on where a state was taken. The training files must be the same, by name, size and samples of their contents.
+---@param state table
 function Shards:load_state_dict(state)
   local here = self:state_dict()
   for _, name in ipairs(DECIDES) do

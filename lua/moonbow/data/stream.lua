@@ -15,6 +15,7 @@ local M = {}
 local Stream = {}
 Stream.__index = Stream
 
+--- Text of tokens that come one by one: a character is given out when its last byte is there.
 ---@param decoder { decode: fun(self, ids: integer[]): string }
 ---@return moonbow.Stream
 function M.new(decoder) return setmetatable({ decoder = decoder, held = "" }, Stream) end
@@ -51,6 +52,7 @@ function Stream:push(id)
   return utf8.mend(text:sub(1, cut - 1))
 end
 
+--- What is left at the end.
 ---@return string
 function Stream:finish()
   local rest = utf8.mend(self.held)

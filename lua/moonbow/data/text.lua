@@ -183,12 +183,14 @@ end
 
 --- How many samples were drawn, and of which text. The code points of its characters are for who
 --- has the state without the text.
+---@return table
 function Text:state_dict()
   return { train = self.samples.train, val = self.samples.val, seed = self.seed, sha256 = self.sha256,
            vocab_size = self.vocab_size, codes = self.tokenizer.codes }
 end
 
 --- Goes on where a state was taken. The text must be the same, to the byte.
+---@param state table
 function Text:load_state_dict(state)
   if state.sha256 ~= self.sha256 then
     status.fail("data: the text is not the one of the checkpoint: its SHA-256 is %s there, %s here",

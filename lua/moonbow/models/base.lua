@@ -34,19 +34,28 @@ local M = {}
 ---@class moonbow.Parameter
 ---@field name string
 ---@field role "matrix"|"embedding"|"head"|"vector"|"conv"
----@field index integer
----@field shape integer[]
+---@field index integer in the order of the model, from 1
+---@field shape integer[] (out, in) of a matrix
 ---@field value moonbow.Tensor
----@field grad moonbow.Tensor
+---@field grad moonbow.Tensor a view of the model's gradients, found anew in each reading
 ---@field parts? table<string, integer> numbers of equal blocks of rows, by name
+
+---@class moonbow.BatchInput: { [string]: any } what a model is fed: of data:batch(), or made by hand
+---@field inputs moonbow.Tensor|table tensor, or nested tables: ids (B, T) for a GPT-2, numbers (B, n_input) for an MLP
+---@field targets? moonbow.Tensor|table ids of the next tokens (B, T), or of classes (B)
+
+---@class moonbow.LossOptions
+---@field label_smoothing? number share of the target that is spread over all classes; default 0
+---@field ignore_index? integer targets of this id do not count
+---@field reduction? "mean"|"sum" default "mean"
 
 ---@class moonbow.Model
 ---@field name string
 ---@field handle ffi.cdata* for bindings/model.lua
----@field config table
+---@field config table what it was made with: print and checkpoints show it
 ---@field buffers table<string, moonbow.Tensor>
----@field dtype string
----@field device string
+---@field dtype "f32"|"f64"|"bf16"
+---@field device "cpu"|"cuda"
 local Model = {}
 
 -- ----- parameters -----------------------------------------------------------------------------------------
@@ -130,11 +139,18 @@ local function set_mode(self, training, fn, ...)
 end
 
 --- Training mode, in which dropout acts; with a function, only while it runs: model:train(fn, ...).
+---@param fn? function
+---@param ... any arguments of fn
+---@return any the model; with a function what it returns
 function Model:train(fn, ...) return set_mode(self, true, fn, ...) end
 
 --- Evaluation mode; with a function, only while it runs: model:eval(function() ... end).
+---@param fn? function
+---@param ... any arguments of fn
+---@return any the model; with a function what it returns
 function Model:eval(fn, ...) return set_mode(self, false, fn, ...) end
 
+--- Is the model in training mode?
 ---@return boolean
 function Model:is_training() return binding.training(self.handle) end
 
@@ -189,7 +205,8 @@ local function default_loss(self, batch, o)
   return ops.cross_entropy(logits, targets, o.label_smoothing, o.ignore_index, o.reduction)
 end
 
---- Logits of a batch { inputs = }.
+--- Logits of a batch { inputs = }: (B, T, vocab_size) of a GPT-2, (B, n_output) of an MLP.
+---@param batch moonbow.BatchInput
 ---@return moonbow.Tensor
 function Model:logits(batch)
   check_batch(self, batch, "logits")
@@ -198,13 +215,17 @@ end
 
 --- Loss of a batch { inputs = , targets = }: mean cross entropy unless the model defines another.
 --- label_smoothing, ignore_index and reduction may stand in the batch or in a second table.
----@return moonbow.Tensor
+---@param batch moonbow.BatchInput
+---@param given? moonbow.LossOptions
+---@return moonbow.Tensor loss a tensor without dimensions
 function Model:loss(batch, given)
   check_batch(self, batch, "loss")
   return self.run_loss(self, batch, loss_options(batch, given))
 end
 
 --- Adds the gradients of a batch's loss to the parameters', and returns the loss.
+---@param batch moonbow.BatchInput
+---@param given? moonbow.LossOptions
 ---@return moonbow.Tensor loss
 function Model:backward(batch, given)
   local loss = self:loss(batch, given)

@@ -98,8 +98,22 @@ local function values_of(model)
   return setmetatable(values, { __index = function(_, name) return model:parameter(name).value end })
 end
 
---- Makes a constructor of models from a definition; see the head of this file.
----@param given table
+---@class moonbow.ModelOptions
+---@field name string
+---@field options? table<string, any> defaults of the constructor's own options; it has dtype, device and seed too
+---@field parameters fun(add: fun(name: string, shape: integer[], given: moonbow.AddOptions), o: table) adds each parameter
+---@field forward fun(p: table<string, moonbow.Tensor>, batch: table, model: moonbow.Model): moonbow.Tensor the logits
+---@field loss? fun(logits: moonbow.Tensor, batch: table, o: moonbow.LossOptions, model: moonbow.Model): moonbow.Tensor
+
+---@class moonbow.AddOptions
+---@field role "matrix"|"embedding"|"head"|"vector"|"conv"
+---@field init? "zeros"|"ones"|"normal"|"uniform" default "zeros"
+---@field std? number of "normal"
+---@field width? number of "uniform": numbers in [-width, width)
+---@field parts? table<string, integer> numbers of equal blocks of rows by name
+
+--- Makes a constructor of models from a definition.
+---@param given moonbow.ModelOptions
 ---@return fun(options?: table): moonbow.Model
 return function(given)
   local definition = options.check("mb.models.define", given, definition_spec)

@@ -81,13 +81,21 @@ local function without_cache(self)
   end
 end
 
+---@class moonbow.GenerateOptions
+---@field max_tokens? integer default 100
+---@field temperature? number logits are divided by it; default 1, 0 takes the likeliest
+---@field top_k? integer
+---@field top_p? number
+---@field seed? integer
+---@field cache? boolean keys and values are kept; default true
+---@field on_token? fun(id: integer): boolean?
+
 --- Continues a prompt. temperature 0 always takes the likeliest token; top_k draws from the k likeliest only, top_p from
 --- the fewest whose share is p. The same seed gives the same tokens; without one, the random numbers are the
 --- generator's next. on_token(id) is called with every new token as it comes, and ends the text by returning true.
 ---@param self moonbow.Model
 ---@param tokens integer[]|moonbow.Tensor prompt, ids from 0
----@param given? { max_tokens?: integer, temperature?: number, top_k?: integer, top_p?: number, seed?: integer,
----                cache?: boolean, on_token?: fun(id: integer): boolean? }
+---@param given? moonbow.GenerateOptions
 ---@return integer[] ids the prompt and what follows
 return function(self, tokens, given)
   local o = options.check("model:generate", given, spec)

@@ -31,6 +31,7 @@ local methods = {}
 
 --- Sets the weights from Hugging Face's files: a safetensors file, an index of shards or a folder; see hf.lua.
 ---@param path string
+---@return moonbow.GPT2 self
 function methods:load_hf(path)
   require("moonbow.models.hf").load(self, path)
   return self
@@ -39,6 +40,7 @@ end
 --- Writes the weights with Hugging Face's names: a safetensors file, or a folder with its config.json.
 ---@param path string
 ---@param given? { prefix?: boolean } names begin with "transformer."
+---@return moonbow.GPT2 self
 function methods:save_hf(path, given)
   require("moonbow.models.hf").save(self, path, given)
   return self
@@ -46,6 +48,7 @@ end
 
 --- Sets the weights from a model file of llm.c; see llmc.lua.
 ---@param path string
+---@return moonbow.GPT2 self
 function methods:load_llmc(path)
   require("moonbow.models.llmc").load(self, path)
   return self
@@ -54,6 +57,7 @@ end
 --- Writes a model file of llm.c.
 ---@param path string
 ---@param given? { dtype?: "f32"|"bf16" }
+---@return moonbow.GPT2 self
 function methods:save_llmc(path, given)
   require("moonbow.models.llmc").save(self, path, given)
   return self
@@ -61,6 +65,7 @@ end
 
 --- Sets the weights from a file of either kind.
 ---@param path string
+---@return moonbow.GPT2 self
 function methods:load_weights(path)
   return configs.is_llmc(path) and self:load_llmc(path) or self:load_hf(path)
 end
@@ -77,12 +82,24 @@ local function parts_of(config)
   return parts
 end
 
+---@class moonbow.GPT2Options
+---@field vocab_size? integer this and the four below are needed, unless size or weights stand for them
+---@field block_size? integer longest text, T
+---@field n_layer? integer
+---@field n_head? integer which divides n_embd
+---@field n_embd? integer
+---@field size? "gpt2"|"medium"|"large"|"xl" 124, 355, 774 and 1558 million weights
+---@field weights? string a file: safetensors of Hugging Face, or .bin of llm.c; its sizes are the model's
+---@field tied? boolean head and token embedding are one matrix; default: what the weights have, else true
+---@field dropout? number default 0
+---@field seed? integer of the initial values; default: that of mb.seed
+---@field dtype? "f32"|"f64"|"bf16" default "f32"
+---@field rounding? "nearest"|"stochastic" of weights to bf16, in training; default "nearest"
+---@field device? "cpu"|"cuda" default mb.device()
+---@field recompute? boolean GELUs are computed again in the backward, for a quarter less memory; default: with bf16
+
 --- GPT-2: tanh GELU, layernorm, GPT-2's initial values, or the weights of a file.
----@param given { vocab_size?: integer, block_size?: integer, n_layer?: integer, n_head?: integer, n_embd?: integer,
----               size?: string, weights?: string, tied?: boolean, dropout?: number, seed?: integer,
----               dtype?: "f32"|"f64"|"bf16", rounding?: "nearest"|"stochastic", device?: string,
----               recompute?: boolean } size or weights stand for the five sizes; recompute: GELUs are computed again in the
----  backward, for a quarter less memory (default: with bf16)
+---@param given moonbow.GPT2Options
 ---@return moonbow.GPT2
 ---@usage local model = mb.models.gpt2 { vocab_size = 65, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
 return function(given)

@@ -30,10 +30,20 @@ local function logits(self, batch)
   return networks.mlp_forward(self.handle, base.numbers(self, "model:logits: inputs", batch.inputs))
 end
 
+---@class moonbow.MLPOptions
+---@field n_input integer
+---@field n_hidden integer width of the hidden layers
+---@field n_output integer
+---@field n_layer? integer hidden layers; default 1, 0 for a linear map
+---@field bias? boolean default true
+---@field activation? "relu"|"tanh"|"gelu"|"silu" default "relu"
+---@field seed? integer of the initial values; default: that of mb.seed
+---@field dtype? "f32"|"f64"|"bf16" default "f32"
+---@field rounding? "nearest"|"stochastic" of weights to bf16, in training; default "nearest"
+---@field device? "cpu"|"cuda" default mb.device()
+
 --- Fully connected layers; weights and biases start uniform in +-1/sqrt(inputs of the layer).
----@param given { n_input: integer, n_hidden: integer, n_layer?: integer, n_output: integer, bias?: boolean,
----               activation?: "relu"|"tanh"|"gelu"|"silu", seed?: integer, dtype?: "f32"|"f64"|"bf16",
----               rounding?: "nearest"|"stochastic", device?: string }
+---@param given moonbow.MLPOptions
 ---@return moonbow.Model
 return function(given)
   local o = options.check("mb.models.mlp", given, spec)

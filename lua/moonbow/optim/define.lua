@@ -41,6 +41,18 @@ local matrices = require "moonbow.optim.matrices"
 local optimizer = require "moonbow.optim.optimizer"
 local options = require "moonbow.options"
 
+---@class moonbow.DefinitionOptions
+---@field name string what print, routing and errors call it
+---@field defaults? table<string, number|number[]|boolean|string> its options; numbers may be given as functions of the step
+---@field state? table|fun(o: table): table buffers by name: "m", or v = 1 with the number that it begins with
+---@field update? fun(p: table, h: table, o: table) traced once: assigns to p.w and states from p.g, h.lr, h.step
+---@field update_group? fun(P: table, h: table, o: table) instead of update, for methods on matrices (optim/matrices.lua)
+---@field momentum? string the state that is the momentum, for clippers with on = "momentum"
+---@field decoupled_decay? string the option that is a decoupled weight decay, for clippers with on = "update"
+---@field limits? table<string, table> bounds of options: { lr = { min = 0 } }
+---@field options? table<string, table> rows of moonbow/options.lua for options that defaults cannot describe
+---@field check? fun(o: table): string? what is wrong with the options
+
 ---@class moonbow.OptimizerOptions names that optimizers share; each takes those that its own page lists
 ---@field lr? number|fun(step: integer): number learning rate
 ---@field momentum? number|fun(step: integer): number share of the past that is kept; scion and its kin: one minus that

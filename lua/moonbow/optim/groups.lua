@@ -80,8 +80,9 @@ local function group_of(model, i, entry)
            takes = taker(who, model, entry.where), parameters = {} }
 end
 
+--- One optimizer made of several, each for its own parameters.
 ---@param model moonbow.Model
----@param list table[]
+---@param list { where: string|function|table, name: string|moonbow.OptimizerConstructor }[] with each one's own options
 ---@return moonbow.Optimizer
 return function(model, list)
   optimizer.check_model("mb.optim.groups", model)

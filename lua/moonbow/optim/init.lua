@@ -16,7 +16,7 @@ local registry = require "moonbow.optim.registry"
 local M = { groups = require "moonbow.optim.groups" }
 
 --- Makes a constructor of optimizers from a definition (define.lua), known to mb.optim.groups by its name.
----@param definition table
+---@param definition moonbow.DefinitionOptions
 ---@return moonbow.OptimizerConstructor
 function M.define(definition)
   local constructor = define(definition)

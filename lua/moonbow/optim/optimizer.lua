@@ -91,7 +91,10 @@ end
 function Optimizer:zero_grad()
   local keeps = false
   for _, group in ipairs(self.groups) do keeps = keeps or group.constructor.definition.keeps_gradient end
-  if not keeps then return self.model:zero_grad() end
+  if not keeps then
+    self.model:zero_grad()
+    return
+  end
   for _, group in ipairs(self.groups) do
     for _, p in ipairs(group.constructor.definition.keeps_gradient and {} or group.parameters) do p.value:zero_grad() end
   end

@@ -10,6 +10,12 @@ local M = {}
 ---@class moonbow.Schedule
 ---@operator call(integer): number
 
+---@class moonbow.ScheduleOptions
+---@field peak number largest value, reached at step = warmup
+---@field steps integer at this step the final value is reached
+---@field warmup? integer steps of linear rise; default 0
+---@field final? number default 0; min is its other name
+
 local made = setmetatable({}, { __mode = "k" })
 
 --- Is this one of the library's schedules, or a plain function, which serves as well?

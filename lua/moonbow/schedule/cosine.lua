@@ -9,6 +9,7 @@
 
 local base = require "moonbow.schedule.base"
 
+---@param given moonbow.ScheduleOptions
 ---@return moonbow.Schedule
 return function(given)
   return base.rise_and_fall("cosine", given, function(r) return (1 + math.cos(math.pi * r)) / 2 end)
