@@ -291,6 +291,11 @@ function M.find(name)
   for _, entry in ipairs(entries) do
     if entry.name:lower() == plain:lower() then return entry, {} end
   end
+  local class, own = plain:match "^([%w_]+):([%w_]+)$"
+  while class and by_name[class] do -- a method of a parent
+    class = by_name[class].parent or ""
+    if by_name[class .. ":" .. own] then return by_name[class .. ":" .. own], {} end
+  end
   local method = plain:match ":([%w_]+)$" or plain:match "^[%a_][%w_]*%.([%w_]+)$"
   for _, ending in ipairs { method and ":" .. method or "." .. plain, ":" .. plain } do
     local found = with_end(ending)

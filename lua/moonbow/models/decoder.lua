@@ -35,12 +35,15 @@ local function loss(self, batch, o)
   return self.network.loss(self.handle, inputs, targets, o)
 end
 
+---@class moonbow.LanguageModel: moonbow.Model
+local LanguageModel = { generate = require "moonbow.models.generate" }
+
 --- An object over a handle, as base.new makes it from `o`, with o.network and the methods of a language model.
 ---@param o table
----@return moonbow.Model
+---@return moonbow.LanguageModel
 function M.new(o)
   o.logits, o.loss, o.methods = logits, loss, o.methods or {}
-  o.methods.generate = require "moonbow.models.generate"
+  for name, fn in pairs(LanguageModel) do o.methods[name] = fn end
   local model = base.new(o)
   model.network = o.network
   return model

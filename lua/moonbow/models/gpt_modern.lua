@@ -31,12 +31,25 @@ local function parts_of(config)
   return parts
 end
 
+---@class moonbow.GPTModernOptions
+---@field vocab_size integer
+---@field block_size integer longest text, T
+---@field n_layer integer
+---@field n_head integer which divides n_embd
+---@field n_embd integer
+---@field dropout? number default 0
+---@field rotary_base? number default 10000
+---@field qk_norm? boolean queries and keys are normed; default true
+---@field tied? boolean the head is the token embedding; default true
+---@field seed? integer of the initial values; default: that of mb.seed
+---@field dtype? "f32"|"f64"|"bf16" default "f32"
+---@field rounding? "nearest"|"stochastic" of weights to bf16, in training; default "nearest"
+---@field device? "cpu"|"cuda" default mb.device()
+
 --- A GPT as modded-nanogpt has it (Jordan et al. 2024): rotary positions, RMS norms without weights, also of queries and keys,
 --- squared ReLU, no biases. Queries, keys and values are matrices of their own, attn.c_q, c_k and c_v.
----@param given { vocab_size: integer, block_size: integer, n_layer: integer, n_head: integer, n_embd: integer,
----               dropout?: number, rotary_base?: number, qk_norm?: boolean, tied?: boolean, seed?: integer,
----               dtype?: "f32"|"f64"|"bf16", rounding?: "nearest"|"stochastic", device?: string }
----@return moonbow.Model
+---@param given moonbow.GPTModernOptions
+---@return moonbow.LanguageModel
 ---@usage local model = mb.models.gpt_modern { vocab_size = 65, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
 return function(given)
   local o = options.check("mb.models.gpt_modern", given, spec)
