@@ -191,6 +191,7 @@ local function same_shape(a, b)
 end
 
 --- Same shape, dtype and values? NaN is unequal to all.
+---@param b moonbow.Tensor
 ---@return boolean
 function M.equal(a, b)
   if not types.is_tensor(b) then fail("equal: b must be a tensor, not %s", types.describe(b)) end

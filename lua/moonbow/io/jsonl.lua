@@ -13,7 +13,7 @@ local writing = require "moonbow.io.writing"
 
 local M = {}
 
----@class moonbow.JsonLog
+---@class moonbow.JsonLog an open log
 ---@field path string
 ---@field digits integer
 local Log = {}
