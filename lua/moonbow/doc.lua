@@ -138,7 +138,7 @@ local function text_of(doc) return doc and doc.text or "" end
 
 -- The folder of the installation, taken off the paths of files.
 local function shown_path(path)
-  return (path:gsub("^.*/(lua/moonbow/.*)$", "%1"):gsub("^.*/(bindings/[^/]*)$", "%1"))
+  return path:match "^.*/(lua/moonbow/.*)$" or path:match "^.*/(bindings/[^/]*)$" or path:match "^.*/5%.1/(moonbow/.*)$" or path
 end
 
 local function function_entry(name, kind, node, is_bound)

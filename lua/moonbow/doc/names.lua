@@ -261,7 +261,10 @@ M.module_node = module_node
 function M.classes()
   local classes = {}
   local place = package.searchpath("moonbow.init", package.path):match "^(.*)/init%.lua$"
-  local list = modules_below(place, "moonbow", {})
+  local list = {}
+  for _, module in ipairs(modules_below(place, "moonbow", {})) do -- luarocks puts bindings and scripts there too
+    if not module:find "^moonbow%.bindings%." and not module:find "^moonbow%.scripts%." then append(list, module) end
+  end
   modules_below(package.searchpath("bindings.tensor", package.path):match "^(.*)/[^/]*$", "bindings", list)
   for _, module in ipairs(list) do
     local file = file_of(module)
