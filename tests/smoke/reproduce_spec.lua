@@ -37,6 +37,7 @@ describe("scripts/reproduce", function()
           assert(runner.read(out .. "/" .. figure.file):find("<svg", 1, true), figure.file)
         end
         for _, claim in ipairs(summary.claims) do assert(stdout:find(claim.verdict, 1, true)) end
+        assert(runner.read(out .. "/report.html"):find("<h1>" .. name .. "</h1>", 1, true))
         local count = #runner.records(out .. "/results.jsonl")
         assert(count > 0)
         for _, left in ipairs(system.list(out)) do assert(not left:find "^worker", left .. " is left") end

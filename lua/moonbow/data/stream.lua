@@ -11,7 +11,7 @@ local utf8 = require "moonbow.io.utf8"
 
 local M = {}
 
----@class moonbow.Stream text of tokens that come one by one
+---@class moonbow.Stream
 local Stream = {}
 Stream.__index = Stream
 

@@ -33,11 +33,10 @@
 -- folder is not made again. They and the results travel as JSON. Runs see nothing of each other, and take their seed from
 -- run.seed. What a run can do beside is in worker.lua: progress, a log, checkpoints for long ones.
 --
--- In OUT: results.jsonl, FIGURE.svg, summary.json, report.html; worker-N.log while something went wrong.
+-- In OUT: results.jsonl (records.lua), FIGURE.svg, summary.json, report.html (publish.lua), and worker-N.log of a process that
+-- complained.
 
-local claims = require "moonbow.experiment.claims"
 local cli = require "moonbow.cli"
-local format = require "moonbow.report.format"
 
 local M = {}
 
@@ -171,41 +170,6 @@ end
 
 -- ----- what comes of it ------------------------------------------------------------------------------------
 
-local function write(path, text)
-  require("moonbow.io.writing").whole_file(path, function(aside) require("moonbow.io.writing").text(aside, text) end)
-end
-
----Writes the figures, summary.json and report.html of a report.
----@param spec moonbow.Experiment
----@param s table
----@param report table
-local function publish(spec, s, report)
-  local mb = require "moonbow"
-  local figures = {}
-  for i, figure in ipairs(report.figures or {}) do
-    write(("%s/%s.svg"):format(s.out, figure.name), require("moonbow.report.svg").page(figure.charts))
-    figures[i] = { name = figure.name, title = figure.title, file = figure.name .. ".svg" }
-  end
-  local tables = {}
-  for i, block in ipairs(report.tables or {}) do tables[i] = { title = block.title, rows = block.rows } end
-  local summary = {
-    name = spec.name, about = spec.about, source = spec.source, size = s.size, seeds = s.seeds, claims = report.claims or {},
-    figures = figures, tables = tables, notes = report.notes or {}, build = mb.build_info(), version = mb.version,
-  }
-  write(s.out .. "/summary.json", require("moonbow.experiment.records").encode(summary) .. "\n")
-end
-
-local function show(spec, s, report)
-  print(("\n%s: %s\n%s"):format(spec.name, spec.source, spec.about))
-  for _, block in ipairs(report.tables or {}) do
-    print(("\n%s\n%s"):format(block.title, format.columns(block.rows, block.right)))
-  end
-  if report.claims and #report.claims > 0 then print("\n" .. claims.text(report.claims)) end
-  for _, note in ipairs(report.notes or {}) do print("\nnote: " .. note) end
-  if s.size == "smoke" then print("\nnote: --smoke is far too small for the verdicts to mean anything") end
-  print(("\nresults %s/results.jsonl, figures and summary.json beside them"):format(s.out))
-end
-
 local function results_of(plan, found)
   local results = { by_name = {} }
   for i, run in ipairs(plan) do
@@ -246,8 +210,9 @@ function M.execute(spec, s)
     return failed > 0 and 1 or 0
   end
   local report = spec.report(results_of(plan, found), s)
-  publish(spec, s, report)
-  show(spec, s, report)
+  local publish = require "moonbow.experiment.publish"
+  publish.write(spec, s, report)
+  publish.show(spec, s, report)
   system.unlock(lock)
   return 0
 end

@@ -26,7 +26,7 @@ local PREFIX = "events.out.tfevents."
 
 -- ----- writing ------------------------------------------------------------------------------------------
 
----@class moonbow.EventLog an open event file
+---@class moonbow.EventLog
 ---@field path string
 local Log = {}
 Log.__index = Log

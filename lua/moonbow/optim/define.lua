@@ -160,7 +160,7 @@ end
 
 -- ----- the constructor ------------------------------------------------------------------------------------
 
----@class moonbow.OptimizerConstructor what mb.optim.define returns: call it with a model and options
+---@class moonbow.OptimizerConstructor
 ---@field name string
 ---@operator call(...): moonbow.Optimizer
 local Constructor = {}
