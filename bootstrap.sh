@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")"
 
 packages="gcc make cmake ninja-build luajit lua-cjson libopenblas-dev liblapacke-dev libdnnl-dev"
-test_packages="g++ lua-busted lua-check valgrind"
+test_packages="g++ lua-busted lua-check luarocks pkg-config valgrind"
 build_type=Release
 for argument in "$@"; do
   case "$argument" in

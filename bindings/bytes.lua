@@ -4,9 +4,12 @@
 -- which is how histograms of millions of elements are made without a logarithm for each.
 
 local ffi = require "ffi"
+local host = require "bindings.host"
+local types = require "bindings.types"
 
 local M = {}
 
+local F32, F64 = types.dtype "f32", types.dtype "f64"
 local f32, f64, u32 = ffi.new "float[1]", ffi.new "double[1]", ffi.new "uint32_t[2]"
 
 --- The four bytes of a float, rounded from `x`.
@@ -47,6 +50,7 @@ end
 ---@return number
 function M.read_f32(s, at)
   ffi.copy(f32, s:sub(at, at + 3), 4)
+  host.plain_nans(f32, 1, F32)
   return f32[0]
 end
 
@@ -55,6 +59,7 @@ end
 ---@return number
 function M.read_f64(s, at)
   ffi.copy(f64, s:sub(at, at + 7), 8)
+  host.plain_nans(f64, 1, F64)
   return f64[0]
 end
 

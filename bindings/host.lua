@@ -124,12 +124,32 @@ local function readable(t)
   return wide and produce("mb_cast", t, types.dtype(wide).code) or t
 end
 
+-- Makes every NaN in a buffer the plain one of its sign: LuaJIT marks its own references with the bits of other NaNs, and would take such
+-- numbers for these. The highest 32-bit word of a number says whether it may be one.
+local function plain_nans(buffer, numel, dtype)
+  local words = ffi.cast("uint32_t *", buffer)
+  if dtype.name == "f32" then
+    for i = 0, numel - 1 do
+      if bit.band(words[i], 0x7fffffff) > 0x7f800000 then words[i] = bit.bor(bit.band(words[i], 0x80000000), 0x7fc00000) end
+    end
+  elseif dtype.name == "f64" then
+    for i = 1, 2 * numel - 1, 2 do
+      local high = bit.band(words[i], 0x7fffffff)
+      if high > 0x7ff00000 or high == 0x7ff00000 and words[i - 1] ~= 0 then
+        words[i], words[i - 1] = bit.bor(bit.band(words[i], 0x80000000), 0x7ff80000), 0
+      end
+    end
+  end
+end
+M.plain_nans = plain_nans
+
 -- A copy of all elements in row-major order, and their number.
 local function host_copy(t)
   t = readable(t)
   local numel = tonumber(C.mb_tensor_numel(t))
   local buffer = types.dtype_of(t).array(numel)
   act("mb_tensor_to_host", buffer, t)
+  plain_nans(buffer, numel, types.dtype_of(t))
   return buffer, numel
 end
 M.host_copy = host_copy
@@ -191,6 +211,7 @@ local function same_shape(a, b)
 end
 
 --- Same shape, dtype and values? NaN is unequal to all.
+---@param b moonbow.Tensor
 ---@return boolean
 function M.equal(a, b)
   if not types.is_tensor(b) then fail("equal: b must be a tensor, not %s", types.describe(b)) end
@@ -248,8 +269,9 @@ local function first_values(t, count)
       at = at + (rest % shape[d]) * tonumber(strides[d - 1])
       rest = math.floor(rest / shape[d])
     end
-    buffer[i] = from[at]
+    ffi.copy(buffer + i, from + at, kind.size)
   end
+  plain_nans(buffer, count, kind)
   return buffer
 end
 

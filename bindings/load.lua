@@ -48,7 +48,7 @@ local function declare()
   if pcall(ffi.typeof, "mb_tensor") then return end
   local places = {
     M.root .. "/engine/include/moonbow.h", -- a checkout
-    M.root .. "/include/moonbow.h",
+    M.root .. "/include/moonbow.h", -- luarocks: share/lua/5.1/moonbow/bindings
     M.root .. "/../../include/moonbow.h", -- installed: PREFIX/share/moonbow/bindings
   }
   for _, path in ipairs(places) do
@@ -78,7 +78,8 @@ local function open_library()
   local name = jit.os == "OSX" and "libmoonbow.dylib" or "libmoonbow.so"
   local tried = {}
   local multiarch = "/../../lib/" .. (ffi.arch == "x64" and "x86_64" or "aarch64") .. "-linux-gnu/"
-  for _, folder in ipairs { "/build/", "/lib/", "/../../lib/", "/../../lib64/", multiarch } do
+  local of_rocks = "/../../../../lib/lua/5.1/"
+  for _, folder in ipairs { "/build/", "/lib/", "/../../lib/", "/../../lib64/", multiarch, of_rocks } do
     local path = M.root .. folder .. name
     tried[#tried + 1] = path
     if exists(path) then

@@ -32,9 +32,22 @@ local function is_library(source)
   return source == "=[C]"
 end
 
---- Raises `message` at the user's line.
+local MOST = 1000 -- bytes of a text
+
+local escapes = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t" }
+
+--- A text as one line that a terminal can show, whatever was read from files into it.
+---@param text string
+---@return string
+function M.one_line(text)
+  if #text > MOST then text = text:sub(1, MOST):gsub("[\192-\255]?[\128-\191]*$", "") .. " ..." end
+  return (text:gsub("[%c\127]", function(c) return escapes[c] or ("\\%d"):format(c:byte()) end))
+end
+
+--- Raises `message`, as one line, at the user's line.
 ---@param message string
 function M.raise(message)
+  message = M.one_line(message)
   local level = 2
   while true do
     local info = debug.getinfo(level, "S")

@@ -2,7 +2,8 @@
 //
 // file.c: tensors to and from files as plain little-endian elements, and the hash of a file. A read that
 // finds less, or a write that cannot put down everything, is an error that says how much was wanted and
-// how much there was.
+// how much there was. Of the many bit patterns that are NaN the plain ones alone come in from files: LuaJIT takes some of the others for
+// references to its own objects, so that a hostile file could make it follow an address of its choice.
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -43,16 +44,37 @@ static mb_status read_bytes(void *to, int64_t bytes, int64_t offset, const char 
   return status;
 }
 
+// Every NaN among n elements becomes the quiet one of its sign without more bits.
+static void plain_nans(void *data, int64_t n, mb_dtype dtype) {
+  if (dtype == MB_F32) {
+    uint32_t *x = data;
+    for (int64_t i = 0; i < n; i++) x[i] = (x[i] & 0x7fffffffu) > 0x7f800000u ? (x[i] & 0x80000000u) | 0x7fc00000u : x[i];
+  } else if (dtype == MB_F64) {
+    uint64_t *x = data;
+    for (int64_t i = 0; i < n; i++) x[i] = (x[i] & INT64_MAX) > 0x7ff0000000000000u ? (x[i] & 0x8000000000000000u) | 0x7ff8000000000000u : x[i];
+  } else if (dtype == MB_BF16) {
+    uint16_t *x = data;
+    for (int64_t i = 0; i < n; i++) x[i] = (uint16_t)((x[i] & 0x7fffu) > 0x7f80u ? (x[i] & 0x8000u) | 0x7fc0u : x[i]);
+  }
+}
+
+// Fills `to` with the elements of a contiguous tensor on the host like t.
+static mb_status read_elements(void *to, const mb_tensor *t, int64_t offset, const char *who, const char *path) {
+  int64_t n = mbi_numel(t);
+  MB_TRY(read_bytes(to, n * (int64_t)mbi_dtype_size(t->dtype), offset, who, path));
+  plain_nans(to, n, t->dtype);
+  return MB_OK;
+}
+
 mb_status mb_tensor_read_file(mb_tensor *t, const char *path, int64_t offset) {
   const char *who = "mb_tensor_read_file";
   MB_TRY(mbi_check(t, who, "t"));
   if (offset < 0) MB_FAIL(MB_ERR_ARG, "%s: the offset is %" PRId64 ", it must be >= 0", who, offset);
   MB_TRY(mbi_check_writable(t, who));
-  int64_t bytes = mbi_numel(t) * (int64_t)mbi_dtype_size(t->dtype);
-  if (t->storage->device == MB_CPU && mbi_is_contiguous(t)) return read_bytes(mbi_data(t), bytes, offset, who, path);
+  if (t->storage->device == MB_CPU && mbi_is_contiguous(t)) return read_elements(mbi_data(t), t, offset, who, path);
   mb_tensor *host;
   MB_TRY(mbi_tensor_new(&host, MB_CPU, t->dtype, &t->shape));
-  mb_status status = read_bytes(mbi_data(host), bytes, offset, who, path);
+  mb_status status = read_elements(mbi_data(host), t, offset, who, path);
   if (status == MB_OK) status = mb_tensor_from_host(t, mbi_data(host));
   mb_tensor_release(host);
   return status;

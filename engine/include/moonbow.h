@@ -141,7 +141,7 @@ MB_API int mb_tensor_is_contiguous(const mb_tensor *t);
 MB_API int mb_tensor_is_live(const mb_tensor *t);            // 0 after mb_tensor_discard
 MB_CALL mb_status mb_tensor_data(void **out, mb_tensor *t);  // CPU address of element 0, borrowed
 MB_API uint64_t mb_tensor_address(const mb_tensor *t);       // of element 0 in its device's memory, to compare; 0 after a discard
-MB_CALL mb_status mb_tensor_item(double *out, mb_tensor *t); // the value of a one-element tensor
+MB_CALL mb_status mb_tensor_item(double *out, mb_tensor *t); // the value of a one-element tensor; any NaN as NAN
 MB_CALL mb_status mb_tensor_to_host(void *dst, mb_tensor *t);         // numel elements, row-major
 MB_CALL mb_status mb_tensor_from_host(mb_tensor *t, const void *src); // in place
 
@@ -608,7 +608,7 @@ MB_CALL mb_status mb_path_size(int64_t *bytes, const char *path);
 // valid until the next call.
 MB_CALL mb_status mb_path_list(const char **names, const char *path);
 MB_CALL mb_status mb_path_absolute(const char **absolute, const char *path); // valid until the next call
-// Reads elements of t's dtype (little-endian) from `offset` of a file, and appends them to one.
+// Reads elements of t's dtype (little-endian) from `offset` of a file, a NaN without all but its sign, and appends them to one.
 MB_CALL mb_status mb_tensor_read_file(mb_tensor *t, const char *path, int64_t offset);
 MB_CALL mb_status mb_tensor_append_file(mb_tensor *t, const char *path);
 MB_CALL mb_status mb_sha256_file(char *hex, const char *path);      // 64 digits and a NUL

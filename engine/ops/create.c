@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // create.c: tensors from nothing (empty, full, arange, random) and from host memory, and back to it.
+#include <math.h>
 #include <string.h>
 
 #include "core/rng.h"
@@ -140,5 +141,7 @@ mb_status mb_tensor_item(double *out, mb_tensor *t) {
     MB_FAIL(MB_ERR_SHAPE, "mb_tensor_item: one element was expected, the tensor has shape %s", mbi_shape_text(text, t->shape.ndim, t->shape.size));
   unsigned char raw[8];
   MB_TRY(mb_tensor_to_host(raw, t));
-  return mbi_cpu_device()->convert(out, MB_F64, raw, t->dtype, 1);
+  MB_TRY(mbi_cpu_device()->convert(out, MB_F64, raw, t->dtype, 1));
+  if (*out != *out) *out = (double)NAN;
+  return MB_OK;
 }

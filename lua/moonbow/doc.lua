@@ -34,6 +34,8 @@ local M = {}
 ---@field returns { type: string, text: string }[]
 ---@field usage string[] lines of code
 ---@field fields moonbow.DocField[] of a class
+---@field from? string of a class: the name that first led to it
+---@field parent? string of a class
 ---@field members string[] names of entries below: of a class its methods
 ---@field same_as? string the entry that this is another name of
 ---@field file string
@@ -52,8 +54,8 @@ local function option_fields(kind)
     if class and not class.variable and alternative:find "Options$" then
       local all = {}
       local parent = class.parent and classes[class.parent]
-      for _, field in ipairs(parent and parent.doc.fields or {}) do all[#all + 1] = field end
       for _, field in ipairs(class.doc.fields) do all[#all + 1] = field end
+      for _, field in ipairs(parent and parent.doc.fields or {}) do all[#all + 1] = field end
       return all
     end
   end
@@ -136,7 +138,7 @@ local function text_of(doc) return doc and doc.text or "" end
 
 -- The folder of the installation, taken off the paths of files.
 local function shown_path(path)
-  return (path:gsub("^.*/(lua/moonbow/.*)$", "%1"):gsub("^.*/(bindings/[^/]*)$", "%1"))
+  return path:match "^.*/(lua/moonbow/.*)$" or path:match "^.*/(bindings/[^/]*)$" or path:match "^.*/5%.1/(moonbow/.*)$" or path
 end
 
 local function function_entry(name, kind, node, is_bound)
@@ -170,8 +172,8 @@ end
 local function module_entry(name, node)
   local head, members = node.head or "", {}
   for i, member in ipairs(node.members.order) do members[i] = name .. "." .. member end
-  return { name = name, kind = "module", signature = name, text = head, params = {}, returns = {}, usage = {}, fields = {},
-           members = members, file = shown_path(node.file and node.file.path or ""), line = 1 }
+  return { name = name, kind = "module", signature = name, text = (head:gsub("^%l", string.upper)), params = {}, returns = {},
+           usage = {}, fields = {}, members = members, file = shown_path(node.file and node.file.path or ""), line = 1 }
 end
 
 local function value_entry(name, node)
@@ -197,12 +199,15 @@ end
 
 local function short(class) return (class:gsub("^moonbow%.", "")) end
 
-local function class_entries(full, class)
+local function class_entries(full, class, from)
   local name = short(full)
-  local entry = { name = name, kind = "class", signature = name .. (class.parent and " : " .. short(class.parent) or ""),
-            text = class.doc.text ~= "" and class.doc.text or class.doc.about or "", params = {}, returns = {}, usage = {},
-            fields = class.doc.fields, members = {}, file = shown_path(class.file), line = class.line, class = full,
-            parent = class.parent and short(class.parent) }
+  local parent = class.parent and class.parent:find "^moonbow%." and short(class.parent) or nil
+  local text = class.doc.text ~= "" and class.doc.text or class.doc.about or ""
+  local entry = {
+    name = name, kind = "class", signature = name .. (parent and " : " .. parent or ""), text = (text:gsub("^%l", string.upper)),
+    params = {}, returns = {}, usage = {}, fields = class.doc.fields, members = {}, file = shown_path(class.file),
+    line = class.line, class = full, parent = parent, from = from,
+  }
   add(entry)
   local members = class.variable and names.members_of(class.source, class.variable) or { order = {} }
   for _, member in ipairs(members.order) do
@@ -210,6 +215,7 @@ local function class_entries(full, class)
     if node and (node.is_function or node.declared and node.declared.doc) and (not member:find "^__" or member == "__call") then
       local method = function_entry(name .. ":" .. member, "method", node, not node.is_method)
       if member == "__call" then method.signature = signature_of(name, method.params) end
+      method.from = from
       if member ~= "__call" or method.text ~= "" then
         entry.members[#entry.members + 1] = method.name
         add(method)
@@ -223,25 +229,37 @@ local function mentioned(entry, visit)
   local function of(kind)
     for class in kind:gmatch "moonbow%.[%w_%.]+" do visit(class) end
   end
-  for _, p in ipairs(entry.params) do of(p.type) end
   for _, r in ipairs(entry.returns) do of(r.type) end
-  for _, f in ipairs(entry.kind == "class" and entry.fields or {}) do of(f.type) end
-  if entry.class and classes[entry.class].parent then of(classes[entry.class].parent) end
+  for _, p in ipairs(entry.params) do
+    of(p.type)
+    for _, field in ipairs(p.fields or {}) do of(field.type) end
+  end
+  local class = entry.class and classes[entry.class]
+  for _, f in ipairs(class and not class.variable and entry.fields or {}) do of(f.type) end
+  if class and class.parent then of(class.parent) end
 end
 
 local function load_all()
   entries, by_name, first_of = {}, {}, {}
   classes = names.classes()
   walk("mb", names.module_node "moonbow")
-  local at, seen = 1, {}
-  while entries[at] do
-    mentioned(entries[at], function(full)
+  local seen = {}
+  local function visit_from(from)
+    return function(full)
       local class = classes[full]
       if seen[full] or not class then return end
       seen[full] = true
-      if not (full:find "Options$" and not class.variable) then class_entries(full, class) end
-    end)
-    at = at + 1
+      if not (full:find "Options$" and not class.variable) then class_entries(full, class, from) end
+    end
+  end
+  -- Who returns a class comes before who takes it.
+  for _, only_returns in ipairs { true, false } do
+    local at = 1
+    while entries[at] do
+      local entry = entries[at]
+      mentioned(only_returns and { returns = entry.returns, params = {} } or entry, visit_from(entry.from or entry.name))
+      at = at + 1
+    end
   end
 end
 

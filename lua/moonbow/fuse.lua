@@ -348,7 +348,7 @@ end
 
 -- ----- mb.fuse --------------------------------------------------------------------------------------------
 
----@class moonbow.Fused
+---@class moonbow.Fused a fused function; tensors that it is called with are changed in place
 local Fused = {}
 Fused.__index = Fused
 

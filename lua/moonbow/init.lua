@@ -6,9 +6,10 @@
 -- and the symbolic values of mb.fuse. Creation and defaults are in create.lua. The other parts of the
 -- library (mb.optim, mb.models, ...) are loaded when they are first named.
 
--- The folder that holds lua/ and bindings/, by this file's own location.
+-- The folder that holds bindings/, by this file's own location: beside lua/, or this one where luarocks has put them.
 local here = debug.getinfo(1, "S").source:match "^@(.*)$" or ""
-local root = here:match "^(.*)/lua/moonbow/init%.lua$" or (here:match "^lua/moonbow/" and ".") or "."
+local root = here:match "^(.*)/lua/moonbow/init%.lua$" or (here:match "^lua/moonbow/" and ".")
+  or here:match "^(.*)/init%.lua$" or "."
 if not package.searchpath("bindings.load", package.path) then
   package.path = package.path .. ";" .. root .. "/?.lua"
 end

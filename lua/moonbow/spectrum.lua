@@ -219,7 +219,7 @@ end
 
 local Spectrum = { __tostring = to_text }
 
----@class moonbow.SpectrumRow
+---@class moonbow.SpectrumRow the spectrum of one matrix
 ---@field name string
 ---@field shape integer[]
 ---@field rows integer

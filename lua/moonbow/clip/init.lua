@@ -9,11 +9,11 @@
 -- Every clipper is called with a model, changes its gradients in place and returns a report; has
 -- describe(p), what it does to a parameter, or nil; and state_dict() and load_state_dict(s) for checkpoints.
 --
--- on = "grad"       the gradient
---      "momentum"   the optimizer's momentum: the step is taken along the clipped one, what is kept stays as it is
---                   (MuCon, arXiv 2605.26459, for Muon's; here for every optimizer that names its momentum)
---      "update"     U = (w - w+) / lr - decay w, w+ = w - lr (clip(U) + decay w), decay being decoupled weight decay
---                   (SPECTRA, arXiv 2603.14315). With lr = 0, U is what lr = 1 would make it
+--   on = "grad"       the gradient
+--        "momentum"   the optimizer's momentum: the step is taken along the clipped one, what is kept stays as it is
+--                     (MuCon, arXiv 2605.26459, for Muon's; here for every optimizer that names its momentum)
+--        "update"     U = (w - w+) / lr - decay w, w+ = w - lr (clip(U) + decay w), decay being decoupled weight decay
+--                     (SPECTRA, arXiv 2603.14315). With lr = 0, U is what lr = 1 would make it
 --
 -- For the latter two a clipper has the field `on` and `who`, parameters(model), which ones it takes, and
 -- change(source) -> report, changed: source.lua says what a source is, changed[p.index] which were changed.

@@ -21,7 +21,7 @@ local spectral = require "bindings.spectral"
 
 local EPSILON = 1e-6
 
----@class moonbow.NormClip
+---@class moonbow.NormClip a clipper: clip(model) changes the gradients and returns a report
 ---@field on "grad"|"momentum"|"update"
 ---@field max_norm number?
 ---@field memory moonbow.ClipMemory? of a threshold

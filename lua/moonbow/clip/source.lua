@@ -17,7 +17,7 @@ local M = {}
 ---What clippers can change, as option `on` says it.
 M.row = { choices = { "grad", "momentum", "update" }, default = "grad" }
 
----@class moonbow.ClipSource
+---@class moonbow.ClipSource what a clipper clips: gradients, momenta or updates of a model
 ---@field model moonbow.Model
 ---@field what "gradient"|"momentum"|"update"
 ---@field key table

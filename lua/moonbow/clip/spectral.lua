@@ -42,7 +42,7 @@ local views = require "moonbow.clip.view"
 
 local M = {}
 
----@class moonbow.SpectralClip
+---@class moonbow.SpectralClip a clipper: clip(model) changes the gradients and returns a report
 ---@field memory moonbow.ClipMemory the threshold, and what it remembers
 local SpectralClip = {}
 SpectralClip.__index = SpectralClip

@@ -26,7 +26,7 @@ local tokenizers = require "moonbow.data.tokenizer"
 
 local M = {}
 
----@class moonbow.Shards
+---@class moonbow.Shards batches of token files
 ---@field vocab_size integer
 ---@field train_tokens integer
 ---@field val_tokens integer

@@ -11,7 +11,7 @@ local utf8 = require "moonbow.io.utf8"
 
 local M = {}
 
----@class moonbow.Stream
+---@class moonbow.Stream text of tokens that come one by one
 local Stream = {}
 Stream.__index = Stream
 

@@ -16,7 +16,7 @@ local tokenizers = require "moonbow.data.tokenizer"
 
 local M = {}
 
----@class moonbow.Text
+---@class moonbow.Text batches of a text
 ---@field vocab_size integer
 ---@field train_tokens integer
 ---@field val_tokens integer

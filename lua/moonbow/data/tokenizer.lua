@@ -11,7 +11,7 @@ local utf8 = require "moonbow.io.utf8"
 
 local M = {}
 
----@class moonbow.Tokenizer
+---@class moonbow.Tokenizer from text to tokens and back
 ---@field name string
 ---@field vocab_size integer
 ---@field encode fun(self, s: string): integer[]

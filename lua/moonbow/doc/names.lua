@@ -51,7 +51,7 @@ local resolve, module_node -- below
 local function new_members() return { order = {} } end
 
 local function put(members, name, node)
-  if members[name] == nil then append(members.order, name) end
+  if node and members[name] == nil then append(members.order, name) end
   members[name] = node
 end
 
@@ -63,16 +63,25 @@ local function constructed(file, expression, members)
   end
 end
 
--- Members that a loop copies from another table.
+-- Members that loops copy from other tables, in the order of the loops.
 local function copied(file, variable, members)
-  local loop = "\nfor _, [%w_]+ in ipairs (%b{}) do%s+([%w_]+)%[[%w_]+%] = ([%w_]+)%[[%w_]+%]%s+end"
-  for list, to, from in file.text:gmatch(loop) do
-    local source = to == variable and resolve(file, from)
-    for name in (source and list or ""):gmatch '"([%w_]+)"' do put(members, name, source.members[name]) end
+  local loops, text = {}, file.text
+  local some = "()\nfor _, [%w_]+ in ipairs (%b{}) do%s+([%w_]+)%[[%w_]+%] = ([%w_]+)%[[%w_]+%]%s+end"
+  for at, list, to, from in text:gmatch(some) do
+    if to == variable then append(loops, { at = at, list = list, from = from }) end
   end
-  for from, to in file.text:gmatch "\nfor [%w_]+, [%w_]+ in pairs%(([%w_]+)%) do ([%w_]+)%[[%w_]+%] = [%w_]+ end" do
-    local source = to == variable and resolve(file, from)
-    for _, name in ipairs(source and source.members.order or {}) do put(members, name, source.members[name]) end
+  for at, from, to in text:gmatch "()\nfor [%w_]+, [%w_]+ in pairs%(([%w_]+)%) do ([%w_]+)%[[%w_]+%] = [%w_]+ end" do
+    if to == variable then append(loops, { at = at, from = from }) end
+  end
+  table.sort(loops, function(a, b) return a.at < b.at end)
+  for _, loop in ipairs(loops) do
+    local source = resolve(file, loop.from).members or new_members()
+    local wanted = source.order
+    if loop.list then
+      wanted = {}
+      for name in loop.list:gmatch '"([%w_]+)"' do append(wanted, name) end
+    end
+    for _, name in ipairs(wanted) do put(members, name, source[name]) end
   end
 end
 
@@ -252,7 +261,10 @@ M.module_node = module_node
 function M.classes()
   local classes = {}
   local place = package.searchpath("moonbow.init", package.path):match "^(.*)/init%.lua$"
-  local list = modules_below(place, "moonbow", {})
+  local list = {}
+  for _, module in ipairs(modules_below(place, "moonbow", {})) do -- luarocks puts bindings and scripts there too
+    if not module:find "^moonbow%.bindings%." and not module:find "^moonbow%.scripts%." then append(list, module) end
+  end
   modules_below(package.searchpath("bindings.tensor", package.path):match "^(.*)/[^/]*$", "bindings", list)
   for _, module in ipairs(list) do
     local file = file_of(module)

@@ -132,8 +132,9 @@ local function parse(lines)
       append(doc.fields, { name = "operator " .. name, type = kind, text = "", optional = false })
     elseif tag.name == "class" then
       local name, rest = tag.text:match "^([%w_%.]+)%s*(.*)$"
-      local parent, what = rest:match "^:%s*([%w_%.%*]+)%s*(.*)$"
-      doc.class, doc.parent, doc.about = name, parent, what or rest
+      local parent = rest:match "^:%s*(.*)$"
+      if parent then parent, rest = M.type_of(parent) end
+      doc.class, doc.parent, doc.about = name, parent, rest
     end
   end
   return doc

@@ -204,7 +204,7 @@ local function rotate(dir, keep)
   for i = keep + 1, #list do system.remove(list[i].path) end
 end
 
----@class moonbow.CheckpointParts
+---@class moonbow.CheckpointParts what a run is made of
 ---@field model? table with state(), load_state()
 ---@field optimizer? table with state_dict(), load_state_dict()
 ---@field clip? table likewise
@@ -326,7 +326,7 @@ local function restore(it, value)
   if it.load_state_dict then it:load_state_dict(value) else it:load_state(value) end
 end
 
----@class moonbow.CheckpointFound
+---@class moonbow.CheckpointFound a checkpoint that was loaded or could be
 ---@field path string
 ---@field step integer
 ---@field config table as it was saved

@@ -122,7 +122,7 @@ local function read_event(s)
   return event
 end
 
----@class moonbow.Event
+---@class moonbow.Event one record of an event file
 ---@field wall_time number
 ---@field step integer
 ---@field scalars table<string, number>

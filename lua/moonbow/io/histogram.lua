@@ -12,7 +12,7 @@ local types = require "bindings.types"
 
 local M = {}
 
----@class moonbow.Histogram
+---@class moonbow.Histogram counts of values in buckets
 ---@field min number
 ---@field max number
 ---@field num number of finite values

@@ -5,6 +5,7 @@
 -- errors, nesting is limited; numbers are written with the digits that give the same double back, keys
 -- are sorted. Arrays carry the metatable M.array, so that [] and {} stay apart; null is M.null.
 
+local one_line = require("bindings.status").one_line
 local utf8 = require "moonbow.io.utf8"
 
 local M = {}
@@ -19,7 +20,7 @@ local MAX_DEPTH = 100
 local read_value -- forward
 
 local function fail(at, format, ...)
-  error({ json = ("at byte %d: "):format(at - 1) .. format:format(...) }, 0)
+  error({ json = one_line(("at byte %d: "):format(at - 1) .. format:format(...)) }, 0)
 end
 
 -- What stands at a position, for the texts of errors.
@@ -76,6 +77,8 @@ local function read_number(text, at)
   exponent, behind = text:match("^([eE][+-]?%d+)()", after)
   if exponent then digits, after = digits .. exponent, behind end
   local value = tonumber(digits)
+  -- An exponent of many digits is beyond what tonumber reads.
+  if not value then value = (digits:find "^-?[0.]*[eE]" or exponent and exponent:find "-") and 0 or math.huge end
   if math.abs(value) == math.huge then fail(at, "the number %s is too large", digits:sub(1, 40)) end
   return value, after
 end

@@ -8,32 +8,47 @@
 local status = require "bindings.status"
 local system = require "bindings.system"
 local json = require "moonbow.io.json"
+local lines = require "moonbow.io.lines"
 local check = require("moonbow.options").check
 local writing = require "moonbow.io.writing"
 
 local M = {}
 
----@class moonbow.JsonLog
+---@class moonbow.JsonLog an open log
 ---@field path string
 ---@field digits integer
 local Log = {}
 Log.__index = Log
 
--- Rewrites the file without records of a later step and without a line that a crash cut off.
-local function truncate(path, last_step)
+-- Calls take(line, whole) for every line of a file.
+local function each_line(path, take)
   local file, problem = io.open(path, "rb")
   if not file then status.fail("jsonl: cannot open: %s", problem) end
-  local text = file:read "*a"
+  lines.each(file, take)
   file:close()
-  local kept = {}
-  for line in text:gmatch "([^\n]*)\n" do
-    local record = json.decode(line)
-    if type(record) == "table" and not (type(record.step) == "number" and record.step > last_step) then
-      kept[#kept + 1] = line .. "\n"
-    end
-  end
-  local rest = table.concat(kept)
-  if rest ~= text then writing.whole_file(path, function(aside) writing.text(aside, rest) end) end
+end
+
+-- Is a line a record that was written whole, of no later step?
+local function stays(line, whole, last_step)
+  local record = whole and json.decode(line)
+  return type(record) == "table" and not (type(record.step) == "number" and record.step > last_step)
+end
+
+-- Rewrites the file without records of a later step and without a line that a crash cut off.
+local function truncate(path, last_step)
+  local all_stay = true
+  each_line(path, function(line, whole)
+    all_stay = stays(line, whole, last_step)
+    return all_stay
+  end)
+  if all_stay then return end
+  writing.whole_file(path, function(aside)
+    writing.pieces(aside, function(put)
+      each_line(path, function(line, whole)
+        if stays(line, whole, last_step) then put(line .. "\n") end
+      end)
+    end)
+  end)
 end
 
 ---@class moonbow.JsonLogOptions

@@ -25,7 +25,7 @@ local ALIGNMENT = 64          -- of the first element in files that are written 
 
 -- ----- reading the header -----------------------------------------------------------------------------
 
----@class moonbow.SafetensorsEntry
+---@class moonbow.SafetensorsEntry a tensor in a file
 ---@field name string
 ---@field dtype string as in the file: "F32"
 ---@field shape integer[]

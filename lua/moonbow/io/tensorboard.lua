@@ -26,7 +26,7 @@ local PREFIX = "events.out.tfevents."
 
 -- ----- writing ------------------------------------------------------------------------------------------
 
----@class moonbow.EventLog
+---@class moonbow.EventLog an open event file
 ---@field path string
 local Log = {}
 Log.__index = Log

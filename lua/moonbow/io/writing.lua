@@ -7,20 +7,33 @@ local system = require "bindings.system"
 
 local M = {}
 
+--- Writes the pieces that produce(put) gives to put(text) as a new file; a short write is an error that names the file.
+---@param path string
+---@param produce fun(put: fun(text: string))
+function M.pieces(path, produce)
+  local file, problem = io.open(path, "wb")
+  if not file then status.fail("cannot write: %s", problem) end
+  local bytes = 0
+  local function check(ok, reason)
+    if not ok then status.fail("cannot write %d bytes to '%s': %s", bytes, path, reason) end
+  end
+  local ok
+  ok, problem = pcall(function()
+    produce(function(text)
+      bytes = bytes + #text
+      check(file:write(text))
+    end)
+    check(file:flush()) -- a full disk is found here
+  end)
+  local closed, close_problem = file:close()
+  if not ok then error(problem, 0) end
+  check(closed, close_problem)
+end
+
 --- Writes `text` as the whole of a new file; a short write is an error that names the file.
 ---@param path string
 ---@param text string
-function M.text(path, text)
-  local file, problem = io.open(path, "wb")
-  if not file then status.fail("cannot write: %s", problem) end
-  local ok
-  ok, problem = file:write(text)
-  if ok then ok, problem = file:flush() end -- a full disk is found here
-  local closed, close_problem = file:close()
-  if not (ok and closed) then
-    status.fail("cannot write %d bytes to '%s': %s", #text, path, problem or close_problem)
-  end
-end
+function M.text(path, text) M.pieces(path, function(put) put(text) end) end
 
 --- Calls write(aside) with the name of a file in the same folder; what it wrote there is put on the disk
 --- and then named `path`, which replaces what was there. After an error nothing is left of it.

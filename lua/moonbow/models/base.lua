@@ -31,7 +31,7 @@ local types = require "bindings.types"
 
 local M = {}
 
----@class moonbow.Parameter
+---@class moonbow.Parameter a weight of a model, with its gradient
 ---@field name string
 ---@field role "matrix"|"embedding"|"head"|"vector"|"conv"
 ---@field index integer in the order of the model, from 1
@@ -49,7 +49,7 @@ local M = {}
 ---@field ignore_index? integer targets of this id do not count
 ---@field reduction? "mean"|"sum" default "mean"
 
----@class moonbow.Model
+---@class moonbow.Model a network: its parameters, its loss, its state
 ---@field name string
 ---@field handle ffi.cdata* for bindings/model.lua
 ---@field config table what it was made with: print and checkpoints show it

@@ -35,7 +35,7 @@ local function loss(self, batch, o)
   return self.network.loss(self.handle, inputs, targets, o)
 end
 
----@class moonbow.LanguageModel: moonbow.Model
+---@class moonbow.LanguageModel: moonbow.Model a model of tokens that can write
 local LanguageModel = { generate = require "moonbow.models.generate" }
 
 --- An object over a handle, as base.new makes it from `o`, with o.network and the methods of a language model.

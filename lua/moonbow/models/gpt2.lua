@@ -26,7 +26,7 @@ local spec = decoder.spec {
 
 -- ----- methods ------------------------------------------------------------------------------------------
 
----@class moonbow.GPT2: moonbow.LanguageModel
+---@class moonbow.GPT2: moonbow.LanguageModel with weights of other programs, in and out
 local methods = {}
 
 --- Sets the weights from Hugging Face's files: a safetensors file, an index of shards or a folder; see hf.lua.

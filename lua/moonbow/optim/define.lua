@@ -160,7 +160,7 @@ end
 
 -- ----- the constructor ------------------------------------------------------------------------------------
 
----@class moonbow.OptimizerConstructor
+---@class moonbow.OptimizerConstructor what mb.optim.define returns: call it with a model and options
 ---@field name string
 ---@operator call(...): moonbow.Optimizer
 local Constructor = {}

@@ -20,7 +20,7 @@ local types = require "bindings.types"
 
 local M = {}
 
----@class moonbow.Optimizer
+---@class moonbow.Optimizer what changes the weights of a model, step by step
 ---@field model moonbow.Model
 ---@field updates integer made so far
 local Optimizer = {}

@@ -15,7 +15,8 @@ local Job = {}
 Job.__index = Job
 
 local SKIPS_IN_A_ROW = 10
-local SINGULAR_VALUES = 64 -- of a matrix, in a record of spectra
+-- Singular values of a matrix in a record of spectra: all of them up to where mb.spectrum computes all anyhow.
+local ALL_UP_TO, OF_LARGE = 256, 64
 
 local clipped_things = { grad = "gradients", momentum = "momenta", update = "updates" }
 
@@ -201,8 +202,11 @@ end
 ---Logs the largest singular values of every matrix's gradient, before the step clips it. The step's time leaves it out.
 function Job:spectra()
   local started = mb.system.time()
-  local matrices = {}
-  for _, row in ipairs(mb.spectrum(self.model, { k = SINGULAR_VALUES })) do
+  local largest, matrices = 0, {}
+  for _, p in ipairs(self.model:parameters()) do
+    if #p.shape > 1 then largest = math.max(largest, math.min(unpack(p.shape))) end
+  end
+  for _, row in ipairs(mb.spectrum(self.model, { k = largest <= ALL_UP_TO and ALL_UP_TO or OF_LARGE })) do
     matrices[row.name] = { shape = row.shape, norm = row.norm, exact = row.exact, sigma = row.sigma }
   end
   self.logger:write { step = self.step, spectra = { of = "grad", matrices = matrices } }

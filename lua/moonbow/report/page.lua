@@ -126,8 +126,9 @@ end
 
 local function add_table(out, given)
   local t = options.check("page: table", given, table_spec)
-  add(out, '<div class="scroll" tabindex="0" role="group" aria-label="%s"><table>', escape(t.caption or "table"))
-  if t.caption then add(out, "<caption>%s</caption>", inline(t.caption)) end
+  if t.caption then add(out, '<p class="caption">%s</p>', inline(t.caption)) end
+  local label = escape(t.caption or "table")
+  add(out, '<div class="scroll" tabindex="0" role="group" aria-label="%s"><table aria-label="%s">', label, label)
   local heads = {}
   for c, name in ipairs(t.columns) do
     local right = t.right[c] or type((t.rows[1] or {})[c]) == "number"
@@ -157,7 +158,7 @@ local function add_figure(out, block, figures)
   end
   add(out, '<figure id="figure-%d"><div class="scroll" tabindex="0" role="group" aria-label="%s">', id, escape(label))
   add(out, '<div class="plot" style="%s:%dpx">%s</div></div>', block.wide and "width" or "min-width",
-    math.floor(block.wide and width or math.min(width * 0.8, 620)), text)
+    math.floor(block.wide and width or width * 0.8), text)
   add(out, "<figcaption>%s</figcaption></figure>", block.caption and inline(block.caption) or "")
 end
 

@@ -7,7 +7,7 @@ local options = require "moonbow.options"
 
 local M = {}
 
----@class moonbow.Schedule
+---@class moonbow.Schedule a function of the step that prints what it is
 ---@operator call(integer): number
 
 ---@class moonbow.ScheduleOptions

@@ -14,7 +14,7 @@ local schedules = require "moonbow.schedule.base"
 
 local M = {}
 
----@class moonbow.Sample
+---@class moonbow.Sample what a policy is asked about
 ---@field name? string of the matrix
 ---@field shape? integer[]
 ---@field step? integer calls before this one
@@ -22,7 +22,7 @@ local M = {}
 ---@field total? number norm of all gradients, of clipping by norms
 ---@field state? table what the policy remembers of this matrix
 
----@class moonbow.Threshold
+---@class moonbow.Threshold a policy: th(sample) is tau, or nil for "leave alone"
 ---@operator call(moonbow.Sample): number?
 ---@field device? moonbow.DevicePolicy
 local Policy = {}

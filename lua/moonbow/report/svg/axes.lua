@@ -33,8 +33,9 @@ local function nice_step(span, count)
   return 10 * power
 end
 
-local function linear_ticks(low, high, count)
-  local step, ticks = nice_step(high - low, count), {}
+local function linear_ticks(low, high, count, step)
+  local ticks = {}
+  step = step or nice_step(high - low, count)
   for k = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) do
     ticks[#ticks + 1] = k == 0 and 0 or k * step -- not -0
   end
@@ -57,10 +58,10 @@ local function log_ticks(low, high, count)
   return ticks
 end
 
--- The nearest of 1, 2, 5 times a power of ten that lies outwards; whole powers where there are decades of values.
+-- The nearest of 1, 2, 5 times a power of ten that lies outwards; whole powers where there are many decades of values.
 local function round_outwards(low, high)
   local down, up = 10 ^ math.floor(math.log10(low) + 1e-9), 10 ^ math.ceil(math.log10(high) - 1e-9)
-  if up / down > 100 then return down, up end
+  if up / down > 1e5 then return down, up end
   for _, factor in ipairs { 5, 2 } do
     if down * factor <= low * 1.000001 then down = down * factor break end
   end
@@ -78,7 +79,7 @@ end
 ---@param count? integer of ticks, about
 function M.complete(axis, values, bars, count)
   count = count or 6
-  local low, high = math.huge, -math.huge
+  local low, high, rounded_by = math.huge, -math.huge, nil
   for _, value in ipairs(values) do
     if M.usable(axis, value) then low, high = math.min(low, value), math.max(high, value) end
   end
@@ -92,12 +93,13 @@ function M.complete(axis, values, bars, count)
     if low == high then low, high = low - 0.5, high + 0.5 end
     local step = nice_step(high - low, count)
     if not axis.tight then
+      if not axis.min and not axis.max then rounded_by = step end
       low, high = math.floor(low / step + 1e-6) * step, math.ceil(high / step - 1e-6) * step
     end
   end
   axis.min, axis.max = M.usable(axis, axis.min) and axis.min or low, M.usable(axis, axis.max) and axis.max or high
   if axis.min >= axis.max then options.fail("svg: an axis from %g to %g has no length", axis.min, axis.max) end
-  axis.ticks = (axis.log and log_ticks or linear_ticks)(axis.min, axis.max, axis.log and count + 2 or count)
+  axis.ticks = axis.log and log_ticks(axis.min, axis.max, count + 2) or linear_ticks(axis.min, axis.max, count, rounded_by)
   local function on(value) return axis.log and math.log10(value) or value end
   function axis.where(value)
     return (on(value) - on(axis.min)) / (on(axis.max) - on(axis.min))

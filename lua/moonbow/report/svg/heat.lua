@@ -38,6 +38,8 @@ function M.prepare(who, given)
   return h, widest + 8, 3 * base.size + BAR + 12 + axes.widest(h.scale, SMALL), #h.rows * h.height
 end
 
+local function tenth(x) return math.floor(x * 10 + 0.5) / 10 end
+
 -- Strokes of each colour: level -> texts "Mx yhlength", in units of columns and rows.
 local function strokes_of(h, place_x)
   local levels = {}
@@ -51,8 +53,8 @@ local function strokes_of(h, place_x)
       if level ~= last then
         if last then
           levels[last] = levels[last] or {}
-          local a, b = place_x(h.edges[from]), place_x(h.edges[k])
-          table.insert(levels[last], ("M%.4g %gh%.4g"):format(a, (r - 0.5) * h.height, b - a))
+          local a, b = tenth(place_x(h.edges[from])), tenth(place_x(h.edges[k])) -- so that neighbours meet
+          table.insert(levels[last], ("M%.5g %gh%.5g"):format(a, (r - 0.5) * h.height, b - a))
         end
         from, last = k, level
       end
