@@ -124,8 +124,8 @@ local function readable(t)
   return wide and produce("mb_cast", t, types.dtype(wide).code) or t
 end
 
--- Makes every NaN in a buffer the plain one of its sign: LuaJIT marks its own references with the bits of other NaNs, and would take such
--- numbers for these. The highest 32-bit word of a number says whether it may be one.
+-- Makes every NaN in a buffer the plain one of its sign: LuaJIT marks its own references with the bits of other NaNs, and would
+-- take such numbers for these. The highest 32-bit word of a number says whether it may be one.
 local function plain_nans(buffer, numel, dtype)
   local words = ffi.cast("uint32_t *", buffer)
   if dtype.name == "f32" then
