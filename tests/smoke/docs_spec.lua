@@ -1,35 +1,97 @@
 -- SPDX-License-Identifier: MIT
 --
--- docs_spec.lua: the Lua blocks of the documents run. The blocks of one document are one script, in their order.
+-- docs_spec.lua: the documents say what runs, and what they point to is there. documents.lua says which blocks are run.
 
-local helper = require "tests.helper"
+local documents = require "tests.smoke.documents"
+local load = require "bindings.load"
+local runner = require "tests.smoke.runner"
+local system = require "bindings.system"
 
-local root = os.getenv "MOONBOW_ROOT" or "."
+local root = system.absolute(runner.root)
+local run = { lua = true, sh = true }
 
--- The blocks of a document as one chunk with the document's line numbers.
-local function script_of(path)
-  local lines, inside, blocks = {}, false, 0
-  for line in io.lines(path) do
-    if line == "```lua" then
-      inside, blocks = true, blocks + 1
-      line = ""
-    elseif line == "```" then
-      inside = false
-    end
-    lines[#lines + 1] = inside and line or ""
+-- A folder that looks like a checkout, with a text in it.
+local function checkout()
+  local folder = runner.folder()
+  for _, name in ipairs { "README.md", "bindings", "docs", "engine", "lua", "models", "scripts", "tests" } do
+    os.execute(("ln -s '%s/%s' '%s/%s'"):format(root, name, folder, name))
   end
-  return table.concat(lines, "\n"), blocks
+  runner.corpus(folder .. "/input.txt", 20000)
+  return folder
 end
 
+local function write(path, text)
+  local file = assert(io.open(path, "wb"))
+  file:write(text)
+  file:close()
+end
+
+-- The script of a document in a process of its own, which also counts the tensors that it leaves behind.
+local DRIVER = [[
+local helper = require "tests.helper"
+local chunk = assert(loadstring(io.open("document.lua"):read "*a", "@" .. arg[1]))
+helper.no_leaks(function() chunk() end)
+]]
+
+local function shell(folder, command)
+  local environment = ("MOONBOW_LIB='%s' MOONBOW_ROOT='%s' LUA_PATH='%s/lua/?.lua;%s/lua/?/init.lua;%s/?.lua;;' NO_COLOR=1 "
+    .. "MOONBOW_TRACEBACK=1"):format(system.absolute(load.path), root, root, root, root)
+  local code, out, err = runner.shell(("cd '%s' && export %s && %s"):format(folder, environment, command))
+  return code, out .. err
+end
+
+teardown(runner.clean)
+
 describe("documents", function()
-  for name, least in pairs { ["clipping.md"] = 4, ["cuda.md"] = 1, ["optimizers.md"] = 8 } do
-    it(name .. " says what runs", function()
-      local text, blocks = script_of(root .. "/docs/" .. name)
-      assert(blocks >= least, "few blocks were found")
-      local chunk = assert(loadstring(text, "@docs/" .. name))
-      helper.no_leaks(function() chunk() end)
+  for _, path in ipairs(documents.all()) do
+    it(path .. " says what runs", function()
+      local blocks = documents.blocks(path)
+      local folder = checkout()
+      for _, block in ipairs(blocks) do
+        local place = ("%s:%d"):format(path, block.line)
+        assert(block.kind == "text" or run[block.kind] or block.reason,
+          place .. ": a block is lua, sh or text, or <!-- not run: why --> stands before it")
+        if block.file then write(folder .. "/" .. block.file, documents.text(path, block)) end
+        if block.kind == "sh" and not block.reason then
+          write(folder .. "/block.sh", "set -e\n" .. documents.text(path, block))
+          local code, said = shell(folder, "sh block.sh")
+          assert(code == 0, ("%s: exit %s\n%s"):format(place, code, said))
+        end
+      end
+      local script, count = documents.script(path, blocks)
+      if count == 0 then return end
+      write(folder .. "/document.lua", script)
+      write(folder .. "/driver.lua", DRIVER)
+      local code, said = shell(folder, ("luajit driver.lua '%s'"):format(path))
+      assert(code == 0, said)
     end)
   end
+
+  it("point to what is there", function()
+    local anchors, links, problems = {}, {}, {}
+    for _, path in ipairs(documents.all()) do anchors[path], links[path] = documents.anchors_and_links(path) end
+    for path, list in pairs(links) do
+      for _, link in ipairs(list) do
+        local file, anchor = link.target:match "^([^#]*)#?(.*)$"
+        if not link.target:find "^%a+:" then
+          local full = file == "" and path or ("%s/%s"):format(path:match "^(.*)/" or ".", file)
+          full = full:gsub("^%./", "")
+          while full:find "[^/]+/%.%./" do full = full:gsub("[^/]+/%.%./", "", 1) end
+          local there = system.path_kind(root .. "/" .. full) ~= "none"
+          if not there or anchor ~= "" and anchors[full] and not anchors[full][anchor] then
+            problems[#problems + 1] = ("%s:%d: %s"):format(path, link.line, link.target)
+          end
+        end
+      end
+    end
+    table.sort(problems)
+    assert(#problems == 0, "there is nothing at\n" .. table.concat(problems, "\n"))
+  end)
+
+  it("gallery.md is what its script writes, with all its plots", function()
+    local code, out, err = runner.shell(("luajit '%s/scripts/docs/gallery.lua' --check"):format(root))
+    assert(code == 0, out .. err)
+  end)
 
   -- Rows "| `name` | ... | `lr = 1e-3, ...` | source |".
   it("optimizers.md has every optimizer of the library, with its defaults", function()
