@@ -71,6 +71,38 @@ echo "%s $last" >>'%s/asked'
     end)
   end
 
+  it("fetches FineWeb's token files, as many as asked for, and goes on where it stopped", function()
+    local header = "\\210\\330\\064\\001\\001\\000\\000\\000\\003\\000\\000\\000" -- 20240520, 1, 3 tokens; in octal
+    local zeros = folder .. "/zeros"
+    write(zeros, ("\0"):rep(1018)) -- the rest of the header, and the tokens
+    os.execute(("ln -sf \"$(command -v cat)\" '%s/bin/'"):format(folder))
+    local function serve(bytes)
+      stand_in("curl", ("printf '%s' >\"$out\"; cat '%s' >>\"$out\""):format(bytes, zeros))
+    end
+    serve(header)
+    local base, place = "--url http://x/y", ("--out '%s/out'"):format(folder)
+    assert.are.equal(0, (get(("fineweb %s %s"):format(base, place))))
+    assert.are.equal("fineweb_train_000001.bin\nfineweb_val_000000.bin\n", files())
+    assert.are.equal("curl http://x/y/fineweb_val_000000.bin\ncurl http://x/y/fineweb_train_000001.bin\n",
+      runner.read(folder .. "/asked"))
+    local code, said = get(("fineweb --files 2 %s %s"):format(base, place))
+    assert.are.equal(0, code)
+    assert.are.equal(2, select(2, said:gsub("is there already", "")))
+    assert.are.equal(3, select(2, runner.read(folder .. "/asked"):gsub("\n", "")))
+
+    serve((header:gsub("003", "004", 1)))
+    local function refused(expected_code, arguments, text)
+      local rc, _, problem = get(arguments)
+      assert.are.equal(expected_code, rc)
+      assert.is_truthy(problem:find(text, 1, true), problem)
+    end
+    refused(1, ("fineweb --files 3 %s %s"):format(base, place), "has 1030 bytes, its header says 1032; it was not kept")
+    serve "not a token file"
+    refused(1, ("fineweb --files 3 %s %s"):format(base, place), "is no token file of GPT-2")
+    assert.is_falsy(files():find("000003", 1, true))
+    refused(2, "gpt2 --files 2", "--files is for fineweb")
+  end)
+
   local function fails(expected_code, arguments, ...)
     local code, said, complaint = get(arguments)
     assert.are.equal(expected_code, code, said .. complaint)
@@ -101,7 +133,7 @@ echo "%s $last" >>'%s/asked'
     stand_in("curl", "exit 1")
     fails(2, "", "missing", "shakespeare")
     fails(2, "shakespear", "did you mean shakespeare")
-    fails(2, "mnist", "there are gpt2, shakespeare")
+    fails(2, "mnist", "there are fineweb, gpt2, shakespeare")
     fails(2, "shakespeare --uot x", "--out")
     fails(2, ("shakespeare --out '%s/out/x' --url -K"):format(folder), "'-K' is no URL")
     local code, said = get "--help"
