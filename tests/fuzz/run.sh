@@ -5,7 +5,7 @@
 # in corpus/TARGET. What is worth keeping goes there, and the tests replay it from then on.
 #   bpe, tokens                         readers in C, with clang's libFuzzer; new inputs go to build/fuzz/TARGET, crashes too:
 #     build/fuzz/TARGET.fuzzer -merge=1 tests/fuzz/corpus/TARGET build/fuzz/TARGET
-#   json, jsonl, safetensors, events    readers in Lua, with fuzz.lua over the engine in build-asan; an input that is wrong
+#   json, jsonl, runs, safetensors, events    readers in Lua, with fuzz.lua over the engine in build-asan; an input that is wrong
 #                                       goes to build/fuzz
 set -eu
 cd "$(dirname "$0")/../.."

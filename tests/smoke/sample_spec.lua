@@ -129,6 +129,7 @@ describe("a stream of text", function()
   it("gives a terminal no control characters, and a file every byte", function()
     local text = "a\27[2J\255\240\159b\200"
     assert.are.equal(text, (written(text, 1, false)))
+    for size = 1, 4 do assert.are.equal("a\nb\239\191\189", (written("a\r\nb\r", size, true))) end
     local shown = written(text, 1, true)
     assert.is_nil(shown:find "[\27\255]")
     assert.is_nil(require("moonbow.io.utf8").invalid_at(shown))

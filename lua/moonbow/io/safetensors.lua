@@ -42,7 +42,11 @@ local function is_array(x) return type(x) == "table" and getmetatable(x) == json
 local function entry_bytes(entry)
   local numel = 1
   for _, size in ipairs(entry.shape) do
-    if not is_count(size) then return nil, ("its shape holds %s, no size"):format(tostring(size)) end
+    if not is_count(size) then
+      return nil, ("its shape holds %s, no size"):format(type(size) == "table" and "a list" or tostring(size))
+    end
+  end
+  for _, size in ipairs(entry.shape) do
     if size == 0 then
       return nil, ("it has no elements, shape (%s)"):format(table.concat(entry.shape, ", "))
     end

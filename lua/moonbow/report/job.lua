@@ -8,6 +8,7 @@ local cli = require "moonbow.cli"
 local format = require "moonbow.report.format"
 local live = require "moonbow.report.live"
 local routing = require "moonbow.report.routing"
+local stream = require "moonbow.report.stream"
 local utf8 = require "moonbow.io.utf8"
 
 local M = {}
@@ -215,13 +216,24 @@ end
 
 function Job:sample()
   if self.settings.sample_tokens == 0 then return end
-  local tokens = self.model:generate(self.data:prompt(), {
-    max_tokens = self.settings.sample_tokens, temperature = 0.8, seed = self.settings.seed + self.step,
-  })
-  local text = self.data:decode(tokens)
-  self.logger:write { step = self.step, sample = utf8.mend(text) }
+  local prompt, begun = self.data:prompt(), false
   self.live:say("----- sample " .. ("-"):rep(50))
-  self.live:say((format.printable(text):gsub("^\n", "")))
+  local out = stream.new(function(text)
+    if not begun then text = text:gsub("^\n", "") end
+    begun = begun or text ~= ""
+    self.live:write(text)
+  end, true)
+  out:write(self.data:decode(prompt))
+  local tokens = self.model:generate(prompt, {
+    max_tokens = self.settings.sample_tokens, temperature = 0.8, seed = self.settings.seed + self.step,
+    on_token = function(id)
+      out:write(self.data:decode { id })
+      return mb.system.interrupted() ~= 0
+    end,
+  })
+  out:finish()
+  self.live:say ""
+  self.logger:write { step = self.step, sample = utf8.mend(self.data:decode(tokens)) }
   self.live:say(("-"):rep(63))
 end
 

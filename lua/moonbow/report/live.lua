@@ -74,15 +74,28 @@ function Live:step(s)
   end
 end
 
+-- Takes the live line away, so that something else can stand there.
+local function clear(self)
+  if not self.dirty then return end
+  io.stderr:write("\r\27[K")
+  io.stderr:flush()
+  self.dirty = false
+end
+
 ---Prints lines that stay, above the live line.
 function Live:say(...)
   if self.quiet then return end
-  if self.dirty then
-    io.stderr:write("\r\27[K")
-    io.stderr:flush()
-    self.dirty = false
-  end
+  clear(self)
   print(...)
+  io.stdout:flush()
+end
+
+---Prints a part of a text that stays; the next step's line must not come before the text has ended with a line break.
+---@param text string
+function Live:write(text)
+  if self.quiet then return end
+  clear(self)
+  io.stdout:write(text)
   io.stdout:flush()
 end
 

@@ -15,8 +15,9 @@ function M.new(write, is_terminal)
   return setmetatable({ put = write, is_terminal = is_terminal, rest = "" }, Stream)
 end
 
--- Length of `text` without a character at its end whose last bytes are still to come.
+-- Length of `text` without a character at its end whose last bytes are still to come, or half a line break.
 local function whole_length(text)
+  if text:byte(-1) == 13 then return #text - 1 end
   for back = 1, math.min(3, #text) do
     local byte = text:byte(-back)
     if byte >= 0xC0 then
