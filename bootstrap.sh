@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")"
 
 packages="gcc make cmake ninja-build luajit lua-cjson libopenblas-dev liblapacke-dev libdnnl-dev"
-test_packages="g++ lua-busted lua-check luarocks pkg-config valgrind"
+test_packages="g++ lua-busted lua-check luarocks pkg-config valgrind chromium-headless-shell librsvg2-bin"
 build_type=Release
 for argument in "$@"; do
   case "$argument" in
@@ -36,9 +36,9 @@ if command -v dpkg-query >/dev/null 2>&1; then
     fi
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing >/dev/null 2>&1 || {
       $sudo apt-get -qq update
-      # The CPU backend works without oneDNN, which some architectures lack.
+      # The CPU backend works without oneDNN, which some architectures lack; so do the tests without Debian's browser.
       $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $missing ||
-        $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $(echo "$missing" | sed 's/libdnnl-dev//')
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends $(echo "$missing" | sed 's/libdnnl-dev//; s/chromium-headless-shell//')
     }
   fi
 else

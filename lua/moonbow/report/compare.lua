@@ -148,34 +148,36 @@ function M.summary(run)
   return s
 end
 
----The final validation losses of a group, and their step if it is the same for all.
+---The final validation losses of a group's runs that came as far as any of them; the others are not of the same step.
 ---@param group moonbow.RunGroup
 ---@return number[] losses
 ---@return integer? step
+---@return table[] left_out runs
 function M.final_losses(group)
-  local losses, step, same = {}, nil, true
+  local losses, step, left_out = {}, nil, {}
+  for _, run in ipairs(group.runs) do
+    local reached = M.summary(run).val_step
+    if reached and reached > (step or -1) then step = reached end
+  end
   for _, run in ipairs(group.runs) do
     local s = M.summary(run)
-    if s.val_loss then
-      losses[#losses + 1] = s.val_loss
-      same = same and (step == nil or step == s.val_step)
-      step = s.val_step
-    end
+    if step and s.val_step == step then losses[#losses + 1] = s.val_loss else left_out[#left_out + 1] = run end
   end
-  return losses, same and step or nil
+  return losses, step, left_out
 end
 
 ---All tests between groups that the numbers allow.
 ---@param groups moonbow.RunGroup[]
 ---@param target? number
 ---@param per_step? number loss that a step is worth
----@return table { groups = { { losses, step, summary, track3, below, reason } },
----  pairs = { { a, b, fewer, saved, track3, welch, reason } } }
+---@return table { groups = { { losses, step, left_out, summary, track3, below, reason } },
+---  pairs = { { a, b, n1, n2, fewer, saved, track3, welch, reason } } }
 function M.tests(groups, target, per_step)
   local result = { groups = {}, pairs = {} }
   for i, group in ipairs(groups) do
-    local losses, step = M.final_losses(group)
-    local row = { group = group, losses = losses, step = step, summary = #losses > 0 and stats.summary(losses) or nil }
+    local losses, step, left_out = M.final_losses(group)
+    local row = { group = group, losses = losses, step = step, left_out = left_out }
+    row.summary = #losses > 0 and stats.summary(losses) or nil
     if target and row.summary then
       row.track3 = stats.track3_target(losses, target)
       row.below, row.reason = stats.below(losses, target)
@@ -187,10 +189,9 @@ function M.tests(groups, target, per_step)
       local a, b = result.groups[i], result.groups[j]
       if a.summary and b.summary then
         if b.summary.mean < a.summary.mean then a, b = b, a end
-        local pair = { a = a.group, b = b.group }
-        local fewer = a.step and b.step and b.step - a.step
-        pair.fewer = fewer
-        pair.saved = fewer == 0 and 0 or fewer and per_step and fewer * per_step or nil
+        local pair = { a = a.group, b = b.group, n1 = #a.losses, n2 = #b.losses }
+        pair.fewer = b.step - a.step
+        pair.saved = pair.fewer == 0 and 0 or per_step and pair.fewer * per_step or nil
         if pair.saved then pair.track3 = stats.track3_pair(a.losses, b.losses, pair.saved) end
         pair.welch, pair.reason = stats.welch(a.losses, b.losses)
         result.pairs[#result.pairs + 1] = pair

@@ -354,7 +354,7 @@ local function marks_of(run, step, name, sigma)
   return marks
 end
 
--- The bounds of a matrix' values over time, within five decades.
+-- The bounds of a matrix' values over time, within seven decades: what is smaller is rounding of float32.
 local function bounds_of(records, name)
   local low, high = math.huge, 0
   for _, record in ipairs(records) do
@@ -363,7 +363,7 @@ local function bounds_of(records, name)
     end
   end
   if high == 0 then return nil end
-  return math.max(low, high * 1e-5) / 1.5, high * 1.5
+  return math.max(low, high * 1e-7) / 1.5, high * 1.5
 end
 
 ---Densities of log10 sigma over time, of chosen matrices of a run.

@@ -23,9 +23,10 @@
 --   list      array of texts, as points
 --   formula   a text, set apart
 --   svg       a chart as svg.lua has it, or SVG text; `caption` below it; `wide = true`: never narrower than it is drawn
---   table     { columns = { ... }, rows = { { ... } }, caption = , right = { [column] = true } }; numbers go to the right. A
---             cell is a text, a number (shown with up to 6 digits), true, false, or { text = , value = , verdict = kind }:
---             value, of the full precision, is what programs read (data-value), and what is shown when pointed at
+--   table     { columns = { ... }, rows = { { ... } }, caption = , right = { [column] = true } }; columns that hold numbers
+--             are set to the right, too. A cell is a text, a number (shown with up to 6 digits), true, false, or
+--             { text = , value = , verdict = kind }: value, of the full precision, is what programs read (data-value), and
+--             what is shown when pointed at
 --   pre       a text as it is; with `summary`, folded behind that line
 --   swatches  { { name, number of the series }, ... }: names with their colours
 -- `data` is embedded as JSON (id "data"); non-finite numbers are the strings "NaN", "Infinity", "-Infinity". Points of line
@@ -57,6 +58,9 @@ local table_spec = {
   columns = { type = "table", required = true }, rows = { type = "table", required = true },
   caption = { type = "string" }, right = { type = "table", default = {} },
 }
+-- What a browser may load for the page: what stands in it, nothing else.
+local POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
 local marks = { pass = "✓", fail = "✗", open = "?", note = "i" }
 
 -- ----- text -----------------------------------------------------------------------------------------------
@@ -120,8 +124,15 @@ local function cell_of(cell, right)
   elseif cell ~= nil then
     text = inline(tostring(cell))
   end
-  return ("<td%s%s>%s</td>"):format((right or kind == "number" or kind == "table" and cell.value) and ' class="right"' or "",
-    more, text)
+  return ("<td%s%s>%s</td>"):format(right and ' class="right"' or "", more, text)
+end
+
+local function has_number(rows, c)
+  for _, row in ipairs(rows) do
+    local cell = row[c]
+    if type(cell) == "number" or type(cell) == "table" and cell.value then return true end
+  end
+  return false
 end
 
 local function add_table(out, given)
@@ -129,16 +140,15 @@ local function add_table(out, given)
   if t.caption then add(out, '<p class="caption">%s</p>', inline(t.caption)) end
   local label = escape(t.caption or "table")
   add(out, '<div class="scroll" tabindex="0" role="group" aria-label="%s"><table aria-label="%s">', label, label)
-  local heads = {}
+  local heads, right = {}, {}
   for c, name in ipairs(t.columns) do
-    local right = t.right[c] or type((t.rows[1] or {})[c]) == "number"
-      or type((t.rows[1] or {})[c]) == "table" and t.rows[1][c].value
-    heads[c] = ('<th scope="col"%s>%s</th>'):format(right and ' class="right"' or "", inline(name))
+    right[c] = t.right[c] or has_number(t.rows, c)
+    heads[c] = ('<th scope="col"%s>%s</th>'):format(right[c] and ' class="right"' or "", inline(name))
   end
   add(out, "<thead><tr>%s</tr></thead><tbody>", table.concat(heads))
   for _, row in ipairs(t.rows) do
     local cells = {}
-    for c = 1, #t.columns do cells[c] = cell_of(row[c], t.right[c]) end
+    for c = 1, #t.columns do cells[c] = cell_of(row[c], right[c]) end
     add(out, "<tr>%s</tr>", table.concat(cells))
   end
   add(out, "</tbody></table></div>")
@@ -217,6 +227,7 @@ function M.html(given)
   local p = options.check("page", given, page_spec)
   local out, figures = {}, {}
   add(out, '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">')
+  add(out, '<meta http-equiv="Content-Security-Policy" content="%s">', POLICY)
   add(out, '<meta name="viewport" content="width=device-width, initial-scale=1">')
   add(out, '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">')
   add(out, "<title>%s</title>", escape(p.title))

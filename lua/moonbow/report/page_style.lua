@@ -32,9 +32,9 @@ background:var(--panel);border-left:3px solid var(--edge);overflow-x:auto;max-wi
 figure{margin:1.2rem 0 1.6rem}figcaption{color:var(--soft);font-size:.9rem;margin-top:.3rem;max-width:85ch}
 table{border-collapse:collapse;font-size:.9rem;margin:.4rem 0 1rem;font-variant-numeric:tabular-nums}
 .caption{color:var(--soft);font-size:.9rem;margin:1.4rem 0 0;max-width:85ch}td .verdict{white-space:nowrap}
-th,td{padding:.32rem .7rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--edge);max-width:30rem}
+th,td{padding:.32rem .6rem .32rem 0;text-align:left;vertical-align:top;border-bottom:1px solid var(--edge);max-width:30rem}
 th{font-weight:600;vertical-align:bottom;border-bottom:2px solid var(--edge)}.right{text-align:right;white-space:nowrap}
-td.right,th.right{padding-left:.7rem}
+td.right,th.right{padding-left:.3rem}
 .verdicts{max-width:none}.verdict{display:inline-block;padding:.1rem .6rem;border-radius:1rem;border:1px solid currentColor;
 font-size:.88rem;background:var(--paper)}
 .verdict.pass{color:var(--pass)}.verdict.fail{color:var(--fail)}.verdict.open{color:var(--open)}

@@ -12,11 +12,11 @@ local stats = require "moonbow.report.stats"
 local M = {}
 
 local function fixed(x, digits)
-  return x and { value = x, text = x == x and ("%%.%df"):format(digits):format(x) or "NaN" } or "–"
+  return x and { value = x, text = x == x and ("%%.%df"):format(digits):format(x):gsub("-", "−") or "NaN" } or "–"
 end
 
 local function p_text(p)
-  return p < 1e-4 and ("%.1e"):format(p) or ("%.4f"):format(p)
+  return p < 1e-16 and "< 1e−16" or "= " .. (p < 1e-4 and ("%.1e"):format(p):gsub("-", "−") or ("%.4f"):format(p))
 end
 
 local function add(section, block)
@@ -26,7 +26,8 @@ end
 -- ----- the summary ----------------------------------------------------------------------------------------
 
 local function summary_section(runs, groups)
-  local rows, notes = {}, {}
+  local rows, notes, skips = {}, {}, 0
+  for _, run in ipairs(runs) do skips = skips + #run.skipped end
   for i, run in ipairs(runs) do
     local s = compare.summary(run)
     rows[i] = { "`" .. run.name .. "`", run.group.letter, compare.text(run.config.seed),
@@ -35,7 +36,8 @@ local function summary_section(runs, groups)
       s.best and { value = s.best, text = ("%.4f at %d"):format(s.best, s.best_step) } or "–",
       s.clip_rate and { value = s.clip_rate, text = ("%.1f %%"):format(100 * s.clip_rate) } or "–",
       s.tokens_per_second and { value = s.tokens_per_second, text = format.count(s.tokens_per_second) } or "–",
-      s.seconds and format.duration(s.seconds) or "–", s.skipped }
+      s.seconds and format.duration(s.seconds) or "–" }
+    if skips > 0 then table.insert(rows[i], s.skipped) end
     for _, note in ipairs(run.notes) do notes[#notes + 1] = ("`%s`: %s"):format(run.name, note) end
     for k, skip in ipairs(run.skipped) do
       if k <= 3 then notes[#notes + 1] = ("`%s`: step %d was skipped: %s"):format(run.name, skip.step, skip.text) end
@@ -52,7 +54,7 @@ local function summary_section(runs, groups)
     .. "training itself (`%s`) are a group: the same experiment with other seeds."):format(table.concat(compare.free, "`, `")) }
   add(section, { swatches = swatches })
   add(section, { table = { columns = { "run", "group", "seed", "state", "steps", "training loss", "validation loss", "best",
-    "clip rate", "tokens/s", "time", "skipped" }, rows = rows, right = { [3] = true, [11] = true },
+    "clip rate", "tokens/s", "time", skips > 0 and "skipped" or nil }, rows = rows, right = { [3] = true, [11] = true },
     caption = "Training loss: the last step's, as logged. Validation loss: the last one logged, and the best one with its step. "
       .. "Tokens a second are the median over steps, time is that of steps alone. Pointing at a cell shows the whole number." } })
   if #notes > 0 then add(section, { list = notes }) end
@@ -74,7 +76,8 @@ local function loss_section(groups, band)
     .. "Faint lines: each run's loss as logged; of long runs the lowest and the highest loss of every stretch."):format(
     band_text(band)) })
   chart = figures.val(groups, band)
-  add(section, chart and { svg = chart, caption = ("Mean over a group's runs. Bands: %s."):format(band_text(band)) })
+  add(section, chart and { svg = chart, caption = ("Mean over those of a group's runs that went as far. Bands: %s."):format(
+    band_text(band)) })
   return section
 end
 
@@ -117,7 +120,7 @@ local function spectra_section(groups)
     if chart then
       add(section, { svg = chart, caption = ("How the singular values of a gradient, before clipping, are spread, over the steps "
         .. "from top to bottom, of the first run of group %s: densities of log₁₀ σ, Gaussian kernels of Silverman's width. "
-        .. "Values below 10⁻⁵ of the largest are beyond the left end. %s."):format(group.letter, said) })
+        .. "Values below 10⁻⁷ of the largest, float32's rounding, are beyond the left end. %s."):format(group.letter, said) })
     end
   end
   if #section == 0 then
@@ -149,33 +152,34 @@ end
 
 -- Track 3's rule is of another task: whether it is met is a note, no verdict.
 local function track3_cell(t3)
-  return { text = ("%s, p = %s"):format(t3.passes and "met" or "not met", p_text(t3.p)), verdict = "note" }
+  return { text = ("%s, p %s"):format(t3.passes and "met" or "not met", p_text(t3.p)), verdict = "note" }
 end
 
-local function groups_table(tests, target)
+local function groups_table(tests)
   local rows = {}
   for i, row in ipairs(tests.groups) do
-    local s = row.summary
-    local n, reason = #row.losses, row.reason
-    rows[i] = { row.group.title, n, row.step or (n > 0 and "differ" or "–"), fixed(s and s.mean, 5),
+    local s, n = row.summary, #row.losses
+    rows[i] = { row.group.title, n, row.step or "–", fixed(s and s.mean, 5),
       s and s.sd == s.sd and fixed(s.sd, 5) or "–", fixed(s and s.min, 5), fixed(s and s.max, 5) }
-    if target then
-      local t3, t = row.track3, row.below
-      table.insert(rows[i], t and { text = ("%s, p = %s"):format(t.p < 0.05 and "below" or "not told", p_text(t.p)),
-        verdict = t.p < 0.05 and "pass" or "open" } or reason or "–")
-      table.insert(rows[i], t3 and fixed(t3.value, 5) or "–")
-      table.insert(rows[i], t3 and track3_cell(t3) or "–")
-    end
   end
-  local columns = { "group", "n", "at step", "mean", "sd", "lowest", "highest" }
-  if target then
-    for _, name in ipairs { "t-test", "(target − mean) √n", "Track 3's rule" } do columns[#columns + 1] = name end
-  end
-  return { columns = columns, rows = rows, right = { [3] = true },
-    caption = "Final validation losses of each group" .. (target and (", against the target %g."):format(target) or ".") }
+  return { columns = { "group", "n", "at step", "mean", "sd", "lowest", "highest" }, rows = rows,
+    caption = "Final validation losses of each group." }
 end
 
-local function names_of(pair) return pair.a.letter .. " below " .. pair.b.letter end
+local function target_table(tests, target)
+  local rows = {}
+  for i, row in ipairs(tests.groups) do
+    local t3, t = row.track3, row.below
+    rows[i] = { row.group.title, #row.losses, fixed(row.summary and target - row.summary.mean, 5),
+      t and { text = ("%s, p %s"):format(t.p < 0.05 and "below the target" or "not shown to be below", p_text(t.p)),
+        verdict = t.p < 0.05 and "pass" or "open" } or { text = row.reason or "no validation loss", verdict = "open" },
+      t3 and fixed(t3.value, 5) or "–", t3 and track3_cell(t3) or "–" }
+  end
+  return { columns = { "group", "n", "target − mean", "t-test", "(target − mean) √n", "Track 3's rule" }, rows = rows,
+    caption = ("Is the mean below the target %g?"):format(target) }
+end
+
+local function names_of(pair) return pair.a.letter .. " < " .. pair.b.letter end
 
 local function signed(x) return (("%.5f"):format(x):gsub("-", "−")) end
 
@@ -183,9 +187,9 @@ local function welch_table(tests)
   local rows = {}
   for i, pair in ipairs(tests.pairs) do
     local w = pair.welch
-    rows[i] = { names_of(pair), ("%d, %d"):format(#pair.a.runs, #pair.b.runs), w and fixed(-w.difference, 5) or "–",
+    rows[i] = { names_of(pair), ("%d, %d"):format(pair.n1, pair.n2), w and fixed(-w.difference, 5) or "–",
       w and ("%s to %s"):format(signed(-w.high), signed(-w.low)) or "–", w and fixed(-w.t, 3) or "–",
-      w and fixed(w.df, 2) or "–", w and { value = w.p, text = p_text(w.p) } or "–",
+      w and fixed(w.df, 2) or "–", w and { value = w.p, text = (p_text(w.p):gsub("^= ", "")) } or "–",
       w and { text = w.p < 0.05 and "differ, p < 0.05" or "not told apart", verdict = w.p < 0.05 and "pass" or "open" }
         or { text = pair.reason, verdict = "open" } }
   end
@@ -207,11 +211,20 @@ end
 
 local function tests_section(tests, target, per_step)
   local section = { title = "Are the differences real?",
-    text = "The final validation losses are compared: the last one of each run. `n` is the number of runs, that is of seeds; "
-      .. "of n = 1 nothing can be said, as the spread between seeds is not known. A group's sd has n − 1 in its denominator. "
-      .. "These tests take runs as independent and not chosen by their results." }
-  add(section, { table = groups_table(tests, target) })
-  if not target then add(section, { text = "No target was given (`--target LOSS`), so none is tested." }) end
+    text = "The final validation losses are compared, of the runs of a group that came equally far. `n` is the number of "
+      .. "runs, that is of seeds; of n = 1 nothing can be said, as the spread between seeds is not known. A group's sd has "
+      .. "n − 1 in its denominator. These tests take runs as independent and not chosen by their results." }
+  add(section, { table = groups_table(tests) })
+  local left_out = {}
+  for _, row in ipairs(tests.groups) do
+    for _, run in ipairs(row.left_out) do
+      left_out[#left_out + 1] = ("`%s` is left out: %s."):format(run.name, row.step
+        and ("its last validation loss is not of step %d"):format(row.step) or "it has no validation loss")
+    end
+  end
+  if #left_out > 0 then add(section, { list = left_out }) end
+  add(section, target and { table = target_table(tests, target) }
+    or { text = "No target was given (`--target LOSS`), so none is tested." })
   if #tests.pairs > 0 then
     add(section, { table = welch_table(tests) })
     if #tests.pairs > 1 then
