@@ -583,13 +583,14 @@ function mb_optim.adamw(model, options) end
 ---@field constrained? boolean default false
 ---@field lr? number|fun(step: integer): number learning rate; default 0.01
 ---@field momentum? number|fun(step: integer): number share of the new gradient; default 0.1
----@field norms? string|table<string, string> a name of the table above, or names by parameter or role; default "auto"
+---@field norms? string|table<string, string> a norm of optim/norms.lua, or norms by parameter or role; default "auto"
 ---@field radius? number|table<string, number> size of a step in the norm, or sizes by parameter or role; default 1
 ---@field msign? "ns5"|"polar_express"|"exact" how u v^T is computed; default "ns5"
 ---@field steps? integer iterations of it; default 5
 ---@field split? string|fun(p: moonbow.Parameter): integer what is one matrix: "qkv" and "heads" take GPT-2's c_attn apart
 
 --- Steps of bounded norm by layers, shortened where the gradient is small: Scion with generalized gradient
+--- norm clipping, in the authors' form.
 ---@param model moonbow.Model
 ---@param options? moonbow.clipped_scion.Options numbers may be functions of the step
 ---@return moonbow.Optimizer
@@ -618,6 +619,7 @@ function mb_optim.clipped_sign(model, options) end
 ---@field rest? table optimizer of the other parameters, { name = "adamw", lr = 1e-3 }; default { name = "adamw" }
 
 --- Spectral descent whose step shrinks with the gradient: generalized gradient norm clipping of the
+--- largest singular value, for hidden matrices and filters.
 ---@param model moonbow.Model
 ---@param options? moonbow.clipped_spectral.Options numbers may be functions of the step
 ---@return moonbow.Optimizer
@@ -627,13 +629,14 @@ function mb_optim.clipped_spectral(model, options) end
 ---@field rho? number|fun(step: integer): number default 1
 ---@field lr? number|fun(step: integer): number learning rate; default 0.01
 ---@field momentum? number|fun(step: integer): number share of the new gradient; default 0.1
----@field norms? string|table<string, string> a name of the table above, or names by parameter or role; default "auto"
+---@field norms? string|table<string, string> a norm of optim/norms.lua, or norms by parameter or role; default "auto"
 ---@field radius? number|table<string, number> size of a step in the norm, or sizes by parameter or role; default 1
 ---@field msign? "ns5"|"polar_express"|"exact" how u v^T is computed; default "ns5"
 ---@field steps? integer iterations of it; default 5
 ---@field split? string|fun(p: moonbow.Parameter): integer what is one matrix: "qkv" and "heads" take GPT-2's c_attn apart
 
 --- Generalized gradient norm clipping, algorithm 1 of arXiv 2506.01913: as long as the gradient's dual norm is below
+--- rho the step is steepest descent of the norm, above it a step of fixed length.
 ---@param model moonbow.Model
 ---@param options? moonbow.ggnc.Options numbers may be functions of the step
 ---@return moonbow.Optimizer
@@ -742,7 +745,7 @@ function mb_optim.rmsprop(model, options) end
 ---@field constrained? boolean default false
 ---@field lr? number|fun(step: integer): number learning rate; default 0.01
 ---@field momentum? number|fun(step: integer): number share of the new gradient; default 0.1
----@field norms? string|table<string, string> a name of the table above, or names by parameter or role; default "auto"
+---@field norms? string|table<string, string> a norm of optim/norms.lua, or norms by parameter or role; default "auto"
 ---@field radius? number|table<string, number> size of a step in the norm, or sizes by parameter or role; default 1
 ---@field msign? "ns5"|"polar_express"|"exact" how u v^T is computed; default "ns5"
 ---@field steps? integer iterations of it; default 5
@@ -758,7 +761,7 @@ function mb_optim.scion(model, options) end
 ---@field constrained? boolean default false
 ---@field lr? number|fun(step: integer): number learning rate; default 0.01
 ---@field momentum? number|fun(step: integer): number share of the new gradient; default 0.1
----@field norms? string|table<string, string> a name of the table above, or names by parameter or role; default "auto"
+---@field norms? string|table<string, string> a norm of optim/norms.lua, or norms by parameter or role; default "auto"
 ---@field radius? number|table<string, number> size of a step in the norm, or sizes by parameter or role; default 1
 ---@field msign? "ns5"|"polar_express"|"exact" how u v^T is computed; default "ns5"
 ---@field steps? integer iterations of it; default 5
@@ -805,13 +808,14 @@ function mb_optim.shampoo(model, options) end
 ---@field variant? number|fun(step: integer): number default 2
 ---@field lr? number|fun(step: integer): number learning rate; default 0.01
 ---@field momentum? number|fun(step: integer): number share of the new gradient; default 0.1
----@field norms? string|table<string, string> a name of the table above, or names by parameter or role; default "auto"
+---@field norms? string|table<string, string> a norm of optim/norms.lua, or norms by parameter or role; default "auto"
 ---@field radius? number|table<string, number> size of a step in the norm, or sizes by parameter or role; default 1
 ---@field msign? "ns5"|"polar_express"|"exact" how u v^T is computed; default "ns5"
 ---@field steps? integer iterations of it; default 5
 ---@field split? string|fun(p: moonbow.Parameter): integer what is one matrix: "qkv" and "heads" take GPT-2's c_attn apart
 
 --- The short step of conditional gradients, clipped: algorithm 2 of arXiv 2506.01913. Weight decay is a part of
+--- it: weights stay in the ball of radius beta, if they begin there, lr rho is at most 1 and msign is exact.
 ---@param model moonbow.Model
 ---@param options? moonbow.short_step.Options numbers may be functions of the step
 ---@return moonbow.Optimizer
@@ -871,19 +875,20 @@ function mb_optim.spectra(model, options) end
 ---@field rest? table optimizer of the other parameters, { name = "adamw", lr = 1e-3 }; default { name = "adamw" }
 
 --- Stochastic spectral descent, for hidden matrices and filters: the steepest descent of the largest
+--- singular value.
 ---@param model moonbow.Model
 ---@param options? moonbow.spectral_descent.Options numbers may be functions of the step
 ---@return moonbow.Optimizer
 function mb_optim.spectral_descent(model, options) end
 
---- Each parameter's gradient held to its own past (arXiv 2502.11034); threshold/adagc.lua says how.
----@param given? table
----@return moonbow.NormClip takes the threshold's options, and `on`
+--- Holds each parameter's gradient to its own past (arXiv 2502.11034); threshold/adagc.lua says how.
+---@param given? moonbow.AdagcClipOptions
+---@return moonbow.NormClip
 function mb_clip.adagc(given) end
 
---- The norm of all gradients held to a percentile of its past (AutoClip); threshold/autoclip.lua says how.
----@param given? table
----@return moonbow.NormClip takes the threshold's options, and `on`
+--- Holds the norm of all gradients to a percentile of its past (AutoClip); threshold/autoclip.lua says how.
+---@param given? moonbow.AutoclipClipOptions
+---@return moonbow.NormClip
 function mb_clip.autoclip(given) end
 
 --- Clips one tensor into a new one, for looking and trying.
@@ -903,41 +908,41 @@ function mb_clip.norm(given) end
 ---@return moonbow.SpectralClip
 function mb_clip.spectral(given) end
 
---- Spikes of the norm of all gradients (ZClip, arXiv 2504.02507); threshold/zscore.lua says how.
----@param given? table
----@return moonbow.NormClip takes the threshold's options, and `on`
+--- Clips spikes of the norm of all gradients (ZClip, arXiv 2504.02507); threshold/zscore.lua says how.
+---@param given? moonbow.ZclipOptions
+---@return moonbow.NormClip
 function mb_clip.zclip(given) end
 
 --- AdaGC (Wang et al., arXiv 2502.11034, algorithm 1): each gradient is held to a little more than the moving
 --- average of what it was before, after clipping.
----@param given? { factor?: number, beta?: number, warmup?: integer, max_norm?: number } defaults 1.05, 0.98, 100, 1
+---@param given? moonbow.AdagcOptions
 ---@return moonbow.Threshold
 function mb_threshold.adagc(given) end
 
 --- AutoClip (Seetharaman, Wichern, Pardo, Le Roux, MLSP 2020, arXiv 2007.14469): the p-th percentile
 --- of the whole history, the present sample among it, so that the first step clips nothing.
----@param given? { p?: number, window?: integer } p in percent, default 10; window: default math.huge, all
+---@param given? moonbow.AutoclipOptions
 ---@return moonbow.Threshold
 function mb_threshold.autoclip(given) end
 
 --- Always the same threshold. mb.threshold.const { tau = 1.0 } is what a plain number means.
----@param given { tau: number }
+---@param given moonbow.ConstOptions
 ---@return moonbow.Threshold
 function mb_threshold.const(given) end
 
 --- The bias-corrected moving average of past largest singular values (arXiv 2605.11838, eq. 8).
----@param given? { beta?: number } default 0.9
+---@param given? moonbow.EmaOptions
 ---@return moonbow.Threshold
 function mb_threshold.ema(given) end
 
 --- A lower quantile of the last largest singular values (arXiv 2605.11838, eqs. 9-10).
----@param given? { q?: number, window?: integer } defaults 0.85, 100
+---@param given? moonbow.QuantileOptions
 ---@return moonbow.Threshold
 function mb_threshold.quantile(given) end
 
 --- ZClip (Kumar, Owen, Roy Chowdhury, Guera, arXiv 2504.02507): a sample that lies more than `z` standard
 --- deviations above the moving average is a spike, and is clipped.
----@param given? { z?: number, alpha?: number, warmup?: integer, to?: "reciprocal"|"bound"|"mean", epsilon?: number } defaults 2.5, 0.97, 25, "reciprocal", 1e-6
+---@param given? moonbow.ZscoreOptions
 ---@return moonbow.Threshold
 function mb_threshold.zscore(given) end
 
@@ -963,17 +968,17 @@ function mb_schedule.inverse_sqrt(given) end
 function mb_schedule.linear(given) end
 
 --- Up and down once (Smith and Topin 2017), as torch.optim.lr_scheduler.OneCycleLR with two phases.
----@param given { peak: number, steps: integer, rise?: number, start_factor?: number, final_factor?: number, shape?: string }
+---@param given moonbow.OneCycleOptions
 ---@return moonbow.Schedule
 function mb_schedule.one_cycle(given) end
 
 --- The other name of wsd.lua with its linear fall.
----@param given { peak: number, steps: integer, warmup?: integer, decay?: number, final?: number }
+---@param given moonbow.TrapezoidalOptions
 ---@return moonbow.Schedule
 function mb_schedule.trapezoidal(given) end
 
 --- Warm-up, stable, decay: a trapezoid (Hu et al. 2024, MiniCPM; Hägele et al. 2024).
----@param given { peak: number, steps: integer, warmup?: integer, decay?: number, final?: number, shape?: string }
+---@param given moonbow.WsdOptions
 ---@return moonbow.Schedule
 function mb_schedule.wsd(given) end
 

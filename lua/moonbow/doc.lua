@@ -141,6 +141,12 @@ local function shown_path(path)
   return path:match "^.*/(lua/moonbow/.*)$" or path:match "^.*/(bindings/[^/]*)$" or path:match "^.*/5%.1/(moonbow/.*)$" or path
 end
 
+-- The first paragraph of a file's head, and what follows it.
+local function head_parts(head)
+  local first, rest = head:match "^(.-)\n%s*\n(.*)$"
+  return ((first or head):gsub("^%l", string.upper)), rest
+end
+
 local function function_entry(name, kind, node, is_bound)
   local declared = node.declared or { file = node.file.path, line = 1 }
   local doc = declared.doc
@@ -150,8 +156,7 @@ local function function_entry(name, kind, node, is_bound)
     file = shown_path(declared.file), line = declared.line or 1,
   }
   if node.is_optimizer and #entry.params == 0 then
-    entry.text = node.head:match "^[^\n]*":gsub("^%l", string.upper)
-    entry.notes = node.head:match "^[^\n]*\n%s*\n?(.*)$"
+    entry.text, entry.notes = head_parts(node.head)
     entry.params = {
       { name = "model", type = "moonbow.Model", optional = false, text = "" },
       { name = "options", type = "table", optional = true, text = "numbers may be functions of the step",
@@ -159,8 +164,10 @@ local function function_entry(name, kind, node, is_bound)
     }
     entry.returns = { { type = "moonbow.Optimizer", text = "" } }
   elseif entry.text == "" and node.head then
-    entry.text = (node.head:match "^(.-)\n\n" or node.head):gsub("^%l", string.upper)
-    entry.notes = node.head:match "\n\n(.*)$"
+    entry.text, entry.notes = head_parts(node.head)
+  elseif node.head then
+    local first, rest = head_parts(node.head)
+    entry.notes = first:find "\n" and node.head or rest -- one line says what the comment says
   end
   entry.signature = signature_of(name, entry.params)
   local key = node.declared and node.declared.doc or node.declared
@@ -334,7 +341,7 @@ end
 
 local function add_fields(lines, fields, indent)
   for _, field in ipairs(fields) do
-    local kind = field.fields and not field.type:find "^moonbow" and { type = "table" }
+    local kind = field.fields and field.type:find "^{" and { type = "table" }
     lines[#lines + 1] = field_line(setmetatable(kind or {}, { __index = field }), indent)
     add_fields(lines, field.fields or {}, indent .. "    ")
   end

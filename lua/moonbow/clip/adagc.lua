@@ -6,4 +6,10 @@
 
 local named = require "moonbow.clip.named"
 
+---@class moonbow.AdagcClipOptions: moonbow.AdagcOptions
+---@field on? "grad"|"momentum"|"update" what is clipped; default "grad"
+
+--- Holds each parameter's gradient to its own past (arXiv 2502.11034); threshold/adagc.lua says how.
+---@param given? moonbow.AdagcClipOptions
+---@return moonbow.NormClip
 return named.of("adagc", "matrix")

@@ -6,4 +6,10 @@
 
 local named = require "moonbow.clip.named"
 
+---@class moonbow.AutoclipClipOptions: moonbow.AutoclipOptions
+---@field on? "grad"|"momentum"|"update" what is clipped; default "grad"
+
+--- Holds the norm of all gradients to a percentile of its past (AutoClip); threshold/autoclip.lua says how.
+---@param given? moonbow.AutoclipClipOptions
+---@return moonbow.NormClip
 return named.of("autoclip", "global")

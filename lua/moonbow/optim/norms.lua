@@ -153,7 +153,7 @@ M.limits = {
 ---@class moonbow.NormOptions what optimizers of norms take beside their own
 ---@field lr? number|fun(step: integer): number learning rate; default 0.01
 ---@field momentum? number|fun(step: integer): number share of the new gradient; default 0.1
----@field norms? string|table<string, string> a name of the table above, or names by parameter or role; default "auto"
+---@field norms? string|table<string, string> a norm of optim/norms.lua, or norms by parameter or role; default "auto"
 ---@field radius? number|table<string, number> size of a step in the norm, or sizes by parameter or role; default 1
 ---@field msign? "ns5"|"polar_express"|"exact" how u v^T is computed; default "ns5"
 ---@field steps? integer iterations of it; default 5

@@ -15,7 +15,15 @@ local shapes = {
   linear = function(from, to, r) return from + (to - from) * r end,
 }
 
----@param given { peak: number, steps: integer, rise?: number, start_factor?: number, final_factor?: number, shape?: string }
+---@class moonbow.OneCycleOptions
+---@field peak number
+---@field steps integer at this step the final value is reached
+---@field rise? number share of the steps until the peak; default 0.3
+---@field start_factor? number peak over the first value; default 25
+---@field final_factor? number first over the final value; default 1e4
+---@field shape? "cosine"|"linear" default "cosine"
+
+---@param given moonbow.OneCycleOptions
 ---@return moonbow.Schedule
 return function(given)
   local who = "mb.schedule.one_cycle"

@@ -7,7 +7,14 @@
 local options = require "moonbow.options"
 local wsd = require "moonbow.schedule.wsd"
 
----@param given { peak: number, steps: integer, warmup?: integer, decay?: number, final?: number }
+---@class moonbow.TrapezoidalOptions
+---@field peak number
+---@field steps integer at this step the final value is reached
+---@field warmup? integer steps of linear rise; default 0
+---@field decay? number steps of the fall, or below 1 a share of the steps; default 0.2
+---@field final? number default 0
+
+---@param given moonbow.TrapezoidalOptions
 ---@return moonbow.Schedule
 return function(given)
   if type(given) == "table" and given.shape ~= nil then

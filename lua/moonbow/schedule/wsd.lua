@@ -21,7 +21,15 @@ local function whole_or_share(value)
   if value > 1 and value % 1 ~= 0 then return "a whole number of steps, or a share of them up to 1" end
 end
 
----@param given { peak: number, steps: integer, warmup?: integer, decay?: number, final?: number, shape?: string }
+---@class moonbow.WsdOptions
+---@field peak number
+---@field steps integer at this step the final value is reached
+---@field warmup? integer steps of linear rise; default 0
+---@field decay? number steps of the fall, or below 1 a share of the steps; default 0.2
+---@field final? number default 0
+---@field shape? "linear"|"sqrt"|"cosine" of the fall; default "linear"
+
+---@param given moonbow.WsdOptions
 ---@return moonbow.Schedule
 return function(given)
   local who = "mb.schedule.wsd"

@@ -15,7 +15,13 @@
 local options = require "moonbow.options"
 local policy = require "moonbow.threshold.policy"
 
----@param given? { factor?: number, beta?: number, warmup?: integer, max_norm?: number } defaults 1.05, 0.98, 100, 1
+---@class moonbow.AdagcOptions
+---@field factor? number tau over the average; default 1.05
+---@field beta? number share of the past in the average; default 0.98
+---@field warmup? integer samples clipped by the norm of all gradients; default 100
+---@field max_norm? number of that; default 1
+
+---@param given? moonbow.AdagcOptions
 ---@return moonbow.Threshold
 return function(given)
   local o = options.check("mb.threshold.adagc", given, {

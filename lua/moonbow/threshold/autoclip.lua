@@ -83,7 +83,11 @@ local function integer_or_huge(value)
   if value ~= math.huge and value % 1 ~= 0 then return "an integer or math.huge" end
 end
 
----@param given? { p?: number, window?: integer } p in percent, default 10; window: default math.huge, all
+---@class moonbow.AutoclipOptions
+---@field p? number percentile, 0 to 100; default 10
+---@field window? integer values that are remembered; default math.huge, all
+
+---@param given? moonbow.AutoclipOptions
 ---@return moonbow.Threshold
 return function(given)
   local o = options.check("mb.threshold.autoclip", given, {

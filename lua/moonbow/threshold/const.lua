@@ -5,7 +5,10 @@
 local options = require "moonbow.options"
 local policy = require "moonbow.threshold.policy"
 
----@param given { tau: number }
+---@class moonbow.ConstOptions
+---@field tau number more than 0
+
+---@param given moonbow.ConstOptions
 ---@return moonbow.Threshold
 return function(given)
   local o = options.check("mb.threshold.const", given, { tau = { type = "number", required = true, above = 0 } })

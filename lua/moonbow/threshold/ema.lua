@@ -11,7 +11,10 @@
 local options = require "moonbow.options"
 local policy = require "moonbow.threshold.policy"
 
----@param given? { beta?: number } default 0.9
+---@class moonbow.EmaOptions
+---@field beta? number share of the past that is kept; default 0.9
+
+---@param given? moonbow.EmaOptions
 ---@return moonbow.Threshold
 return function(given)
   local o = options.check("mb.threshold.ema", given, { beta = { type = "number", default = 0.9, min = 0, below = 1 } })

@@ -14,7 +14,11 @@ local policy = require "moonbow.threshold.policy"
 -- Values that a device keeps of each threshold, twice.
 local MOST_ON_DEVICE = 4096
 
----@param given? { q?: number, window?: integer } defaults 0.85, 100
+---@class moonbow.QuantileOptions
+---@field q? number from 0, the least value, to 1, the largest; default 0.85
+---@field window? integer values that are remembered; default 100
+
+---@param given? moonbow.QuantileOptions
 ---@return moonbow.Threshold
 return function(given)
   local o = options.check("mb.threshold.quantile", given, {

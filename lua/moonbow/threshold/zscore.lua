@@ -34,8 +34,14 @@ local function follow(state, value, alpha)
   state.n, state.mean = state.n + 1, mean
 end
 
----@param given? { z?: number, alpha?: number, warmup?: integer, to?: "reciprocal"|"bound"|"mean", epsilon?: number }
----  defaults 2.5, 0.97, 25, "reciprocal", 1e-6
+---@class moonbow.ZscoreOptions
+---@field z? number deviations above the mean that are a spike; default 2.5
+---@field alpha? number share of the past in the averages; default 0.97
+---@field warmup? integer samples before anything is clipped; default 25
+---@field to? "reciprocal"|"bound"|"mean" what a spike is clipped to; default "reciprocal"
+---@field epsilon? number is added to the deviation; default 1e-6
+
+---@param given? moonbow.ZscoreOptions
 ---@return moonbow.Threshold
 return function(given)
   local o = options.check("mb.threshold.zscore", given, {
