@@ -9,10 +9,10 @@ local DARK_SERIES = { "#5AB4E8", "#F0874A", "#2FCB9A", "#E6A3CB", "#F2C14E", "#9
 
 local SHEET = [[
 :root{--paper:#fff;--ink:#1c2026;--soft:#5b6470;--grid:#e4e7eb;--frame:#8a929c;--edge:#d5d9df;--panel:#f6f7f9;--link:#0b62a8;
---pass:#0a7a4b;--fail:#b3261e;--open:#8a5a00;--note:#3d5a80;LIGHT}
+--pass:#0a7a4b;--fail:#b3261e;--open:#8a5a00;--note:#3d5a80;--crest:#fff;LIGHT}
 @media (prefers-color-scheme:dark){:root{--paper:#14171c;--ink:#e6e9ee;--soft:#a2abb8;--grid:#2a3038;--frame:#6b7480;
---edge:#343b45;--panel:#1c2128;--link:#7cc0ff;--pass:#4cc38a;--fail:#ff8a80;--open:#f0b429;--note:#9ec1e8;DARK}}
-@media print{:root{--paper:#fff;--ink:#000;--soft:#444;--grid:#ddd;--frame:#666;--edge:#bbb;--panel:#fff;LIGHT}
+--edge:#343b45;--panel:#1c2128;--link:#7cc0ff;--pass:#4cc38a;--fail:#ff8a80;--open:#f0b429;--note:#9ec1e8;--crest:#c9d1dc;DARK}}
+@media print{:root{--paper:#fff;--ink:#000;--soft:#444;--grid:#ddd;--frame:#666;--edge:#bbb;--panel:#fff;--crest:#fff;LIGHT}
 nav,#tip{display:none}section,figure,tr{break-inside:avoid}body{max-width:none}.scroll{overflow:visible}
 .plot{min-width:0!important;width:auto!important}}
 *{box-sizing:border-box}
@@ -43,7 +43,7 @@ font-size:.88rem;background:var(--paper)}
 .swatch{display:inline-block;width:.8rem;height:.8rem;border-radius:2px;margin-right:.45rem}
 .chart{display:block;width:100%;height:auto;font-family:Helvetica,Arial,"DejaVu Sans",sans-serif}
 .chart text{fill:var(--ink)}.chart .rule-name{fill:var(--soft)}.chart .grid{stroke:var(--grid)}
-.chart .frame{stroke:var(--frame)}.chart .rule{stroke:var(--soft)}.chart .ridge{stroke:var(--paper)}
+.chart .frame{stroke:var(--frame)}.chart .rule{stroke:var(--soft)}.chart .ridge{stroke:var(--crest)}
 .chart .cells{shape-rendering:crispEdges}
 #tip{position:absolute;pointer-events:none;background:var(--paper);color:var(--ink);border:1px solid var(--frame);
 border-radius:5px;padding:.3rem .55rem;font-size:.8rem;line-height:1.4;white-space:nowrap;z-index:2;

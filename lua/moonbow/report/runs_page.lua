@@ -260,16 +260,18 @@ end
 
 local function config_section(runs, groups)
   local section = { title = "Configuration" }
-  local keys = compare.differing(runs)
-  local columns, rows = { "option" }, {}
+  local columns, rows, keys = { "option" }, {}, {}
+  for _, key in ipairs(compare.differing(runs)) do
+    if key ~= "out" then keys[#keys + 1] = key end
+  end
   for i, run in ipairs(runs) do columns[i + 1] = ("`%s`"):format(run.name) end
   for r, key in ipairs(keys) do
     rows[r] = { "`" .. key .. "`" }
     for i, run in ipairs(runs) do rows[r][i + 1] = compare.text(run.config[key]) end
   end
   if #runs > 1 and #keys > 0 then
-    add(section, { table = { columns = columns, rows = rows, caption = "What differs between the runs; – is for what is "
-      .. "not set." } })
+    add(section, { table = { columns = columns, rows = rows, caption = "What differs between the runs, their folders "
+      .. "aside; – is for what is not set." } })
   elseif #runs > 1 then
     add(section, { text = "The configurations of the runs are the same." })
   end
@@ -283,13 +285,22 @@ local function config_section(runs, groups)
   return section
 end
 
-local function samples_section(runs)
+-- The last sample of each group's first run is open, the last four of all runs are folded.
+local function samples_section(runs, groups)
   local section = { title = "Samples" }
+  local function head(run, sample) return ("%s, step %d"):format(run.name, sample.step) end
+  for _, group in ipairs(groups) do
+    local run = group.runs[1]
+    local newest = run.samples[#run.samples]
+    if newest then
+      add(section, { text = ("Group %s, %s:"):format(group.letter, head(run, newest)) })
+      add(section, { pre = newest.text })
+    end
+  end
   for _, run in ipairs(runs) do
-    for k = #run.samples, math.max(1, #run.samples - 3), -1 do
-      local sample = run.samples[k]
-      local head = ("%s, step %d"):format(run.name, sample.step)
-      add(section, { pre = sample.text, summary = head })
+    local newest = run == run.group.runs[1] and #run.samples - 1 or #run.samples
+    for k = newest, math.max(1, #run.samples - 3), -1 do
+      add(section, { pre = run.samples[k].text, summary = head(run, run.samples[k]) })
     end
   end
   if #section == 0 then add(section, { text = "The logs hold no samples." }) end
@@ -334,7 +345,7 @@ function M.page(runs, o)
     subtitle = first.build ~= "" and first.build or nil,
     sections = { summary_section(runs, groups), loss_section(groups, band), tests_section(tests, o.target, o.step_worth),
       clip_section(groups, band), spectra_section(groups), others_section(groups, band), config_section(runs, groups),
-      samples_section(runs) },
+      samples_section(runs, groups) },
     data = data_of(runs, tests),
   }
 end

@@ -62,7 +62,7 @@ function M.draw(out, c)
   local every = math.ceil((c.size + 1) / slot)
   for i, ridge in ipairs(c.ridges) do
     local foot = c.top + (i + OVERLAP - 1) * slot - 1
-    draw_ridge(out, c, ridge, foot, scale, #c.ridges > 1 and 0.12 + 0.7 * (i - 1) / (#c.ridges - 1) or 0.4)
+    draw_ridge(out, c, ridge, foot, scale, #c.ridges > 1 and 0.2 + 0.65 * (i - 1) / (#c.ridges - 1) or 0.4)
     if (#c.ridges - i) % every == 0 then
       base.label(out, c.left - 6, foot, base.shorten(ridge.name, c.left - 8, c.size), 'text-anchor="end"')
     end
