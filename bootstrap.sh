@@ -5,8 +5,8 @@
 set -eu
 cd "$(dirname "$0")"
 
-packages="gcc make cmake ninja-build luajit lua-cjson libopenblas-dev liblapacke-dev libdnnl-dev"
-test_packages="g++ lua-busted lua-check luarocks pkg-config valgrind chromium-headless-shell librsvg2-bin"
+packages="gcc make cmake ninja-build luajit lua-cjson libopenblas-dev liblapacke-dev libdnnl-dev libedit-dev"
+test_packages="g++ lua-busted lua-check luarocks pkg-config valgrind chromium-headless-shell librsvg2-bin tmux"
 build_type=Release
 for argument in "$@"; do
   case "$argument" in
@@ -48,7 +48,7 @@ else
   if [ -n "$missing" ]; then
     echo "bootstrap.sh: this is not Debian or Ubuntu; install by hand:" >&2
     echo "  a C compiler with OpenMP, CMake 3.22, LuaJIT 2.1, lua-cjson for Lua 5.1, OpenBLAS, LAPACKE," >&2
-    echo "  oneDNN 2.x (optional), and for the tests busted and luacheck. Not found:$missing" >&2
+    echo "  oneDNN 2.x and libedit (both optional), and for the tests busted and luacheck. Not found:$missing" >&2
     exit 1
   fi
 fi

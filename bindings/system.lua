@@ -50,6 +50,10 @@ function M.terminal_width(fd) return C.mb_terminal_width(fd) end
 --- From now on SIGINT and SIGTERM only set a flag; a SIGINT while it is set ends the process (status 130).
 function M.interrupt_install() C.mb_interrupt_install() end
 
+--- While on, a further SIGINT does not end the process: for a prompt, whose session is not to be lost.
+---@param on boolean
+function M.interrupt_patient(on) C.mb_interrupt_patient(on and 1 or 0) end
+
 --- The signal received since the last clear, or 0.
 ---@return integer
 function M.interrupted() return C.mb_interrupted() end

@@ -35,8 +35,17 @@ int mb_terminal_width(int fd) {
 
 static volatile sig_atomic_t received;        // signal number, 0 = none
 static volatile sig_atomic_t stderr_terminal; // known before a handler runs, where isatty is not allowed
+static volatile sig_atomic_t patient;         // SIGINTs after the first are not the end
+static volatile sig_atomic_t more;            // how many of those came
 
 static void on_signal(int number) {
+  if (received && number == SIGINT && patient) {
+    static const char hint[] = "\n(still at work; Ctrl-\\ ends the process)\n";
+    more = more + 1;
+    ssize_t ignored = more == 2 && stderr_terminal ? write(STDERR_FILENO, hint, sizeof hint - 1) : 0;
+    (void)ignored;
+    return;
+  }
   if (received && number == SIGINT) {
     // The live progress line has no line break and may have hidden the cursor: leave a clean terminal.
     static const char restore[] = "\033[?25h\n";
@@ -57,5 +66,9 @@ void mb_interrupt_install(void) {
   sigaction(SIGXFSZ, &ignore, NULL);
 }
 
+void mb_interrupt_patient(int on) { patient = on != 0; }
 int mb_interrupted(void) { return received; }
-void mb_interrupt_clear(void) { received = 0; }
+void mb_interrupt_clear(void) {
+  received = 0;
+  more = 0;
+}

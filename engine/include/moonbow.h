@@ -591,6 +591,7 @@ MB_API int mb_terminal_width(int fd);               // columns, 80 if unknown
 // SIGINT and SIGTERM set a flag; a SIGINT while it is set ends the process with status 130. Writing past a
 // file size limit becomes an error of the write (SIGXFSZ is ignored).
 MB_API void mb_interrupt_install(void);
+MB_API void mb_interrupt_patient(int on);           // while on, a further SIGINT does not end the process: for a prompt
 MB_API int mb_interrupted(void);                    // signal number received, or 0; stays set until cleared
 MB_API void mb_interrupt_clear(void);
 typedef enum mb_path_kind { MB_PATH_NONE = 0, MB_PATH_FILE, MB_PATH_FOLDER } mb_path_kind;

@@ -46,7 +46,8 @@ function M.of(module, is_member)
   return members
 end
 
----A table whose fields are the members of a folder; an unknown field is an error that names the nearest.
+---A table whose fields are the members of a folder; an unknown field is an error that names the nearest. __names of its
+---metatable lists them, for completion at a prompt.
 ---@param who string what users call it, "mb.schedule"
 ---@param module string
 ---@param is_member fun(value: any): boolean
@@ -60,7 +61,7 @@ function M.table_of(who, module, is_member)
     end
     rawset(t, name, member)
     return member
-  end })
+  end, __names = members.names })
 end
 
 return M

@@ -174,4 +174,5 @@ local function load_part(t, key)
   options.fail("moonbow has no '%s'%s", tostring(key), options.suggest(key, options.keys(there)))
 end
 
-return setmetatable(M, { __index = load_part })
+-- __names is for completion at a prompt: what __index answers to.
+return setmetatable(M, { __index = load_part, __names = function() return options.keys(modules) end })

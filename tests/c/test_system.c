@@ -297,6 +297,16 @@ static void signals_set_a_flag_and_a_second_one_ends(void) {
   mb_interrupt_clear();
 }
 
+static void a_patient_process_outlives_a_second_signal(void) {
+  mb_interrupt_install();
+  mb_interrupt_patient(1);
+  for (int i = 0; i < 4; i++) CHECK(raise(SIGINT) == 0);
+  CHECK_EQ(mb_interrupted(), SIGINT);
+  mb_interrupt_clear();
+  CHECK_EQ(mb_interrupted(), 0);
+  mb_interrupt_patient(0);
+}
+
 static void the_process_knows_itself(void) {
   double before = mb_time();
   usleep(2000);
@@ -321,6 +331,7 @@ int main(void) {
   tensor_files_round_trip();
   a_file_size_limit_is_an_error();
   signals_set_a_flag_and_a_second_one_ends();
+  a_patient_process_outlives_a_second_signal();
   the_process_knows_itself();
   CHECK_OK(mb_path_remove(root));
   return check_end();

@@ -67,6 +67,7 @@ local function new_parameter(handle, i, parts)
     __index = function(_, key)
       if key == "grad" then return binding.gradient(handle, i) end
     end,
+    __names = function() return { "grad" } end,
     __tostring = function(p)
       return ("parameter %s %s %s"):format(p.name, p.role, types.shape_text(p.shape))
     end,

@@ -53,10 +53,13 @@ function M.shape(shape)
   return "(" .. table.concat(shape, ", ") .. ")"
 end
 
--- Bytes of UTF-8 text that take a column: all but continuation bytes.
-local function width_of(s)
+---Columns that UTF-8 text takes: bytes but for continuation bytes.
+---@param s string
+---@return integer
+function M.width(s)
   return #s - select(2, s:gsub("[\128-\191]", ""))
 end
+local width_of = M.width
 
 ---Columns of text, the first row the headings; columns named in `right` are right-aligned.
 ---@param rows string[][]

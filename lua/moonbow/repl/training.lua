@@ -1,0 +1,319 @@
+-- SPDX-License-Identifier: MIT
+--
+-- training.lua: training by hand at the prompt: a run's newest checkpoint opened, a small model for a try, and steps.
+--
+-- The session's globals model, optimizer, clip and data are what a step works with, whoever set them: a run, demo(), a script
+-- or a typed line. `data` is anything with data:batch(), or a function that returns a batch; without `clip` nothing is
+-- clipped. settings.grad_accum is the number of micro-batches of a step. Nothing is written but by save().
+
+local evaluate = require "moonbow.repl.evaluate"
+local format = require "moonbow.report.format"
+local live = require "moonbow.report.live"
+local options = require "moonbow.options"
+local system = require "bindings.system"
+
+local M = {}
+
+---@class moonbow.repl.Training
+---@field repl moonbow.Repl
+---@field history table[] what the steps of this session were: { step, loss, norm, sigma, tau, clipped }
+---@field log table[]? likewise, of the run that was opened
+---@field folder string? of the run
+---@field is_fresh boolean whether the gradients are those that the next step will have
+local Training = {}
+Training.__index = Training
+
+local KEPT = 20000 -- steps of the history
+
+---@param repl moonbow.Repl
+---@return moonbow.repl.Training
+function M.new(repl) return setmetatable({ repl = repl, history = {}, is_fresh = false }, Training) end
+
+-- ----- parts ------------------------------------------------------------------------------------------------
+
+---The globals that training works with; an error says which is missing.
+---@param who string
+---@param ... string names that must be there
+---@return { model: table, optimizer: table, clip: table?, data: table, settings: table }
+function Training:parts(who, ...)
+  local globals, parts = self.repl.session.globals, {}
+  for _, name in ipairs { "model", "optimizer", "clip", "data", "settings" } do parts[name] = rawget(globals, name) end
+  for _, name in ipairs { ... } do
+    if parts[name] == nil then
+      options.fail("%s: there is no '%s'; open the folder of a run, or demo() makes something to train", who, name)
+    end
+  end
+  parts.settings = type(parts.settings) == "table" and parts.settings or {}
+  return parts
+end
+
+local function batch_of(data)
+  if type(data) == "function" then return data() end
+  return data:batch()
+end
+
+local function tokens_of(batch)
+  local ok, n = pcall(function() return batch.inputs.numel end)
+  return ok and n or nil
+end
+
+-- The gradient of one step's micro-batches, and the mean loss.
+local function gradient(parts)
+  local mb = require "moonbow"
+  local parts_of_step, loss, tokens = parts.settings.grad_accum or 1, 0, 0
+  parts.optimizer:zero_grad()
+  for _ = 1, parts_of_step do
+    mb.scope(function()
+      local batch = batch_of(parts.data)
+      local part = parts.model:loss(batch)
+      if parts_of_step > 1 then part = part / parts_of_step end
+      part:backward()
+      loss = loss + part:item()
+      tokens = tokens + (tokens_of(batch) or 0)
+    end)
+  end
+  return loss, tokens
+end
+
+-- ----- one step -----------------------------------------------------------------------------------------------
+
+-- What a clipper's report says, matrix by matrix and in sum.
+local function summary(report)
+  local s = { sigma = {}, tau = {}, clipped = 0, matrices = 0 }
+  if type(report) ~= "table" then return s end
+  for _, row in ipairs(report) do
+    local sigma = row.sigma or row.norm
+    s.matrices = s.matrices + 1
+    s.sigma[row.name], s.tau[row.name] = sigma, row.tau
+    if row.clipped then s.clipped = s.clipped + 1 end
+    if sigma and sigma > (s.top_sigma or -math.huge) then s.top_sigma, s.top_name = sigma, row.name end
+  end
+  if #report == 0 and report.norm then
+    s.matrices, s.clipped, s.tau["*"] = 1, report.clipped and 1 or 0, report.tau
+  end
+  return s
+end
+
+local function check_finite(parts, step, loss)
+  local norm = parts.model:gradient_norm()
+  local is_finite = norm == norm and norm < math.huge
+  if is_finite and loss == loss and math.abs(loss) < math.huge then return norm end
+  local bad = not is_finite and parts.model:find_nonfinite_gradient()
+  options.fail("step %d: %s; nothing was updated", step, bad and ("the gradient of %s is not finite"):format(bad)
+    or ("the loss is %s"):format(tostring(loss)))
+end
+
+local function one_step(self, parts)
+  local mb = require "moonbow"
+  local step = parts.optimizer.updates + 1
+  mb.set_step(step)
+  local started = system.time()
+  local loss, tokens = gradient(parts)
+  self.is_fresh = false
+  local norm = check_finite(parts, step, loss)
+  local s = summary(parts.optimizer:step(parts.clip))
+  s.step, s.loss, s.norm, s.tokens, s.seconds = step, loss, norm, tokens, system.time() - started
+  self.history[#self.history + 1] = s
+  if #self.history > KEPT then table.remove(self.history, 1) end
+  return s
+end
+
+-- ----- steps --------------------------------------------------------------------------------------------------
+
+local Steps = {}
+
+function Steps:__tostring()
+  local losses = {}
+  for i, s in ipairs(self) do losses[i] = s.loss end
+  local lines = {}
+  local n, first, last = #self, self[1], self[#self]
+  lines[1] = n == 1 and ("step %d, loss %.4f"):format(first.step, first.loss)
+    or ("steps %d to %d, loss %.4f -> %.4f  %s"):format(first.step, last.step, first.loss, last.loss,
+      format.sparkline(M.means(losses, 24)))
+  local clipped, matrices, tokens, seconds, top = 0, 0, 0, 0, nil
+  for _, s in ipairs(self) do
+    clipped, matrices = clipped + s.clipped, matrices + s.matrices
+    tokens, seconds = tokens + s.tokens, seconds + s.seconds
+    if s.top_sigma and (not top or s.top_sigma > top.top_sigma) then top = s end
+  end
+  if matrices > 0 then
+    lines[#lines + 1] = ("clipped %d of %d (%.1f %%)%s"):format(clipped, matrices, 100 * clipped / matrices,
+      top and (", largest σ₁ %.3g of %s"):format(top.top_sigma, format.printable(top.top_name)) or "")
+  end
+  lines[#lines + 1] = tokens > 0 and ("%s tokens/s, %s a step"):format(format.count(tokens / seconds),
+    ("%.3g ms"):format(seconds / n * 1e3)) or ("%.3g ms a step"):format(seconds / n * 1e3)
+  if self.was_interrupted then lines[#lines + 1] = ("interrupted after step %d; all of it is kept"):format(last.step) end
+  return table.concat(lines, "\n")
+end
+
+---At most n numbers: means of equal stretches of a list.
+---@param list number[]
+---@param n integer
+---@return number[]
+function M.means(list, n)
+  if #list <= n then return list end
+  local result = {}
+  for k = 1, n do
+    local from, to, sum = math.floor((k - 1) * #list / n) + 1, math.floor(k * #list / n), 0
+    for i = from, to do sum = sum + list[i] end
+    result[k] = sum / (to - from + 1)
+  end
+  return result
+end
+
+local function live_line(self, n)
+  local line = live.new { steps = n, plain = self.repl.is_plain, quiet = not self.repl.is_interactive, system = system }
+  return line, function(parts, s, k, last)
+    line:step {
+      step = k, loss = s.loss, lr = parts.optimizer:learning_rate() or 0, grad_norm = s.norm,
+      clipped = s.top_sigma and s.clipped or nil, matrices = s.matrices, top_sigma = s.top_sigma, top_name = s.top_name,
+      tokens_per_second = s.tokens / s.seconds, eta = (last - k) * s.seconds,
+    }
+  end
+end
+
+---Trains n steps more; Ctrl-C ends after the running one.
+---@param n? integer default 1
+---@return table steps printable, one record a step
+function Training:step(n)
+  n = n == nil and 1 or n
+  options.value("step", "the number of steps", n, { type = "integer", min = 1 })
+  local parts = self:parts("step", "model", "optimizer", "data")
+  local done = setmetatable({}, Steps)
+  local line, show = live_line(self, n)
+  local ok, problem = pcall(evaluate.held, function()
+    for k = 1, n do
+      done[k] = one_step(self, parts)
+      show(parts, done[k], k, n)
+      if system.interrupted() ~= 0 then
+        done.was_interrupted = k < n
+        break
+      end
+    end
+  end)
+  line:finish()
+  if not ok then error(problem, 0) end
+  return done
+end
+
+-- ----- opening --------------------------------------------------------------------------------------------------
+
+-- Puts the parts of something to train where the user finds them.
+local function publish(self, parts)
+  local globals = self.repl.session.globals
+  for _, name in ipairs { "model", "optimizer", "clip", "data", "settings" } do globals[name] = parts[name] end
+  self.history, self.is_fresh = {}, false
+end
+
+---A small GPT-2 on the project's own text, and what trains it.
+function Training:demo()
+  local mb = require "moonbow"
+  local data = mb.data.text { text = mb.data.corpus(), tokenizer = "char", block_size = 64, batch_size = 12 }
+  local model = mb.models.gpt2 { vocab_size = data.vocab_size, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
+  publish(self, {
+    data = data, model = model, clip = mb.clip.spectral { threshold = mb.threshold.ema { beta = 0.9 } },
+    optimizer = mb.optim.adamw(model, { lr = 1e-3, betas = { 0.9, 0.99 }, weight_decay = 0.1 }),
+    settings = { grad_accum = 1, seed = 1337 },
+  })
+  self.folder, self.log = nil, nil
+  self.repl:say(("model, optimizer, clip and data: a GPT-2 of %s weights on the project's own text, %s characters")
+    :format(format.count(model:count()), format.count(data.train_tokens)))
+  self.repl:say "try step(50)"
+end
+
+-- The steps of a run's log up to a step.
+local function read_log(path, last)
+  local json = require "moonbow.io.json"
+  local file = io.open(path, "rb")
+  if not file then return {} end
+  local rows = {}
+  for text in file:lines() do
+    local ok, record = pcall(json.decode, text)
+    if ok and type(record) == "table" and type(record.step) == "number" and record.step <= last
+      and type(record.loss) == "number" then
+      local row = { step = record.step, loss = record.loss, norm = record.grad_norm, sigma = {}, tau = {} }
+      for name, values in pairs(record.clip and record.clip.sigma_tau_clipped or {}) do
+        row.sigma[name], row.tau[name] = tonumber(values[1]), tonumber(values[2])
+      end
+      rows[#rows + 1] = row
+    end
+  end
+  file:close()
+  return rows
+end
+
+---Opens the newest checkpoint of a run of train_gpt2.lua, or one of them. The folder is only read.
+---@param folder string
+---@param given table options of the command line: device, threads
+function Training:open(folder, given)
+  local mb, cli, run = require "moonbow", require "moonbow.cli", require "moonbow.report.run"
+  local found = mb.checkpoint.peek(folder)
+  local settings = {}
+  for name, value in pairs(found.config) do settings[name] = value end
+  for _, name in ipairs { "n_layer", "n_head", "n_embd", "block_size", "batch_size" } do
+    if type(settings[name]) ~= "number" then
+      cli.fail(1, "'%s' is no run of train_gpt2.lua: its configuration has no %s", found.path, name)
+    end
+  end
+  settings.device, settings.threads = given.device or "auto", given.threads
+  run.device(settings)
+  local data = run.data(settings)
+  local model = mb.models.gpt2 {
+    vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer, n_head = settings.n_head,
+    n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed, dtype = settings.dtype,
+    rounding = settings.rounding,
+  }
+  local parts = { settings = settings, data = data, model = model, clip = run.clip(settings) }
+  parts.optimizer = run.optimizer(settings, model)
+  mb.checkpoint.load(folder, { model = model, optimizer = parts.optimizer, clip = parts.clip, data = data })
+  publish(self, parts)
+  local is_checkpoint = found.path == folder
+  self.folder = is_checkpoint and (system.absolute(folder):match "^(.*)/[^/]*$") or folder
+  self.log = read_log(self.folder .. "/log.jsonl", found.step)
+  self.repl:say(("model, optimizer, clip, data and settings of %s, after step %d of %d"):format(found.path, found.step,
+    settings.steps))
+end
+
+-- ----- writing ------------------------------------------------------------------------------------------------
+
+---Saves a checkpoint: into the run's folder, or another.
+---@param folder? string
+function Training:save(folder)
+  local parts = self:parts("save", "model", "optimizer", "data")
+  folder = folder or self.folder
+  if not folder then options.fail 'save: there is no run; name a folder: save "runs/mine"' end
+  options.value("save", "the folder", folder, { type = "string" })
+  local path = require("moonbow").checkpoint.save(folder, {
+    model = parts.model, optimizer = parts.optimizer, clip = parts.clip,
+    data = type(parts.data) == "table" and parts.data.state_dict and parts.data or nil,
+    step = parts.optimizer.updates, config = parts.settings,
+  })
+  self.repl:say("saved " .. path)
+end
+
+-- ----- commands -----------------------------------------------------------------------------------------------
+
+M.rows = {
+  { "demo()", "makes a small model, its data, clipper and optimizer" },
+  { "open(folder)", "opens a run of train_gpt2.lua after its newest checkpoint; the folder is only read" },
+  { "step(n)", "trains n steps; Ctrl-C ends after the running one, and all is kept",
+    "It works with the globals model, optimizer, data, and clip where there is one, as they are at the moment." },
+  { "save(folder)", "writes a checkpoint, into the folder of the run unless another is named" },
+}
+
+---@param repl moonbow.Repl
+---@return table<string, function>
+function M.commands(repl)
+  local training = repl.training
+  return {
+    demo = function() training:demo() end,
+    open = function(folder)
+      options.value("open", "the folder", folder, { type = "string" })
+      training:open(folder, {})
+    end,
+    step = function(n) return training:step(n) end,
+    save = function(folder) training:save(folder) end,
+  }
+end
+
+return M
