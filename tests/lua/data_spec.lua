@@ -249,7 +249,7 @@ describe("mb.data.corpus", function()
     for path, text in pairs {
       ["README.md"] = "1 readme", ["lua/a.lua"] = "4 lua", ["engine/b/x.c"] = "3 deep", ["docs/z.md"] = "2 docs",
       ["scripts/s.sh"] = "5 script", ["build/x.c"] = "no", ["lua/.hidden.lua"] = "no", ["lua/binary.lua"] = "no\0",
-      ["lua/latin.lua"] = "no\233", ["tests/data.bin"] = "no", ["tests/empty.lua"] = "", [".git/x.c"] = "no",
+      ["lua/latin.lua"] = "no\233", ["tests/data.bin"] = "no", ["tests/empty.lua"] = "", [".git/x.c"] = "no", ["mine.lua"] = "no",
     } do
       mb.system.make_folder(folder .. "/" .. (path:match "^(.*)/" or ""))
       scratch.write(folder .. "/" .. path, text)

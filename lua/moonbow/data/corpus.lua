@@ -10,6 +10,8 @@ local utf8 = require "moonbow.io.utf8"
 
 local M = {}
 
+-- Of the top folder these alone: what a user writes beside them is not the project's.
+local FILES = { "CMakeLists.txt", "README.md", "bootstrap.sh" }
 local FOLDERS = { "bindings", "docs", "engine", "lua", "models", "scripts", "tests" }
 local ENDINGS = { c = true, cu = true, cuh = true, def = true, h = true, lua = true, md = true, py = true,
                   sh = true, txt = true }
@@ -45,8 +47,8 @@ function M.read(root)
   root = root or load.root
   local texts = {}
   if system.path_kind(root) ~= "folder" then status.fail("mb.data.corpus: there is no folder '%s'", root) end
-  for _, name in ipairs(system.list(root)) do
-    if is_source(name) and system.path_kind(root .. "/" .. name) == "file" then add(texts, root .. "/" .. name) end
+  for _, name in ipairs(FILES) do
+    if system.path_kind(root .. "/" .. name) == "file" then add(texts, root .. "/" .. name) end
   end
   for _, name in ipairs(FOLDERS) do
     if system.path_kind(root .. "/" .. name) == "folder" then walk(texts, root .. "/" .. name, 1) end
