@@ -67,8 +67,8 @@ describe("documents", function()
     end)
   end
 
-  it("point to what is there", function()
-    local anchors, links, problems = {}, {}, {}
+  it("point to what is there, and all are pointed to", function()
+    local anchors, links, problems, seen = {}, {}, {}, { ["README.md"] = true }
     for _, path in ipairs(documents.all()) do anchors[path], links[path] = documents.anchors_and_links(path) end
     for path, list in pairs(links) do
       for _, link in ipairs(list) do
@@ -78,14 +78,18 @@ describe("documents", function()
           full = full:gsub("^%./", "")
           while full:find "[^/]+/%.%./" do full = full:gsub("[^/]+/%.%./", "", 1) end
           local there = system.path_kind(root .. "/" .. full) ~= "none"
+          seen[full] = seen[full] or full ~= path
           if not there or anchor ~= "" and anchors[full] and not anchors[full][anchor] then
             problems[#problems + 1] = ("%s:%d: %s"):format(path, link.line, link.target)
           end
         end
       end
     end
+    for path in pairs(links) do
+      if not seen[path] then problems[#problems + 1] = path .. ": no document has a link to it" end
+    end
     table.sort(problems)
-    assert(#problems == 0, "there is nothing at\n" .. table.concat(problems, "\n"))
+    assert(#problems == 0, "links to nothing, or missing:\n" .. table.concat(problems, "\n"))
   end)
 
   it("gallery.md is what its script writes, with all its plots", function()
