@@ -8,9 +8,11 @@ cd "$(dirname "$0")"
 packages="gcc make cmake ninja-build luajit lua-cjson libopenblas-dev liblapacke-dev libdnnl-dev libedit-dev"
 test_packages="g++ lua-busted lua-check luarocks pkg-config valgrind chromium-headless-shell librsvg2-bin tmux"
 build_type=Release
+tests=""
+[ -f build/CMakeCache.txt ] || tests="-DMB_TESTS=OFF"
 for argument in "$@"; do
   case "$argument" in
-    --tests) packages="$packages $test_packages" ;;
+    --tests) packages="$packages $test_packages"; tests="-DMB_TESTS=ON" ;;
     --debug) build_type=Debug ;;
     -h | --help) sed -n '2,4s/^# //p' "$0"; exit 0 ;;
     *) echo "bootstrap.sh: unknown option $argument (known: --tests, --debug)" >&2; exit 2 ;;
@@ -55,7 +57,7 @@ fi
 
 generator=""
 [ -f build/CMakeCache.txt ] || { command -v ninja >/dev/null 2>&1 && generator="-G Ninja"; }
-cmake -S . -B build $generator -DCMAKE_BUILD_TYPE=$build_type >build.log 2>&1 || { cat build.log >&2; rm -f build.log; exit 1; }
+cmake -S . -B build $generator $tests -DCMAKE_BUILD_TYPE=$build_type >build.log 2>&1 || { cat build.log >&2; rm -f build.log; exit 1; }
 mv build.log build/configure.log
 cmake --build build --parallel >build/build.log 2>&1 || { tail -n 40 build/build.log >&2; exit 1; }
 echo "bootstrap.sh: ready, build/libmoonbow.so"
