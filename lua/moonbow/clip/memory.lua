@@ -61,6 +61,22 @@ function Memory:ask(name, shape, sigma, total)
   return asked.tau
 end
 
+-- What a policy is, without its numbers: "ema" of "ema(0.9)".
+local function kind_of(policy) return (policy.text:match "^[%a_]+") end
+
+---Goes on with another threshold. What is remembered stays where the new one is of the same kind (an average with another
+---beta, another function) and can go on from it; otherwise it begins anew.
+---@param threshold number|moonbow.Threshold|function
+function Memory:set_threshold(threshold)
+  local policy, states = policies.of(self.who, threshold), {}
+  if kind_of(policy) == kind_of(self.policy) then
+    for name, state in pairs(self.states) do
+      if not policy:problem_of(state) then states[name] = state end
+    end
+  end
+  self.policy, self.states, self.identity.threshold = policy, states, tostring(policy)
+end
+
 local function learn(self)
   local policy = self.policy
   for _, asked in ipairs(self.asked) do

@@ -6,6 +6,7 @@
 --   mb.clip.norm { max_norm = 1.0, scope = "matrix" }      each parameter by its own norm
 --   mb.clip.norm { threshold = mb.threshold.zscore() }     the norm is put to a policy: ZClip, AutoClip, your own
 --   mb.clip.norm { max_norm = 1.0, on = "update" }         the updates, or "momentum": by opt:step(clip)
+--   clip.threshold = 0.5                                   another one from the next call on (settable.lua)
 --
 -- 1e-6 is PyTorch's constant. max_norm = math.huge only measures. A policy is asked with sigma = |g| and the name
 -- "*", or each parameter's, and with
@@ -16,6 +17,7 @@
 local memory = require "moonbow.clip.memory"
 local options = require "moonbow.options"
 local select = require "moonbow.clip.select"
+local settable = require "moonbow.clip.settable"
 local sources = require "moonbow.clip.source"
 local spectral = require "bindings.spectral"
 
@@ -26,7 +28,23 @@ local EPSILON = 1e-6
 ---@field max_norm number?
 ---@field memory moonbow.ClipMemory? of a threshold
 local NormClip = {}
-NormClip.__index = NormClip
+
+-- A number takes the place of max_norm where that is what there was, a policy that of either.
+local function set_threshold(self, threshold)
+  if self.max_norm and type(threshold) == "number" then
+    options.value(self.who, "the threshold", threshold, { type = "number", above = 0 })
+    self.max_norm = threshold
+  elseif self.memory then
+    self.memory:set_threshold(threshold)
+  else
+    self.memory = memory.new(self.who, { clip = "norm", scope = self.scope, on = self.on }, threshold)
+    self.max_norm = nil
+  end
+end
+
+settable.install(NormClip, { "memory", "max_norm" }, set_threshold, function(self)
+  return self.max_norm or self.memory.policy
+end)
 
 local function is_finite(x) return x == x and x ~= math.huge end
 

@@ -18,6 +18,7 @@
 --   local report = clip(model)                       -- report[i] = { name, sigma, tau, clipped, saturated, rank = with
 --                                                       "auto", after, rounding and exceeds = with verify }
 --   local report = opt:step(clip)                    -- clips and steps, whatever `on` is (optim/clipping.lua)
+--   clip.threshold = 0.5                             -- another one from the next call on (settable.lua)
 --
 -- Three steps, and C never calls Lua: probe, the engine finds the largest singular values of all matrices;
 -- policy, the threshold is asked for each one's tau; clamp, the engine changes the gradients. A tensor is a
@@ -37,6 +38,7 @@ local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
 local scopes = require "moonbow.clip.scope"
 local select = require "moonbow.clip.select"
+local settable = require "moonbow.clip.settable"
 local sources = require "moonbow.clip.source"
 local views = require "moonbow.clip.view"
 
@@ -45,7 +47,6 @@ local M = {}
 ---@class moonbow.SpectralClip a clipper: clip(model) changes the gradients and returns a report
 ---@field memory moonbow.ClipMemory the threshold, and what it remembers
 local SpectralClip = {}
-SpectralClip.__index = SpectralClip
 
 ---The parameters of a model that are clipped.
 ---@param model moonbow.Model
@@ -130,6 +131,16 @@ local function change(self, source, plan)
   end
   return report, changed
 end
+
+-- Another threshold from the next call on; a device is given it, with what is remembered, by a new plan.
+local function set_threshold(self, threshold)
+  devices.pull(self)
+  self.memory:set_threshold(threshold)
+  if self.plan then go_back(self, bases_of(self)) end
+end
+
+settable.install(SpectralClip, { "plan", "source", "model", "bases", "on_device", "matrices", "groups" }, set_threshold,
+  function(self) return self.memory.policy end)
 
 ---Clips what an optimizer offers. What fails leaves the gradients, what the clipper remembers, and the generator as they were.
 ---@param source moonbow.ClipSource

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- commands.lua: the functions that a prompt offers beside Lua's and the library's, for variables, time and help. Those of a
--- model that trains are in training.lua; all lists of rows { call, what it does, more } are what help shows.
+-- model that trains are in training.lua, and what looks at its numbers in look.lua; the lists of rows { call, what it does,
+-- more } are what help shows.
 
 local create = require "moonbow.create"
 local format = require "moonbow.report.format"
@@ -132,7 +133,7 @@ end
 ---@return table<string, function> commands
 function M.new(repl)
   local commands, all = { who = who(repl), time = time(repl) }, {}
-  for _, part in ipairs { require "moonbow.repl.training" } do
+  for _, part in ipairs { require "moonbow.repl.training", require "moonbow.repl.look" } do
     for name, fn in pairs(part.commands(repl)) do commands[name] = fn end
     for _, row in ipairs(part.rows) do all[#all + 1] = row end
   end

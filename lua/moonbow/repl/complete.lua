@@ -193,8 +193,13 @@ local function options_of(session, head)
   if not call then return {} end
   local value = value_of(session, (call:gsub(":", ".")))
   local definition = type(value) == "table" and field(value, "definition")
-  if type(definition) == "table" and type(definition.defaults) == "table" then return options.keys(definition.defaults) end
-  return {}
+  local names = {}
+  if type(definition) == "table" and type(definition.defaults) == "table" then names = options.keys(definition.defaults) end
+  local entry = (value ~= nil or call:find(":", 1, true)) and require("moonbow.doc").find(call)
+  for _, parameter in ipairs(entry and entry.params or {}) do
+    for _, option in ipairs(parameter.fields or {}) do names[#names + 1] = option.name end
+  end
+  return names
 end
 
 local colon_commands = { "help", "load", "quit", "trace" }

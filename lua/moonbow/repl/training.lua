@@ -77,6 +77,21 @@ end
 
 -- ----- one step -----------------------------------------------------------------------------------------------
 
+---Fills the gradients with those that the next step will have, before clipping. Data and random numbers are put back.
+---@param parts table
+function Training:next_gradient(parts)
+  local mb = require "moonbow"
+  local has_state = type(parts.data) == "table" and parts.data.state_dict
+  local before = has_state and parts.data:state_dict()
+  local seed, step, stream = mb.random_state()
+  mb.set_step(parts.optimizer.updates + 1)
+  local ok, problem = pcall(gradient, parts)
+  mb.random_state(seed, step, stream)
+  if before then parts.data:load_state_dict(before) end
+  if not ok then error(problem, 0) end
+  self.is_fresh = true
+end
+
 -- What a clipper's report says, matrix by matrix and in sum.
 local function summary(report)
   local s = { sigma = {}, tau = {}, clipped = 0, matrices = 0 }
@@ -218,7 +233,7 @@ function Training:demo()
   self.folder, self.log = nil, nil
   self.repl:say(("model, optimizer, clip and data: a GPT-2 of %s weights on the project's own text, %s characters")
     :format(format.count(model:count()), format.count(data.train_tokens)))
-  self.repl:say "try step(50)"
+  self.repl:say 'try step(50), losses(), spectrum "h.3.attn.c_attn", spectra(), generate "The "'
 end
 
 -- The steps of a run's log up to a step.
