@@ -51,6 +51,35 @@ describe("scripts/reproduce", function()
   end
 end)
 
+describe("scripts/reproduce/all.lua", function()
+  after_each(runner.clean)
+
+  it("runs the scripts that are asked for, and makes one page of them", function()
+    local out = runner.folder()
+    local rc, stdout, stderr = runner.script("reproduce/all", ("--smoke --plain --only trace,theory --jobs 2 --out '%s'"):format(out))
+    assert(rc == 0, ("exit code %s\n%s%s"):format(tostring(rc), stdout, stderr))
+    assert(stdout:find("----- trace_regression: done", 1, true))
+    local _, _, count = stdout:find "(%d+) claims: %d+ reproduced, %d+ partly, %d+ not reproduced"
+    local claims = 0
+    for _, name in ipairs { "trace_regression", "theory" } do claims = claims + #summary_of(out .. "/" .. name).claims end
+    assert.equal(claims, tonumber(count))
+    local html = runner.read(out .. "/report.html")
+    assert(html:find("trace_regression", 1, true) and html:find("theory", 1, true) and not html:find("heatmap", 1, true))
+  end)
+
+  it("names what there is, and what failed", function()
+    local rc, _, stderr = runner.script("reproduce/all", "--smoke --only nonsense")
+    assert.equal(2, rc)
+    assert(stderr:find("--only nonsense: there are ", 1, true) and stderr:find("trace_regression", 1, true))
+    local out = runner.folder()
+    runner.shell(("mkdir '%s/trace_regression' && echo > '%s/trace_regression/results.jsonl' && mkdir '%s/trace_regression/lock'"
+      ):format(out, out, out))
+    rc, _, stderr = runner.script("reproduce/all", ("--smoke --plain --only trace --out '%s'"):format(out))
+    assert.equal(1, rc)
+    assert(stderr:find("trace_regression: no result", 1, true), stderr)
+  end)
+end)
+
 -- A script of six runs that says on a file when one is made; what `fault` names happens in run 3.
 local script = [[
 package.path = os.getenv "LUA_PATH" or package.path
