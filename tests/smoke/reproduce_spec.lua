@@ -56,7 +56,8 @@ describe("scripts/reproduce/all.lua", function()
 
   it("runs the scripts that are asked for, and makes one page of them", function()
     local out = runner.folder()
-    local rc, stdout, stderr = runner.script("reproduce/all", ("--smoke --plain --only trace,theory --jobs 2 --out '%s'"):format(out))
+    local rc, stdout, stderr = runner.script("reproduce/all",
+      ("--smoke --plain --only trace,theory --jobs 2 --out '%s'"):format(out))
     assert(rc == 0, ("exit code %s\n%s%s"):format(tostring(rc), stdout, stderr))
     assert(stdout:find("----- trace_regression: done", 1, true))
     local _, _, count = stdout:find "(%d+) claims: %d+ reproduced, %d+ partly, %d+ not reproduced"
