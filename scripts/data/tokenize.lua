@@ -6,7 +6,7 @@
 -- An input is a text file, one document; or JSON lines (.jsonl, or anything with --field), a document a line; or "-", stdin.
 -- Documents have <|endoftext|> between them (a line break, where bytes or characters are the tokens). Of a text its end is
 -- for validation; of JSON lines, documents at even distances. Files have other names until all are complete, so that a run
--- that was interrupted leaves nothing that could be taken for data.
+-- that was interrupted leaves nothing that could be taken for data; the same command goes on with it.
 
 local here = (arg[0] or ""):match("^(.*)/[^/]*$") or "."
 package.path = ("%s/../../lua/?.lua;%s/../../lua/?/init.lua;%s/../../?.lua;"):format(here, here, here)
@@ -24,12 +24,14 @@ local rows = {
   { "field", nil, "inputs are JSON lines with the text in this field [text, for .jsonl]", kind = "string" },
   { "name", "tokens", "of shards: NAME_train_000001.bin", kind = "string" },
   { "threads", nil, "threads of the encoder [all cores]", kind = "integer", min = 1, max = 4096 },
+  { "piece", 4e6, "bytes of a text that are read and encoded at once", kind = "integer", min = 1, max = 2 ^ 31 - 1 },
+  { "restart", false, "begin anew where an earlier run was interrupted" },
   { "quiet", false, "print errors only" },
 }
 
 -- Inputs and options of the command line: a word that belongs to no option is an input.
 local function command_line()
-  local flags, inputs, rest = { ["--quiet"] = true, ["--help"] = true }, {}, {}
+  local flags, inputs, rest = { ["--quiet"] = true, ["--restart"] = true, ["--help"] = true }, {}, {}
   local i = 1
   while i <= #arg do
     if arg[i]:sub(1, 2) ~= "--" and arg[i] ~= "-h" then

@@ -147,6 +147,69 @@ describe("tokenize.lua", function()
     assert.are.equal(before, "meta.json " .. names())
   end)
 
+  -- Runs the command in the background and ends it with a signal after a while; returns whether it was still at work.
+  local function cut_short(signal, seconds, arguments)
+    local command = "timeout -s %s %s luajit '%s/scripts/data/tokenize.lua' --out '%s' %s"
+    local code = runner.shell(command:format(signal, seconds, runner.root, out, arguments))
+    return code ~= 0
+  end
+
+  it("goes on where it was interrupted or killed, and ends with the same files", function()
+    local text = runner.corpus(folder .. "/in.txt", 60000)
+    local lines = {}
+    for i = 1, 2500 do lines[i] = ('{"text":"document %d with some words"}'):format(i) end
+    write(folder .. "/in.jsonl", table.concat(lines, "\n") .. "\n")
+    local kinds = { "--shard_size 3000", "--format nanogpt", "--tokenizer bytes --shard_size 7777", "--tokenizer char" }
+    for _, options in ipairs(kinds) do
+      local inputs = ("'%s' '%s'"):format(text, options:find "char" and text or folder .. "/in.jsonl")
+      local bpe = options:find "tokenizer" and "" or ("--bpe '%s'"):format(small_bpe)
+      local arguments = ("%s %s %s --piece 50"):format(inputs, bpe, options)
+      out = folder .. "/whole"
+      ok(arguments .. " --quiet")
+      local whole, list = {}, names()
+      for name in list:gmatch "%S+" do whole[name] = runner.read(out .. "/" .. name) end
+      out = folder .. "/parts"
+      local cuts = 0
+      for i = 1, 60 do
+        local signal = i % 3 == 0 and "KILL" or "INT"
+        if not cut_short(signal, 0.03 + 0.01 * (i % 5), arguments) or names():find "meta.json" then break end
+        cuts = cuts + 1
+        if signal == "INT" then assert.is_nil(names():find "bin%f[%s]", names()) end -- no name of a file that is complete
+      end
+      if not names():find "meta.json" then ok(arguments .. " --quiet") end
+      os.remove(out .. "/tokenize.part.json") -- of a run that was killed at its very end
+      assert.is_true(cuts > 0)
+      assert.are.equal(list, names(), options)
+      for name in list:gmatch "%S+" do assert.is_true(whole[name] == runner.read(out .. "/" .. name), name) end
+      os.execute(("rm -rf '%s/whole' '%s/parts'"):format(folder, folder))
+    end
+  end)
+
+  it("goes on with the same work only", function()
+    local text = runner.corpus(folder .. "/in.txt", 4e6)
+    local arguments = ("'%s' --tokenizer bytes --shard_size 50000 --piece 10"):format(text)
+    for i = 1, 50 do
+      cut_short("INT", 0.1 + 0.02 * i, arguments)
+      if names():find "tokens_train_000002" then break end -- so that the first is complete
+    end
+    assert.is_truthy(names():find "tokenize%.part%.json", names())
+    refused(1, "is of an interrupted run with --val = 0.1, this one has --val = 0.2", arguments .. " --val 0.2")
+    refused(1, "the number of inputs = 1, this one has the number of inputs = 2", ("%s '%s'"):format(arguments, text))
+    local before = runner.read(out .. "/tokens_train_000001.bin.part")
+    write(out .. "/tokens_train_000001.bin.part", before:sub(1, -3) .. "xx")
+    refused(1, "is not as the interrupted run left it", arguments)
+    write(out .. "/tokens_train_000001.bin.part", before)
+    local state = runner.read(out .. "/tokenize.part.json")
+    write(out .. "/tokenize.part.json", state:sub(1, -9))
+    refused(1, "cannot be read (at byte", arguments)
+    write(out .. "/tokenize.part.json", state)
+    write(text, runner.read(text) .. " ")
+    refused(1, "of an interrupted run with the input", arguments)
+    local said = ok(arguments:gsub("piece 10", "piece 99999") .. " --restart")
+    assert.is_nil(said:find("going on", 1, true))
+    assert.is_nil(names():find "part")
+  end)
+
   it("shows a bar on a terminal", function()
     if runner.shell "command -v script" ~= 0 then pending "script(1) is not installed" return end
     local text = runner.corpus(folder .. "/in", 5000)

@@ -1,97 +1,29 @@
 -- SPDX-License-Identifier: MIT
 --
 -- tokenize.lua: the work of scripts/data/tokenize.lua: documents of files are encoded one by one and written to token files of
--- train and val. A text file is read whole, JSON lines line by line.
+-- train and val. A text is read in pieces, JSON lines line by line, so that memory does not grow with the input. Where the
+-- work stands is written to tokenize.part.json every few seconds and when it is interrupted; the same command goes on there.
 
 local cli = require "moonbow.cli"
 local format = require "moonbow.report.format"
 local gpt2 = require "moonbow.data.gpt2"
 local host = require "bindings.host"
 local json = require "moonbow.io.json"
+local lines = require "moonbow.io.lines"
+local pieces = require "moonbow.data.pieces"
 local runtime = require "bindings.runtime"
 local system = require "bindings.system"
-local tokenizers = require "moonbow.data.tokenizer"
+local token_writer = require "moonbow.data.token_writer"
+local utf8 = require "moonbow.io.utf8"
 local writing = require "moonbow.io.writing"
 
 require "bindings.tensor" -- methods of tensors
 
 local M = {}
 
-local HEADER_BYTES = 1024
-
--- ----- writing ------------------------------------------------------------------------------------------
-
--- int32, little-endian.
-local function int32(x)
-  local bytes = {}
-  for i = 0, 3 do bytes[i + 1] = string.char(math.floor(x / 256 ^ i) % 256) end
-  return table.concat(bytes)
-end
-
--- A token, 16 bits.
-local function uint16(x) return int32(x):sub(1, 2) end
-
-local Writer = {}
-Writer.__index = Writer
-
--- Writes one part, "train" or "val", under names that end in .part.
-local function new_writer(settings, part)
-  return setmetatable({ settings = settings, part = part, count = 0, in_file = 0, files = {} }, Writer)
-end
-
-local function put(self, text)
-  local ok, problem = self.file:write(text)
-  if not ok then cli.fail(1, "cannot write '%s.part': %s", self.files[#self.files], problem) end
-end
-
-function Writer:open()
-  local s = self.settings
-  local name = s.format == "nanogpt" and self.part .. ".bin" or ("%s_%s_%06d.bin"):format(s.name, self.part, #self.files + 1)
-  local path = s.out .. "/" .. name
-  if system.path_kind(path) ~= "none" then
-    cli.fail(1, "--out %s: %s is there already; choose another folder or name", s.out, name)
-  end
-  local file, problem = io.open(path .. ".part", "wb")
-  if not file then cli.fail(1, "cannot write: %s", problem) end
-  self.file = file
-  self.files[#self.files + 1] = path
-  self.in_file = 0
-  if s.format == "llmc" then put(self, ("\0"):rep(HEADER_BYTES)) end -- filled in when the number of tokens is known
-end
-
-function Writer:close()
-  local path = self.files[#self.files] .. ".part"
-  if self.settings.format == "llmc" then
-    self.file:seek "set"
-    put(self, int32(20240520) .. int32(1) .. int32(self.in_file))
-  end
-  local ok, problem = self.file:close()
-  self.file = nil
-  if not ok then cli.fail(1, "cannot write '%s': %s", path, problem) end
-  system.sync(path)
-end
-
--- Appends `count` tokens of two bytes each.
-function Writer:add(bytes, count)
-  local room = self.settings.format == "llmc" and self.settings.shard_size or math.huge
-  local from = 0
-  while from < count do
-    if not self.file then self:open() end
-    local n = math.min(count - from, room - self.in_file)
-    put(self, n == count and bytes or bytes:sub(2 * from + 1, 2 * (from + n)))
-    from, self.in_file, self.count = from + n, self.in_file + n, self.count + n
-    if self.in_file == room then self:close() end
-  end
-end
-
--- Gives the files their names, or removes them.
-function Writer:finish(complete)
-  if self.file and complete then self:close() end
-  if self.file then self.file:close() end
-  for _, path in ipairs(self.files) do
-    if complete then system.rename(path .. ".part", path) else os.remove(path .. ".part") end
-  end
-end
+local uint16 = token_writer.uint16
+local STATE = "tokenize.part.json"
+local SECONDS = 5 -- between records of where the work stands
 
 -- ----- tokens -------------------------------------------------------------------------------------------
 
@@ -115,22 +47,43 @@ local function encoder(settings, inputs)
 end
 
 -- Characters are numbered by all texts together, so these are read before the first is encoded.
-local function char_encoder(texts)
-  local all = table.concat(texts, "\n")
-  local made = tokenizers.char(host.from_string(all, "u8", "cpu"), "the input")
+local function char_encoder(inputs, settings)
+  local seen, codes, id_of = {}, {}, {}
+  for _, input in ipairs(inputs) do
+    local at = 0
+    input.file:seek("set", 0)
+    pieces.each(input.file, input.bytes, settings.piece, function(text)
+      local i = 0
+      while i < #text do
+        local code, after = utf8.next_code(utf8.of_string, text, i, #text)
+        if not code then
+          cli.fail(1, "'%s' is not UTF-8 at byte %d; --tokenizer bytes takes any file", input.path, at + i)
+        end
+        seen[code], i = true, after
+      end
+      at = at + #text
+    end)
+  end
+  seen[10] = seen[10] or #inputs > 1 or nil -- a line break between texts
+  for code in pairs(seen) do codes[#codes + 1] = code end
+  table.sort(codes)
+  if #codes > 65536 then cli.fail(1, "the inputs have %d different characters, at most 65536 are possible", #codes) end
+  for id = 0, #codes - 1 do id_of[codes[id + 1]] = id end
   local function encode(text)
-    local ids = made:encode(text)
+    local ids, i = {}, 0
+    while i < #text do
+      local code, after = utf8.next_code(utf8.of_string, text, i, #text)
+      ids[#ids + 1], i = id_of[code], after
+    end
     return host.bytes(host.from_table(ids, "u16", "cpu")), #ids
   end
-  local line_break = made.id_of["\n"]
-  return encode, line_break and uint16(line_break),
-    { tokenizer = "char", vocab_size = made.vocab_size, codes = made.codes }
+  return encode, id_of[10] and uint16(id_of[10]), { tokenizer = "char", vocab_size = #codes, codes = codes }
 end
 
 -- ----- progress -----------------------------------------------------------------------------------------
 
 -- A bar that is rewritten on a terminal; elsewhere a line each tenth of the way.
-local function progress(total, quiet)
+local function progress(total, quiet, before)
   local started, shown, tenths = system.time(), -1, 0
   local rewrites = system.is_terminal(2) and os.getenv "TERM" ~= "dumb"
   local bar = {}
@@ -139,10 +92,11 @@ local function progress(total, quiet)
     if quiet or rewrites and now - shown < 0.1 and not done then return end
     shown = now
     local seconds, share = math.max(now - started, 1e-3), total and math.min(bytes / total, 1)
-    local text = ("%s, %s tokens, %.1f MB/s"):format(format.bytes(bytes), format.count(tokens), bytes / seconds / 1e6)
+    local text = ("%s, %s tokens, %.1f MB/s"):format(format.bytes(bytes), format.count(tokens), (bytes - before) / seconds / 1e6)
     if share then
       local filled = math.floor(share * 24 + 0.5)
-      local eta = share > 0 and not done and (", eta " .. format.duration(seconds / share - seconds)) or ""
+      local left = seconds * (total - bytes) / math.max(bytes - before, 1)
+      local eta = share > 0 and not done and ", eta " .. format.duration(left) or ""
       text = ("[%s%s] %3.0f%% %s%s"):format(("#"):rep(filled), ("."):rep(24 - filled), 100 * share, text, eta)
     end
     if rewrites then
@@ -156,157 +110,285 @@ local function progress(total, quiet)
   return bar
 end
 
--- ----- documents ----------------------------------------------------------------------------------------
+-- ----- inputs -------------------------------------------------------------------------------------------
 
 local function is_jsonl(path, settings) return settings.field ~= nil or path:find "%.jsonl$" ~= nil end
 
-local function open_input(path)
-  if path == "-" then return io.stdin end
+-- Opens an input: { path, file, bytes, sha256 of its ends }. Of standard input a text is read whole, as its end is for
+-- validation; JSON lines come as they are written.
+local function open_input(path, settings)
+  local kind = is_jsonl(path, settings) and "lines" or "text"
+  if path == "-" then
+    if kind == "lines" then return { path = path, kind = kind, file = io.stdin } end
+    local text = io.stdin:read "*a" or ""
+    return { path = path, kind = kind, file = pieces.of_text(text), bytes = #text }
+  end
   if system.path_kind(path) == "folder" then cli.fail(1, "'%s' is a folder, a file was expected", path) end
   local file, problem = io.open(path, "rb")
   if not file then cli.fail(1, "cannot open: %s", problem) end
-  return file
+  local ok, bytes = pcall(system.path_size, path)
+  if not ok then return { path = path, kind = kind, file = file } end -- a pipe
+  local first = file:read(65536) or ""
+  file:seek("set", math.max(0, bytes - 65536))
+  local sha256 = system.sha256(first .. (file:read(65536) or ""))
+  file:seek("set", 0)
+  return { path = path, kind = kind, file = file, bytes = bytes, sha256 = sha256 }
 end
 
--- Where the part of a text for validation begins: behind `share` of its bytes, not within a character.
-local function cut_of(text, share)
-  local cut = math.floor(#text * (1 - share))
-  while cut < #text and (text:byte(cut + 1) or 0) >= 0x80 and (text:byte(cut + 1) or 0) < 0xC0 do cut = cut + 1 end
-  return cut
-end
-
--- Calls take(text, bytes read) for every line's text.
-local function each_line(path, settings, take)
-  local file, number = open_input(path), 0
-  local field = settings.field or "text"
-  for line in file:lines() do
-    number = number + 1
-    if line:find "%S" then
-      local record, problem = json.decode(line)
-      local text = type(record) == "table" and record[field]
-      if type(text) ~= "string" then
-        cli.fail(1, "'%s' line %d: %s", path, number, problem or ("there is no text in the field '%s'"):format(field))
-      end
-      take(text, #line + 1)
+local function open_inputs(paths, settings)
+  local inputs = {}
+  for i, path in ipairs(paths) do
+    local input = open_input(path, settings)
+    if settings.tokenizer == "char" and input.kind == "lines" then
+      cli.fail(2, "--tokenizer char is for text files; use gpt2 or bytes for JSON lines")
     end
-  end
-  if path ~= "-" then file:close() end
-end
-
-local function read_whole(path)
-  local file = open_input(path)
-  local text = file:read "*a"
-  if path ~= "-" then file:close() end
-  if not text then cli.fail(1, "cannot read '%s'", path) end
-  return text
-end
-
--- What is done with documents: { settings, writers, bar, encode, mark, done, documents }.
-local Work = {}
-Work.__index = Work
-
--- Encodes a document, or the rest of one that is begun, into a part.
-function Work:add(part, text, goes_on)
-  if text ~= "" then
-    local writer = self.writers[part]
-    local bytes, count = self.encode(text)
-    if writer.count > 0 and self.mark and not goes_on then writer:add(self.mark, 1) end
-    writer:add(bytes, count)
-  end
-  if system.interrupted() ~= 0 then cli.fail(130, "interrupted; nothing was kept") end
-end
-
-function Work:show(bytes, done)
-  self.done = self.done + bytes
-  self.bar.show(self.done, self.writers.train.count + self.writers.val.count, done)
-end
-
-local PART = 4e6 -- bytes that are encoded at once, so that there is something to show
-
-function Work:text_file(text)
-  local cut, from = cut_of(text, self.settings.val), 1
-  while from <= cut do
-    -- A part ends with a word, where no token goes on.
-    local to = math.min(cut - from > 2 * PART and text:find("[^%s\128-\255]%s", from + PART) or cut, cut)
-    self:add("train", text:sub(from, to), from > 1)
-    self:show(to - from + 1)
-    from = to + 1
-  end
-  self:add("val", text:sub(cut + 1))
-  self:show(#text - cut)
-end
-
-function Work:json_lines(path)
-  local share = self.settings.val
-  each_line(path, self.settings, function(text, bytes)
-    self.documents = self.documents + 1
-    local before, now = math.floor((self.documents - 1) * share + 1e-9), math.floor(self.documents * share + 1e-9)
-    self:add(now > before and "val" or "train", text)
-    self:show(bytes)
-  end)
-end
-
--- Encodes all inputs into the writers; returns what meta.json says of the tokens.
-local function run(inputs, settings, writers, bar)
-  local work = setmetatable({ settings = settings, writers = writers, bar = bar, done = 0, documents = 0 }, Work)
-  local texts = {}
-  local meta
-  if settings.tokenizer == "char" then
-    for i, path in ipairs(inputs) do
-      if is_jsonl(path, settings) then cli.fail(2, "--tokenizer char is for text files; use gpt2 or bytes for JSON lines") end
-      texts[i] = read_whole(path)
+    if input.kind == "text" and not input.bytes then -- a pipe with a name
+      input.file = pieces.of_text(input.file:read "*a" or "")
+      input.bytes = #input.file.text
     end
-    work.encode, work.mark, meta = char_encoder(texts)
-  else
-    work.encode, work.mark, meta = encoder(settings, inputs)
+    inputs[i] = input
   end
-  for i, path in ipairs(inputs) do
-    if is_jsonl(path, settings) then work:json_lines(path) else work:text_file(texts[i] or read_whole(path)) end
-  end
-  work:show(0, true)
-  return meta
+  return inputs
 end
 
 -- Bytes of all inputs, or nil if one of them is not a file.
 local function total_bytes(inputs)
   local total = 0
-  for _, path in ipairs(inputs) do
-    local ok, bytes = pcall(system.path_size, path)
-    if path == "-" or not ok then return nil end
-    total = total + bytes
+  for _, input in ipairs(inputs) do
+    if not input.bytes then return nil end
+    total = total + input.bytes
   end
   return total
 end
 
----@param inputs string[]
----@param settings table as scripts/data/tokenize.lua has them
----@return integer exit code
-function M.run(inputs, settings)
-  for _, path in ipairs(inputs) do
+-- ----- where the work stands ----------------------------------------------------------------------------
+
+-- What must be the same for the work to go on: options and inputs, as texts.
+local function parameters(inputs, settings, meta)
+  local list = {}
+  for _, name in ipairs { "tokenizer", "format", "name", "shard_size", "val", "field" } do
+    list[#list + 1] = { "--" .. name, settings[name] == nil and "none" or tostring(settings[name]) }
+  end
+  list[#list + 1] = { "the vocabulary", tostring(meta.vocab_size) }
+  list[#list + 1] = { "the number of inputs", tostring(#inputs) }
+  for _, input in ipairs(inputs) do
+    list[#list + 1] = { "the input " .. input.path, ("%d bytes, sha256 %s"):format(input.bytes, input.sha256:sub(1, 16)) }
+  end
+  return list
+end
+
+local function is_state(x)
+  if type(x) ~= "table" or type(x.parameters) ~= "table" or type(x.place) ~= "table" then return false end
+  for _, name in ipairs { "input", "offset", "done", "documents" } do
+    if type(x.place[name]) ~= "number" then return false end
+  end
+  for _, part in ipairs { "train", "val" } do
+    local writer = x[part]
+    if type(writer) ~= "table" or type(writer.count) ~= "number" or type(writer.files) ~= "table" then return false end
+    for _, file in ipairs(writer.files) do
+      if type(file) ~= "table" or type(file.name) ~= "string" or file.name:find "/" or type(file.tokens) ~= "number" then
+        return false
+      end
+    end
+  end
+  return true
+end
+
+-- The state that an interrupted run left, if it was of the same work; else an error that names the difference.
+local function read_state(path, now)
+  if system.path_kind(path) ~= "file" then return nil end
+  local file, problem = io.open(path, "rb")
+  if not file then cli.fail(1, "cannot open: %s", problem) end
+  local text = file:read "*a"
+  file:close()
+  local state
+  state, problem = json.decode(text)
+  if not is_state(state) then
+    cli.fail(1, "'%s' cannot be read (%s); --restart begins anew", path, problem or "it is of another kind")
+  end
+  for i = 1, math.max(#now, #state.parameters) do
+    local was, is = state.parameters[i] or {}, now[i] or {}
+    if was[1] ~= is[1] or was[2] ~= is[2] then
+      cli.fail(1, "'%s' is of an interrupted run with %s = %s, this one has %s = %s; the same command goes on with it, --restart "
+        .. "begins anew", path, tostring(was[1]), tostring(was[2]), tostring(is[1]), tostring(is[2]))
+    end
+  end
+  return state
+end
+
+-- ----- documents ----------------------------------------------------------------------------------------
+
+-- What is done with documents: { settings, inputs, writers, bar, encode, mark, place = { input, offset, done, documents } };
+-- the place is the input that is read, from 1, its next byte, and bytes and documents in all.
+local Work = {}
+Work.__index = Work
+
+function Work:save()
+  if not self.state_path then return end
+  local state = { parameters = self.parameters, place = self.place, train = self.writers.train:state(),
+                  val = self.writers.val:state() }
+  writing.whole_file(self.state_path, function(aside) writing.text(aside, json.encode(state) .. "\n") end)
+  self.saved = system.time()
+end
+
+-- Encodes a document, or the rest of one that is begun, into a part.
+function Work:add(part, text, goes_on)
+  if text == "" then return end
+  local writer = self.writers[part]
+  local bytes, count = self.encode(text)
+  if writer.count > 0 and self.mark and not goes_on then writer:add(self.mark, 1) end
+  writer:add(bytes, count)
+end
+
+-- So many bytes of the input are done; stops there if the user wants it.
+function Work:advance(bytes)
+  local place = self.place
+  place.offset, place.done = place.offset + bytes, place.done + bytes
+  self.bar.show(place.done, self.writers.train.count + self.writers.val.count)
+  if system.interrupted() ~= 0 then
+    self:save()
+    cli.fail(130, self.state_path and "interrupted; the same command goes on from here" or "interrupted; nothing was kept")
+  end
+  if self.state_path and system.time() - self.saved > SECONDS then self:save() end
+end
+
+-- Where the part of a text for validation begins: behind `share` of its bytes, not within a character.
+local function cut_of(input, share)
+  local cut = math.floor(input.bytes * (1 - share))
+  input.file:seek("set", cut)
+  local next_bytes = input.file:read(4) or ""
+  local continues = next_bytes:match "^[\128-\191]*"
+  return math.min(cut + #continues, input.bytes)
+end
+
+function Work:text_file(input)
+  local cut = cut_of(input, self.settings.val)
+  for _, part in ipairs { { "train", 0, cut }, { "val", cut, input.bytes } } do
+    local name, first, stop = unpack(part)
+    if self.place.offset >= first and self.place.offset < stop then
+      input.file:seek("set", self.place.offset)
+      local missing = pieces.each(input.file, stop - self.place.offset, self.settings.piece, function(text)
+        self:add(name, text, self.place.offset > first)
+        self:advance(#text)
+      end)
+      if missing > 0 then cli.fail(1, "'%s' has become shorter, by %d bytes", input.path, missing) end
+    end
+  end
+end
+
+function Work:json_lines(input)
+  local place, share, field, number = self.place, self.settings.val, self.settings.field or "text", 0
+  local begun = place.offset
+  if begun > 0 then input.file:seek("set", begun) end
+  lines.each(input.file, function(line, whole)
+    number = number + 1
+    if line:find "%S" then
+      local record, problem = json.decode(line)
+      local text = type(record) == "table" and record[field]
+      if type(text) ~= "string" then
+        cli.fail(1, "'%s' line %d%s: %s", input.path, number, begun > 0 and (" behind byte %d"):format(begun) or "",
+          problem or ("there is no text in the field '%s'"):format(field))
+      end
+      place.documents = place.documents + 1
+      local before, now = math.floor((place.documents - 1) * share + 1e-9), math.floor(place.documents * share + 1e-9)
+      self:add(now > before and "val" or "train", text)
+    end
+    self:advance(#line + (whole and 1 or 0))
+  end)
+end
+
+function Work:run()
+  for i = self.place.input, #self.inputs do
+    local input = self.inputs[i]
+    if i > self.place.input then self.place.input, self.place.offset = i, 0 end
+    if input.kind == "lines" then self:json_lines(input) else self:text_file(input) end
+    if input.path ~= "-" then input.file:close() end
+  end
+  self.bar.show(self.place.done, self.writers.train.count + self.writers.val.count, true)
+end
+
+-- ----- the whole ----------------------------------------------------------------------------------------
+
+local function check(paths, settings)
+  for _, path in ipairs(paths) do
     if path ~= "-" and system.path_kind(path) == "none" then cli.fail(1, "there is no file '%s'", path) end
   end
   if settings.name:find "/" then cli.fail(2, "--name %s: a name has no '/'", settings.name) end
   if settings.name:find "val" then cli.fail(2, "--name %s: files with 'val' in their names are for validation", settings.name) end
   if settings.bpe and settings.tokenizer ~= "gpt2" then cli.fail(2, "--bpe is for --tokenizer gpt2") end
+end
+
+-- Removes what an interrupted run left.
+local function remove_parts(folder)
+  for _, name in ipairs(system.list(folder)) do
+    if name:find "%.bin%.part$" or name == STATE then system.remove(folder .. "/" .. name) end
+  end
+end
+
+local function prepare(paths, settings)
+  local inputs = open_inputs(paths, settings)
+  local encode, mark, meta
+  if settings.tokenizer == "char" then
+    encode, mark, meta = char_encoder(inputs, settings)
+  else
+    encode, mark, meta = encoder(settings, paths)
+  end
+  local work = setmetatable({ settings = settings, inputs = inputs, encode = encode, mark = mark, meta = meta,
+    place = { input = 1, offset = 0, done = 0, documents = 0 }, saved = system.time() }, Work)
+  local can_go_on = true
+  for _, input in ipairs(inputs) do can_go_on = can_go_on and input.sha256 ~= nil end
+  local before
+  if can_go_on then
+    work.state_path, work.parameters = settings.out .. "/" .. STATE, parameters(inputs, settings, meta)
+    before = read_state(work.state_path, work.parameters)
+  end
+  if before then work.place = before.place end
+  work.writers = { train = token_writer.new(settings, "train", before and before.train),
+                   val = token_writer.new(settings, "val", before and before.val) }
+  if before and not settings.quiet then
+    print(("going on after %s, %s tokens"):format(format.bytes(work.place.done),
+      format.count(before.train.count + before.val.count)))
+  end
+  work.bar = progress(total_bytes(inputs), settings.quiet, work.place.done)
+  return work
+end
+
+-- Names and describes what is complete.
+local function publish(work, meta_path)
+  local meta, writers, settings = work.meta, work.writers, work.settings
+  for _, part in ipairs { "train", "val" } do writers[part]:finish() end
+  work:save() -- from here on every file is complete
+  for _, part in ipairs { "train", "val" } do writers[part]:publish() end
+  meta.format, meta.train_tokens, meta.val_tokens = settings.format, writers.train.count, writers.val.count
+  writing.whole_file(meta_path, function(aside) writing.text(aside, json.encode(meta) .. "\n") end)
+  if work.state_path then os.remove(work.state_path) end
+  if settings.quiet then return end
+  print(("%s: %d training and %d validation tokens in %d files, vocabulary %d"):format(settings.out, meta.train_tokens,
+    meta.val_tokens, #writers.train.files + #writers.val.files, meta.vocab_size))
+end
+
+---@param paths string[]
+---@param settings table as scripts/data/tokenize.lua has them
+---@return integer exit code
+function M.run(paths, settings)
+  check(paths, settings)
   system.make_folder(settings.out)
   local meta_path = settings.out .. "/meta.json"
   if system.path_kind(meta_path) ~= "none" then
     cli.fail(1, "--out %s: the folder holds token files already (meta.json); choose another", settings.out)
   end
+  if settings.restart then remove_parts(settings.out) end
   system.interrupt_install()
-  local writers = { train = new_writer(settings, "train"), val = new_writer(settings, "val") }
-  local ok, meta = pcall(run, inputs, settings, writers, progress(total_bytes(inputs), settings.quiet))
-  if ok and writers.train.count == 0 then
-    ok, meta = pcall(cli.fail, 1, "the inputs have no text")
+  local work = prepare(paths, settings)
+  local ok, problem = pcall(work.run, work)
+  if ok and work.writers.train.count == 0 then ok, problem = pcall(cli.fail, 1, "the inputs have no text") end
+  if not ok then
+    local keep = work.state_path and type(problem) == "table" and problem.code == 130
+    for _, part in ipairs { "train", "val" } do work.writers[part]:abandon(keep) end
+    if work.state_path and not keep then os.remove(work.state_path) end
+    error(problem, 0)
   end
-  for _, part in ipairs { "train", "val" } do writers[part]:finish(ok) end
-  if not ok then error(meta, 0) end
-  meta.format, meta.train_tokens, meta.val_tokens = settings.format, writers.train.count, writers.val.count
-  writing.whole_file(meta_path, function(aside) writing.text(aside, json.encode(meta) .. "\n") end)
-  if not settings.quiet then
-    print(("%s: %d training and %d validation tokens in %d files, vocabulary %d"):format(settings.out, meta.train_tokens,
-      meta.val_tokens, #writers.train.files + #writers.val.files, meta.vocab_size))
-  end
+  publish(work, meta_path)
   return 0
 end
 
