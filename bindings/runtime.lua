@@ -64,6 +64,26 @@ function M.tf32(allowed)
   return C.mb_tf32() ~= 0
 end
 
+local text = ffi.new "const char *[1]"
+
+--- Which of a library's algorithms products take on a device: a text for a checkpoint, "" where nothing was chosen.
+---@param name string
+---@return string
+function M.choices(name)
+  handle.act("mb_choices", text, types.device(name))
+  return ffi.string(text[0])
+end
+
+--- Takes over the choices of such a text.
+---@param name string
+---@param choices string
+---@return string? problem nil, or why another machine's cannot be
+function M.set_choices(name, choices)
+  local code = tonumber(C.mb_choices_set(types.device(name), choices))
+  if code == tonumber(C.MB_ERR_STATE) then return ffi.string(C.mb_last_error()) end
+  status.check(code)
+end
+
 local stats = ffi.new "mb_memory_stats"
 local fields = { "bytes_live", "bytes_peak", "bytes_cached", "bytes_budget", "bytes_allocated",
                  "live_tensors", "allocations" }

@@ -209,6 +209,10 @@ typedef struct mbi_device {
   void (*mail_free)(mbi_mail *mail);
   mb_status (*mail_send)(mbi_mail *mail, const void *device);
   mb_status (*mail_open)(const void **data, mbi_mail *mail);
+  // Optional: which algorithms of a library the products of this process take, as a text that stays valid until the next product,
+  // and taking over such a text.
+  mb_status (*choices)(const char **text);
+  mb_status (*set_choices)(const char *text);
   void (*allow_tf32)(int allowed); // optional: products of float32 may round their factors
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;

@@ -99,6 +99,30 @@ mb_status mb_device_synchronize(mb_device device) {
 
 int64_t mb_device_waits(mb_device device) { return mb_device_check(device) == MB_OK ? mbi_device_of(device)->waits() : -1; }
 
+// The device, or MB_OK without one: a device that was never used has chosen nothing.
+static mb_status device_with_choices(const mbi_device **out, mb_device device, const char *who) {
+  *out = NULL;
+  if (device != MB_CPU && device != MB_CUDA) MB_FAIL(MB_ERR_DEVICE, "%s: unknown device %d", who, (int)device);
+  *out = device == MB_CPU ? mbi_cpu_device() : opened;
+  return MB_OK;
+}
+
+mb_status mb_choices(const char **out, mb_device device) {
+  const mbi_device *found;
+  *out = "";
+  MB_TRY(device_with_choices(&found, device, "mb_choices"));
+  return found && found->choices ? found->choices(out) : MB_OK;
+}
+
+mb_status mb_choices_set(mb_device device, const char *text) {
+  const mbi_device *found;
+  MB_TRY(device_with_choices(&found, device, "mb_choices_set"));
+  if (!text) MB_FAIL(MB_ERR_ARG, "mb_choices_set: the text is NULL");
+  if (!*text) return MB_OK;
+  if (!found || !found->set_choices) MB_FAIL(MB_ERR_STATE, "mb_choices_set: the device in use has no choices of algorithms");
+  return found->set_choices(text);
+}
+
 const char *mb_build_info(void) {
   static char text[256];
   snprintf(text, sizeof text, "moonbow %s, gcc %s, simd %s, gemm %s, %d threads", MOONBOW_VERSION, __VERSION__, mbi_cpu_level(),

@@ -79,6 +79,11 @@ MB_API int mb_threads(void);
 // unless MOONBOW_TF32 is 1. Attention, norms and all spectral work stay float32.
 MB_API void mb_tf32_set(int allowed);
 MB_API int mb_tf32(void);
+// Which of a library's algorithms the products of this process take. CUDA times those of large products once and keeps the answer
+// on disk for this machine; a run that is to go on with the same bits keeps this text too. "" where nothing was chosen. The text is
+// valid until the next product. MB_ERR_STATE if the text is another machine's.
+MB_CALL mb_status mb_choices(const char **out, mb_device device);
+MB_CALL mb_status mb_choices_set(mb_device device, const char *text);
 
 // ----- memory -----------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@
 #include "backend/cuda/calls.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/packs.h"
+#include "backend/cuda/product.h"
 #include "backend/cuda/simt.h"
 #include "backend/cuda/views.h"
 
@@ -200,6 +201,7 @@ MBK_GUARD(usable, "")
 MBK_GUARD(mail_new, "out, bytes")
 MBK_GUARD(mail_send, "mail, device")
 MBK_GUARD(mail_open, "data, mail")
+MBK_GUARD(set_product_choices, "")
 
 mbi_device make_device() {
   mbi_device d{};
@@ -213,6 +215,7 @@ mbi_device make_device() {
   d.mail_new = Call<Name_mail_new, &mail_new>::run, d.mail_free = mail_free;
   d.mail_send = Call<Name_mail_send, &mail_send>::run, d.mail_open = Call<Name_mail_open, &mail_open>::run;
   d.allow_tf32 = allow_tf32;
+  d.choices = product_choices, d.set_choices = Call<Name_set_product_choices, &set_product_choices>::run;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;
   d.kernels[MB_BF16] = &table<bf16>;

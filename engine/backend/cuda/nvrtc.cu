@@ -5,8 +5,9 @@
 // opened by hand: linking it would keep the plugin from loading where there is no driver.
 #include "backend/cuda/nvrtc.h"
 
+#include "backend/cuda/choices.h"
+
 #include <dlfcn.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -62,15 +63,6 @@ static mb_status compile(std::vector<char> *code, const std::string &source, int
 
 // ----- the cache on disk ------------------------------------------------------------------------------------------
 
-static std::string cache_folder() {
-  const char *wish = getenv("MOONBOW_CACHE"), *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-  if (wish) return wish; // empty: no cache
-  std::string folder = base && *base ? base : home && *home ? std::string(home) + "/.cache" : "";
-  if (folder.empty()) return folder;
-  mkdir(folder.c_str(), 0777);
-  return folder + "/moonbow";
-}
-
 static std::string cache_path(const std::string &source, int architecture) {
   std::string folder = cache_folder();
   if (folder.empty()) return folder;
@@ -84,7 +76,6 @@ static std::string cache_path(const std::string &source, int architecture) {
   char name[96];
   snprintf(name, sizeof name, "/%016llx%016llx-%d.%d-sm%d.cubin", (unsigned long long)first, (unsigned long long)second, major, minor,
            architecture);
-  mkdir(folder.c_str(), 0777);
   return folder + name;
 }
 

@@ -9,8 +9,11 @@
 -- when it got its name. Older checkpoints go only after the new one is in place. Loading checks everything
 -- before it changes anything, and falls back to the newest checkpoint that is whole. "Newest" is by the
 -- running number, not the step: a run that went back to an earlier step saves smaller steps again.
+--
+-- products.txt, where the run was on cuda, says which algorithms its products took, so that it goes on with the same bits.
 
 local create = require "bindings.create"
+local runtime = require "bindings.runtime"
 local handle = require "bindings.handle"
 local status = require "bindings.status"
 local system = require "bindings.system"
@@ -25,6 +28,7 @@ local M = {}
 local FORMAT, VERSION = "moonbow checkpoint", 1
 -- In the order of loading. Another text may give a model of another size: its own complaint says more.
 local PARTS = { "data", "model", "optimizer", "clip" }
+local PRODUCTS = "products.txt"
 local object = { type = "table" }
 
 -- ----- folders and manifests --------------------------------------------------------------------------
@@ -164,6 +168,8 @@ local function write_folder(folder, manifest, packed)
     local text = encode(part, content.tree)
     add_file(manifest, folder, part .. ".json", function(path) writing.text(path, text .. "\n") end)
   end
+  local choices = runtime.choices "cuda"
+  if choices ~= "" then add_file(manifest, folder, PRODUCTS, function(path) writing.text(path, choices) end) end
   local path = folder .. "/manifest.json"
   local text = encode("the manifest", manifest)
   writing.text(path, ('{"manifest":%s,"sha256":"%s"}\n'):format(text, system.sha256(text)))
@@ -238,7 +244,7 @@ function M.save(dir, parts)
     local manifest = {
       format = FORMAT, version = VERSION, number = (newest and newest.number or 0) + 1, step = step,
       config = config, rng = { seed = seed, step = rng_step, stream = stream },
-      written_by = require("bindings.runtime").version, files = {},
+      written_by = runtime.version, files = {},
     }
     write_folder(aside, manifest, packed)
     put_in_place(dir, aside, final)
@@ -380,6 +386,10 @@ function M.load(dir, parts)
       restore(parts[part], read_part(found, part))
       handle.collect() -- what was read is as large as the part: it must go before the next comes
     end
+  end
+  if found.manifest.files[PRODUCTS] and parts.model and parts.model.device == "cuda" then
+    local problem = runtime.set_choices("cuda", (read_text(found.path .. "/" .. PRODUCTS)))
+    if problem then notes[#notes + 1] = problem end
   end
   local rng = found.manifest.rng
   create.rng_set(rng.seed, rng.step, rng.stream)

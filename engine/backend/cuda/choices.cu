@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: MIT
+//
+// choices.cu: see choices.h. A line is the numbers of a product, the words of its algorithm in hexadecimal, the time, and
+// a hash of all that, so that a line which is cut off or damaged is no line.
+#include "backend/cuda/choices.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+
+namespace mbk {
+namespace {
+
+constexpr const char *TITLE = "moonbow products 1: ";
+constexpr int NUMBERS = sizeof(Product) / sizeof(int64_t), WORDS = 8;
+
+struct Less {
+  bool operator()(const Product &a, const Product &b) const { return memcmp(&a, &b, sizeof a) < 0; }
+};
+using Table = std::map<Product, Choice, Less>;
+
+std::string the_machine, used_text;
+Table known, used; // of the disk and this process; what products have asked for, or a run has brought
+int64_t generation;
+
+uint64_t hash_of(const char *text, size_t length) {
+  uint64_t hash = 1469598103934665603u; // FNV-1a
+  for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)text[i]) * 1099511628211u;
+  return hash;
+}
+
+std::string line_of(const Product &product, const Choice &choice) {
+  std::string line;
+  char word[64];
+  int64_t numbers[NUMBERS];
+  memcpy(numbers, &product, sizeof numbers);
+  for (int64_t number : numbers) snprintf(word, sizeof word, "%" PRId64 " ", number), line += word;
+  for (uint64_t part : choice.algorithm) snprintf(word, sizeof word, "%" PRIx64 " ", part), line += word;
+  snprintf(word, sizeof word, "%.3f ", choice.microseconds), line += word;
+  snprintf(word, sizeof word, "%016" PRIx64 "\n", hash_of(line.data(), line.size()));
+  return line + word;
+}
+
+// A line without its end; false if it is not one that line_of made.
+bool read_line(Product *product, Choice *choice, const std::string &line) {
+  size_t stop = line.rfind(' ');
+  if (stop == std::string::npos || line.size() - stop - 1 != 16) return false;
+  if (strtoull(line.c_str() + stop + 1, nullptr, 16) != hash_of(line.data(), stop + 1)) return false;
+  const char *at = line.c_str();
+  char *end;
+  int64_t numbers[NUMBERS];
+  for (int64_t &number : numbers) number = strtoll(at, &end, 10), at = end;
+  memcpy(product, numbers, sizeof numbers);
+  for (uint64_t &part : choice->algorithm) part = strtoull(at, &end, 16), at = end;
+  choice->microseconds = strtod(at, &end);
+  return end == line.c_str() + stop;
+}
+
+// The next line of `text` from *at on, without its end; a last one without an end is none.
+bool next_line(std::string *line, const std::string &text, size_t *at) {
+  size_t end = text.find('\n', *at);
+  if (end == std::string::npos) return false;
+  *line = text.substr(*at, end - *at);
+  *at = end + 1;
+  return true;
+}
+
+std::string path_of_machine() {
+  std::string folder = cache_folder();
+  char name[48];
+  snprintf(name, sizeof name, "/products-%016" PRIx64 ".txt", hash_of(the_machine.data(), the_machine.size()));
+  return folder.empty() ? folder : folder + name;
+}
+
+std::string contents_of(const std::string &path) {
+  std::string text;
+  FILE *file = path.empty() ? nullptr : fopen(path.c_str(), "rb");
+  char part[4096];
+  for (size_t n; file && (n = fread(part, 1, sizeof part, file)) > 0;) text.append(part, n);
+  if (file) fclose(file);
+  return text;
+}
+
+// The first line on a product stands: processes that timed it at once agree from then on. A damaged line is passed over.
+void read_disk() {
+  std::string text = contents_of(path_of_machine()), line;
+  size_t at = 0;
+  if (!next_line(&line, text, &at) || line != TITLE + the_machine) return;
+  Product product;
+  Choice choice;
+  while (next_line(&line, text, &at))
+    if (read_line(&product, &choice, line)) known.emplace(product, choice);
+}
+
+// One write in append mode is not mixed with another process's. A file that cannot be written saves no work, and that is all.
+void append_to_disk(const std::string &line) {
+  std::string path = path_of_machine();
+  if (path.empty()) return;
+  int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (file < 0) return;
+  struct stat now;
+  std::string text = fstat(file, &now) == 0 && now.st_size == 0 ? TITLE + the_machine + "\n" + line : line;
+  ssize_t written = write(file, text.data(), text.size());
+  (void)written; // a line that is cut off is passed over by who reads it
+  close(file);
+}
+
+void use(const Product &product, const Choice &choice) {
+  if (used.emplace(product, choice).second) used_text.clear();
+}
+
+} // namespace
+
+std::string cache_folder() {
+  const char *wish = getenv("MOONBOW_CACHE"), *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+  std::string folder = wish ? wish : base && *base ? base : home && *home ? std::string(home) + "/.cache" : "";
+  if (folder.empty()) return folder;
+  mkdir(folder.c_str(), 0777);
+  if (wish) return folder;
+  folder += "/moonbow";
+  mkdir(folder.c_str(), 0777);
+  return folder;
+}
+
+void choices_of_machine(const std::string &machine) {
+  the_machine = machine;
+  known.clear(), used.clear(), used_text.clear();
+  generation++;
+  read_disk();
+}
+
+bool find_choice(Choice *out, const Product &product, bool timed) {
+  auto found = used.find(product);
+  if (found == used.end()) {
+    found = known.find(product);
+    if (!timed || found == known.end()) return false;
+    use(product, found->second);
+  }
+  *out = found->second;
+  return true;
+}
+
+void keep_choice(const Product &product, const Choice &choice) {
+  known[product] = choice;
+  use(product, choice);
+  append_to_disk(line_of(product, choice));
+}
+
+const std::string &choices_text() {
+  if (!used_text.empty() || used.empty()) return used_text;
+  used_text = TITLE + the_machine + "\n";
+  for (const auto &entry : used) used_text += line_of(entry.first, entry.second);
+  return used_text;
+}
+
+mb_status set_choices(const char *given) {
+  std::string text = given, line;
+  size_t at = 0, title = strlen(TITLE);
+  Table taken;
+  if (text.empty()) return MB_OK;
+  if (!next_line(&line, text, &at) || line.compare(0, title, TITLE) != 0)
+    return fail(MB_ERR_IO, "the choices of algorithms are no text of this program: '%.60s'", given);
+  if (line.substr(title) != the_machine)
+    return fail(MB_ERR_STATE, "the choices of algorithms are those of %s, this is %s: products may round differently",
+                line.substr(title).c_str(), the_machine.c_str());
+  Product product;
+  Choice choice;
+  while (next_line(&line, text, &at)) {
+    if (!read_line(&product, &choice, line)) return fail(MB_ERR_IO, "the choices of algorithms are damaged at '%.60s'", line.c_str());
+    taken[product] = choice;
+  }
+  for (const auto &entry : taken) used[entry.first] = entry.second;
+  used_text.clear();
+  generation++;
+  return MB_OK;
+}
+
+int64_t choices_generation() { return generation; }
+
+} // namespace mbk

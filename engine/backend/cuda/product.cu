@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: MIT
+//
+// product.cu: matrix products through cuBLASLt. Its matrices are column-major, so C = op(A) op(B) in rows is
+// C^T = op(B)^T op(A)^T there: the operands change places and nothing is transposed. What describes a product to the library
+// is made once and kept by its sizes.
+//
+// A product worth it is timed: the library names its candidates in the order of its own guess, and the fastest of the first
+// few is taken if it beats the first one by a margin that timing noise does not reach. MOONBOW_TUNE=0 takes the first one.
+#include "backend/cuda/product.h"
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include "backend/cuda/choices.h"
+#include "backend/cuda/memory.h"
+
+#ifdef __CUDACC__
+#include <cublasLt.h>
+#else
+#include <cblas.h>
+#endif
+
+namespace mbk {
+namespace {
+
+#ifdef __CUDACC__
+constexpr double WORTH_TIMING = 5e8; // operations: about a microsecond of an H200 in bf16
+#else
+constexpr double WORTH_TIMING = 1e5;
+#endif
+
+bool is_large(const mbi_gemm *g) { return 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)g->batch >= WORTH_TIMING; }
+bool may_time() {
+  static const char *const wish = getenv("MOONBOW_TUNE");
+  return !(wish && strcmp(wish, "0") == 0);
+}
+
+// The largest power of two up to 16 that divides every address.
+int64_t alignment_of(const mbi_gemm *g) {
+  uintptr_t all = (uintptr_t)g->a | (uintptr_t)g->b | (uintptr_t)g->c | (uintptr_t)g->bias | 16;
+  return (int64_t)(all & (~all + 1));
+}
+
+Product product_of(const mbi_gemm *g, Type type, bool rounds) {
+  Product p;
+  memset(&p, 0, sizeof p);
+  p.m = g->m, p.n = g->n, p.k = g->k, p.lda = g->lda, p.ldb = g->ldb, p.ldc = g->ldc, p.batch = g->batch;
+  if (g->batch > 1) p.stride_a = g->stride_a, p.stride_b = g->stride_b, p.stride_c = g->stride_c;
+  p.transposes = 2 * !!g->transpose_a + !!g->transpose_b, p.type = (int64_t)type, p.has_bias = g->bias != nullptr;
+  p.beta_is_zero = g->beta == 0, p.alignment = alignment_of(g), p.rounds = rounds;
+  return p;
+}
+
+#ifdef __CUDACC__
+
+constexpr size_t WORKSPACE = 32 << 20;
+constexpr int WORKSPACE_SLOT = 7, SETS = 512, WAYS = 4, CANDIDATES = 8, RUNS = 3;
+constexpr double MARGIN = 0.97; // of the first candidate's time
+
+cublasLtHandle_t the_handle;
+
+Answer answer_of_lt(cublasStatus_t status) {
+  cudaError_t below = cudaStreamSynchronize(stream()); // what made the library fail, if it was an error of the device
+  Answer answer{cublasLtGetStatusName(status), cublasLtGetStatusString(status), status == CUBLAS_STATUS_ALLOC_FAILED, false};
+  return below == cudaSuccess ? answer : answer_of(below);
+}
+#define MBK_LT(call)                                                                                   \
+  do {                                                                                                 \
+    cublasStatus_t answered = (call);                                                                  \
+    if (answered != CUBLAS_STATUS_SUCCESS) {                                                           \
+      status = report(answer_of_lt(answered), #call, __FILE__, __LINE__);                              \
+      goto done;                                                                                       \
+    }                                                                                                  \
+  } while (0)
+
+mb_status open_library() {
+  if (the_handle) return MB_OK;
+  mb_status status = MB_OK;
+  cudaDeviceProp device;
+  int driver = 0;
+  MBK_CUDA(cudaGetDeviceProperties(&device, 0));
+  MBK_CUDA(cudaDriverGetVersion(&driver));
+  MBK_LT(cublasLtCreate(&the_handle));
+  choices_of_machine(std::string(device.name) + ", driver " + std::to_string(driver) + ", cublasLt " +
+                     std::to_string(cublasLtGetVersion()));
+done:
+  return status;
+}
+
+// ----- a product as the library has it described ------------------------------------------------------------------
+
+struct Layouts {
+  cublasLtMatmulDesc_t product;
+  cublasLtMatrixLayout_t a, b, c;
+};
+
+mb_status make_layout(cublasLtMatrixLayout_t *out, const mbi_gemm *g, cudaDataType_t type, int64_t rows, int64_t columns, int64_t stride,
+                      int64_t batch_stride) {
+  int32_t batch = (int32_t)g->batch;
+  mb_status status = MB_OK;
+  MBK_LT(cublasLtMatrixLayoutCreate(out, type, (uint64_t)columns, (uint64_t)rows, stride)); // column-major
+  if (batch > 1) {
+    MBK_LT(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch));
+    MBK_LT(cublasLtMatrixLayoutSetAttribute(*out, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &batch_stride, sizeof batch_stride));
+  }
+done:
+  return status;
+}
+
+mb_status describe(Layouts *l, const mbi_gemm *g, Type kind, bool rounds) {
+  cudaDataType_t type = kind == Type::F64 ? CUDA_R_64F : kind == Type::F32 ? CUDA_R_32F : CUDA_R_16BF;
+  bool may_round = kind == Type::F32 && rounds;
+  cublasComputeType_t compute = kind == Type::F64 ? CUBLAS_COMPUTE_64F : may_round ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+  cudaDataType_t scale = kind == Type::F64 ? CUDA_R_64F : CUDA_R_32F;
+  cublasOperation_t first = g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
+  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+  mb_status status = MB_OK;
+  MBK_LT(cublasLtMatmulDescCreate(&l->product, compute, scale));
+  MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
+  MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
+  if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+  status = make_layout(&l->a, g, type, g->transpose_a ? g->k : g->m, g->transpose_a ? g->m : g->k, g->lda, g->stride_a);
+  if (status == MB_OK) status = make_layout(&l->b, g, type, g->transpose_b ? g->n : g->k, g->transpose_b ? g->k : g->n, g->ldb, g->stride_b);
+  if (status == MB_OK) status = make_layout(&l->c, g, type, g->m, g->n, g->ldc, g->stride_c);
+done:
+  return status;
+}
+
+void forget(Layouts *l) {
+  if (l->product) cublasLtMatmulDescDestroy(l->product);
+  if (l->a) cublasLtMatrixLayoutDestroy(l->a);
+  if (l->b) cublasLtMatrixLayoutDestroy(l->b);
+  if (l->c) cublasLtMatrixLayoutDestroy(l->c);
+  *l = Layouts{};
+}
+
+mb_status multiply(const mbi_gemm *g, Type type, const Layouts &l, void *c, const cublasLtMatmulAlgo_t *algorithm) {
+  double wide[2] = {g->alpha, g->beta};
+  float narrow[2] = {(float)g->alpha, (float)g->beta};
+  const void *alpha = type == Type::F64 ? (const void *)&wide[0] : &narrow[0], *beta = type == Type::F64 ? (const void *)&wide[1] : &narrow[1];
+  void *workspace;
+  mb_status status = scratch(&workspace, WORKSPACE_SLOT, WORKSPACE);
+  if (status != MB_OK) return status;
+  if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias));
+  MBK_LT(cublasLtMatmul(the_handle, l.product, alpha, g->b, l.b, g->a, l.a, beta, c, l.c, c, l.c, algorithm, workspace, WORKSPACE, stream()));
+done:
+  return status;
+}
+
+// ----- its algorithm ----------------------------------------------------------------------------------------------
+
+mb_status candidates_of(cublasLtMatmulHeuristicResult_t *found, int *count, int wanted, const Layouts &l, const mbi_gemm *g, bool *has_none) {
+  cublasLtMatmulPreference_t preference = nullptr;
+  size_t workspace = WORKSPACE;
+  uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; // parts of a sum stay in float32, also of a bf16 product
+  uint32_t alignment = (uint32_t)alignment_of(g);
+  mb_status status = MB_OK;
+  *count = 0;
+  MBK_LT(cublasLtMatmulPreferenceCreate(&preference));
+  MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace));
+  MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions, sizeof reductions));
+  MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &alignment, sizeof alignment));
+  MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &alignment, sizeof alignment));
+  MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &alignment, sizeof alignment));
+  MBK_LT(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &alignment, sizeof alignment));
+  MBK_LT(cublasLtMatmulAlgoGetHeuristic(the_handle, l.product, l.b, l.a, l.c, l.c, preference, wanted, found, count));
+  if (*count == 0) MBK_LT(CUBLAS_STATUS_NOT_SUPPORTED);
+done:
+  if (has_none) *has_none = status != MB_OK && usable() == MB_OK;
+  if (preference) cublasLtMatmulPreferenceDestroy(preference);
+  return status;
+}
+
+// The least of a few times, in microseconds; negative if the candidate does not run.
+double time_of(const mbi_gemm *g, Type type, const Layouts &l, void *c, const cublasLtMatmulAlgo_t *algorithm, cudaEvent_t begin, cudaEvent_t end) {
+  double least = -1;
+  for (int run = 0; run <= RUNS; run++) { // the first one warms up
+    float milliseconds;
+    bool ran = cudaEventRecord(begin, stream()) == cudaSuccess && multiply(g, type, l, c, algorithm) == MB_OK &&
+               cudaEventRecord(end, stream()) == cudaSuccess && cudaEventSynchronize(end) == cudaSuccess &&
+               cudaEventElapsedTime(&milliseconds, begin, end) == cudaSuccess;
+    if (!ran) return -1;
+    if (run > 0 && (least < 0 || milliseconds * 1e3 < least)) least = milliseconds * 1e3;
+  }
+  count_wait();
+  return least;
+}
+
+// Where candidates may write: c itself if the product writes over it anyway, else room of the same size, which c stands for.
+void *place_to_write(const mbi_gemm *g, Type type, size_t *bytes) {
+  size_t element = type == Type::F64 ? 8 : type == Type::F32 ? 4 : 2;
+  int64_t extent = (g->batch - 1) * g->stride_c + (g->m - 1) * g->ldc + g->n;
+  void *room = nullptr;
+  *bytes = g->beta == 0 ? 0 : (size_t)extent * element;
+  if (*bytes == 0) return g->c;
+  if (g->stride_c < 0 || engine->take(&room, *bytes) != MB_OK) return nullptr;
+  if (cudaMemsetAsync(room, 0, *bytes, stream()) == cudaSuccess) return room;
+  engine->give(room, *bytes);
+  return nullptr;
+}
+
+bool is_capturing() {
+  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
+  return cudaStreamIsCapturing(stream(), &capture) != cudaSuccess || capture != cudaStreamCaptureStatusNone;
+}
+
+// Index of the candidate to take; its time, or 0 where there was nothing to choose or no way to time.
+int fastest_of(double *microseconds, const cublasLtMatmulHeuristicResult_t *found, int count, const mbi_gemm *g, Type type, const Layouts &l) {
+  size_t bytes = 0;
+  cudaEvent_t begin = nullptr, end = nullptr;
+  void *c = place_to_write(g, type, &bytes);
+  int best = 0;
+  double first = -1, least = -1;
+  bool ready = c && cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess;
+  for (int i = 0; ready && i < count; i++) {
+    double time = found[i].state == CUBLAS_STATUS_SUCCESS ? time_of(g, type, l, c, &found[i].algo, begin, end) : -1;
+    if (i == 0) first = least = time;
+    else if (time > 0 && (first < 0 || time < MARGIN * first) && (least < 0 || time < least)) best = i, least = time;
+  }
+  if (begin) cudaEventDestroy(begin);
+  if (end) cudaEventDestroy(end);
+  if (bytes && c) engine->give(c, bytes);
+  *microseconds = least > 0 ? least : 0;
+  return best;
+}
+
+mb_status choose(cublasLtMatmulAlgo_t *out, const Layouts &l, const mbi_gemm *g, Type type, const Product &key, bool *has_none) {
+  static_assert(sizeof(cublasLtMatmulAlgo_t) == sizeof(Choice::algorithm), "the words of an algorithm");
+  Choice choice{};
+  if (is_large(g) && find_choice(&choice, key, may_time())) {
+    memcpy(out, choice.algorithm, sizeof *out);
+    return MB_OK;
+  }
+  bool timed = is_large(g) && may_time() && !is_capturing();
+  cublasLtMatmulHeuristicResult_t found[CANDIDATES];
+  int count;
+  MB_TRY(candidates_of(found, &count, timed ? CANDIDATES : 1, l, g, has_none));
+  int taken = timed && count > 1 ? fastest_of(&choice.microseconds, found, count, g, type, l) : 0;
+  *out = found[taken].algo;
+  memcpy(choice.algorithm, out, sizeof *out);
+  if (choice.microseconds > 0) keep_choice(key, choice);
+  return usable();
+}
+
+// ----- what is kept -------------------------------------------------------------------------------------------------
+
+struct Entry {
+  Product key;
+  bool is_used;
+  Layouts layouts;
+  cublasLtMatmulAlgo_t algorithm;
+};
+Entry entries[SETS][WAYS];
+int64_t generation;
+
+uint64_t hash_of(const Product &key) {
+  uint64_t hash = 1469598103934665603u; // FNV-1a
+  const unsigned char *byte = reinterpret_cast<const unsigned char *>(&key);
+  for (size_t i = 0; i < sizeof key; i++) hash = (hash ^ byte[i]) * 1099511628211u;
+  return hash ^ hash >> 32;
+}
+
+void forget_all() {
+  for (auto &set : entries)
+    for (Entry &entry : set) forget(&entry.layouts), entry.is_used = false;
+}
+
+mb_status entry_of(const Entry **out, const mbi_gemm *g, Type type, bool rounds, bool *has_none) {
+  if (generation != choices_generation()) forget_all(), generation = choices_generation();
+  Product key = product_of(g, type, rounds);
+  Entry *set = entries[hash_of(key) % SETS], made{};
+  for (int way = 0; way < WAYS; way++)
+    if (set[way].is_used && memcmp(&set[way].key, &key, sizeof key) == 0) {
+      *out = &set[way];
+      return MB_OK;
+    }
+  made.key = key, made.is_used = true;
+  mb_status status = describe(&made.layouts, g, type, rounds);
+  if (status == MB_OK) status = choose(&made.algorithm, made.layouts, g, type, key, has_none);
+  if (status != MB_OK) {
+    forget(&made.layouts);
+    return status;
+  }
+  forget(&set[WAYS - 1].layouts);
+  memmove(set + 1, set, (WAYS - 1) * sizeof *set); // the oldest goes
+  set[0] = made;
+  *out = set;
+  return MB_OK;
+}
+
+#else
+
+// ----- the stand-in's library: one algorithm, kept like the others ----------------------------------------------------
+
+mb_status open_library() {
+  static bool is_open;
+  if (!is_open) choices_of_machine("the host, CBLAS"), is_open = true;
+  return MB_OK;
+}
+
+void choose(const mbi_gemm *g, Type type, bool rounds) {
+  Choice choice{{1}, 1.0};
+  Product key = product_of(g, type, rounds);
+  if (is_large(g) && !find_choice(&choice, key, may_time()) && may_time()) keep_choice(key, choice);
+}
+
+// Rows of `columns` neighbours, one after another, rounded to the 10 bits of fraction that TF32 has, ties away from zero.
+std::vector<float> to_tf32(const float *x, int64_t rows, int64_t columns, int64_t stride) {
+  std::vector<float> out;
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < columns; c++) {
+      uint32_t bits;
+      memcpy(&bits, &x[r * stride + c], sizeof bits);
+      if ((bits & 0x7f800000) != 0x7f800000) bits = (bits + 0x1000) & ~(uint32_t)0x1fff;
+      float value;
+      memcpy(&value, &bits, sizeof value);
+      out.push_back(value);
+    }
+  return out;
+}
+
+void multiply(const mbi_gemm *g, const float *a, const float *b, float *c, bool rounds) {
+  if (rounds) {
+    mbi_gemm exact = *g;
+    std::vector<float> x = to_tf32(a, g->transpose_a ? g->k : g->m, exact.lda = g->transpose_a ? g->m : g->k, g->lda);
+    std::vector<float> y = to_tf32(b, g->transpose_b ? g->n : g->k, exact.ldb = g->transpose_b ? g->k : g->n, g->ldb);
+    return multiply(&exact, x.data(), y.data(), c, false);
+  }
+  cblas_sgemm(CblasRowMajor, g->transpose_a ? CblasTrans : CblasNoTrans, g->transpose_b ? CblasTrans : CblasNoTrans, (int)g->m, (int)g->n,
+              (int)g->k, (float)g->alpha, a, (int)g->lda, b, (int)g->ldb, (float)g->beta, c, (int)g->ldc);
+}
+void multiply(const mbi_gemm *g, const double *a, const double *b, double *c, bool) {
+  cblas_dgemm(CblasRowMajor, g->transpose_a ? CblasTrans : CblasNoTrans, g->transpose_b ? CblasTrans : CblasNoTrans, (int)g->m, (int)g->n,
+              (int)g->k, g->alpha, a, (int)g->lda, b, (int)g->ldb, g->beta, c, (int)g->ldc);
+}
+
+// Through float: the sums of a bf16 product are made in float32.
+void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, bf16 *c, bool) {
+  mbi_gemm wide = *g;
+  int64_t a_rows = g->transpose_a ? g->k : g->m, b_rows = g->transpose_b ? g->n : g->k;
+  int64_t a_columns = g->transpose_a ? g->m : g->k, b_columns = g->transpose_b ? g->k : g->n;
+  std::vector<float> x, y, z;
+  for (int64_t r = 0; r < a_rows; r++) x.insert(x.end(), a + r * g->lda, a + r * g->lda + a_columns);
+  for (int64_t r = 0; r < b_rows; r++) y.insert(y.end(), b + r * g->ldb, b + r * g->ldb + b_columns);
+  for (int64_t r = 0; r < g->m; r++) z.insert(z.end(), c + r * g->ldc, c + r * g->ldc + g->n);
+  wide.lda = a_columns, wide.ldb = b_columns, wide.ldc = g->n;
+  multiply(&wide, x.data(), y.data(), z.data(), false);
+  for (int64_t r = 0; r < g->m; r++)
+    for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = z[(size_t)(r * g->n + j)];
+}
+
+template <class T> void multiply_all(const mbi_gemm *g, bool rounds) {
+  for (int64_t i = 0; i < g->batch; i++) {
+    T *c = (T *)g->c + i * g->stride_c;
+    multiply(g, (const T *)g->a + i * g->stride_a, (const T *)g->b + i * g->stride_b, c, rounds);
+    for (int64_t r = 0; g->bias && r < g->m; r++)
+      for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = (T)((Wide<T>)c[r * g->ldc + j] + (Wide<T>)((const T *)g->bias)[j]);
+  }
+}
+
+#endif
+
+} // namespace
+
+mb_status product_choices(const char **text) {
+  *text = choices_text().c_str();
+  return MB_OK;
+}
+
+mb_status set_product_choices(const char *text) {
+  MB_TRY(open_library());
+  return set_choices(text);
+}
+
+#ifdef __CUDACC__
+mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *has_none) {
+  const Entry *entry;
+  MB_TRY(open_library());
+  MB_TRY(entry_of(&entry, g, type, rounds, has_none));
+  return multiply(g, type, entry->layouts, g->c, &entry->algorithm);
+}
+#else
+mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *) {
+  MB_TRY(launched("cublasLtMatmul"));
+  MB_TRY(open_library());
+  choose(g, type, rounds);
+  if (type == Type::F32) multiply_all<float>(g, rounds);
+  else if (type == Type::F64) multiply_all<double>(g, rounds);
+  else multiply_all<bf16>(g, rounds);
+  return MB_OK;
+}
+#endif
+
+} // namespace mbk

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: MIT
+//
+// product.h: one matrix product by a library, cuBLASLt or in the stand-in CBLAS, whose algorithm is chosen once (choices.h).
+#ifndef MBK_CUDA_PRODUCT_H
+#define MBK_CUDA_PRODUCT_H
+#include "backend/cuda/host.h"
+
+namespace mbk {
+
+enum class Type { F32, F64, BF16 };
+
+// How products of this process are computed, as choices.h says: the text of a run, and one to go on with.
+mb_status product_choices(const char **text);
+mb_status set_product_choices(const char *text);
+
+// Strides and sizes fit the library's; `rounds`: factors of float32 may be rounded to TF32. With has_none, a failure because the
+// library has no algorithm for the product sets it.
+mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *has_none);
+
+} // namespace mbk
+#endif
