@@ -289,6 +289,30 @@ describe("mb.checkpoint", function()
     assert.are.equal(1, mb.checkpoint.peek(folder).step)
   end)
 
+  -- Which algorithms products of matrices take is timed: another process might find others, which round differently.
+  it("keeps which algorithms the products of a run on cuda took", function()
+    local runtime = require "bindings.runtime"
+    local model = mb.models.mlp { n_input = 64, n_hidden = 64, n_output = 8 }
+    mb.no_grad(function() model:logits { inputs = mb.ones(64, 64) } end)
+    local path = mb.checkpoint.save(folder, { model = model, step = 1 })
+    local file = io.open(path .. "/products.txt", "rb")
+    if helper.device == "cpu" then
+      assert.is_nil(file)
+      assert.are.equal("", runtime.choices "cpu")
+      helper.says("the device in use has no choices", function() error(runtime.set_choices("cpu", "moonbow")) end)
+      return
+    end
+    local text = file:read "*a"
+    file:close()
+    assert.matches("^moonbow products 1: [^\n]+\n64 64 64 ", text)
+    assert.are.equal(text, runtime.choices "cuda")
+    assert.are.same({}, mb.checkpoint.load(folder, { model = model }).notes)
+    assert.are.equal(text, runtime.choices "cuda")
+    local older = text:gsub("1: [^\n]+", "1: a GPU of another time")
+    assert.matches("are those of a GPU of another time, this is", runtime.set_choices("cuda", older))
+    helper.says("no text of this program", runtime.set_choices, "cuda", "nonsense\n")
+  end)
+
   it("frees what it used", function()
     helper.no_leaks(function()
       save(1)

@@ -18,7 +18,7 @@ namespace mbk {
 namespace {
 
 constexpr const char *TITLE = "moonbow products 1: ";
-constexpr int NUMBERS = sizeof(Product) / sizeof(int64_t), WORDS = 8;
+constexpr int NUMBERS = sizeof(Product) / sizeof(int64_t);
 
 struct Less {
   bool operator()(const Product &a, const Product &b) const { return memcmp(&a, &b, sizeof a) < 0; }
