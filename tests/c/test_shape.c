@@ -138,6 +138,15 @@ static void names(void) {
   CHECK_OK(mb_device_synchronize(MB_CPU));
   CHECK_EQ(mb_device_waits(MB_CPU), waits + 1);
   CHECK_EQ(mb_device_waits((mb_device)9), -1);
+  const char *choices; // of algorithms; a device that was never used, and the CPU, have chosen nothing
+  for (mb_device device = MB_CPU; device <= MB_CUDA; device++) {
+    CHECK_OK(mb_choices(&choices, device));
+    CHECK(strcmp(choices, "") == 0);
+    CHECK_OK(mb_choices_set(device, ""));
+    CHECK_FAILS(MB_ERR_STATE, "has no choices of algorithms", mb_choices_set(device, "moonbow products 1: one\n"));
+    CHECK_FAILS(MB_ERR_ARG, "the text is NULL", mb_choices_set(device, NULL));
+  }
+  CHECK_FAILS(MB_ERR_DEVICE, "mb_choices: unknown device 9", mb_choices(&choices, (mb_device)9));
   CHECK_FAILS(MB_ERR_DEVICE, "9", mb_device_synchronize((mb_device)9));
   CHECK_FAILS(MB_ERR_DEVICE, "9", mb_device_check((mb_device)9));
 }
