@@ -52,10 +52,12 @@ describe("documents", function()
         assert(block.kind == "text" or run[block.kind] or block.reason,
           place .. ": a block is lua, sh or text, or <!-- not run: why --> stands before it")
         if block.file then write(folder .. "/" .. block.file, documents.text(path, block)) end
-        if block.kind == "sh" and not block.reason then
-          write(folder .. "/block.sh", "set -e\n" .. documents.text(path, block))
-          local code, said = shell(folder, "sh block.sh")
-          assert(code == 0, ("%s: exit %s\n%s"):format(place, code, said))
+        if (block.kind == "sh" or block.prompt) and not block.reason then
+          local typed = block.prompt and ("luajit scripts/repl.lua --no_history %s < block"):format(block.prompt)
+          write(folder .. "/block", (typed and "" or "set -e\n") .. documents.text(path, block))
+          local code, said = shell(folder, typed or "sh block")
+          local failed = code ~= 0 or typed and ("\n" .. said):find "\nerror "
+          assert(not failed, ("%s: exit %s\n%s"):format(place, code, said))
         end
       end
       local script, count = documents.script(path, blocks)

@@ -6,6 +6,7 @@
 --
 --   ```lua                  all of a document are one script, in their order
 --   ```lua file=mine.lua    is written to that file, for a block of commands
+--   ```lua prompt=runs/mine is typed at the prompt, scripts/repl.lua, opened with that run
 --   ```sh                   commands, run in their order with the files that the blocks above have written
 --   ```text                 what a program prints, a formula, a picture: not code
 --   <!-- not run: WHY -->   the block that follows is not run, and this is why
@@ -33,6 +34,7 @@ end
 ---@class tests.Block
 ---@field kind string "lua", "sh", "text", or "" where nothing is said
 ---@field file? string
+---@field prompt? string
 ---@field line integer of the opening
 ---@field text string
 ---@field reason? string why it is not run
@@ -55,7 +57,8 @@ function M.blocks(path)
     if info and open then
       open.text, open = table.concat(open, "\n") .. "\n", nil
     elseif info then
-      open = { kind = info:match "^%S*", file = info:match "file=(%S+)", line = number, swaps = {} }
+      local file, prompt = info:match "file=(%S+)", info:match "prompt=(%S+)"
+      open = { kind = info:match "^%S*", file = file, prompt = prompt, line = number, swaps = {} }
       marks_of(before, open)
       blocks[#blocks + 1] = open
     elseif open then
@@ -84,13 +87,13 @@ function M.text(path, block)
   return text
 end
 
---- The Lua blocks that are not files as one chunk, with the document's line numbers, and their number.
+--- The Lua blocks that are neither files nor typed as one chunk, with the document's line numbers, and their number.
 ---@param path string
 ---@param blocks tests.Block[]
 function M.script(path, blocks)
   local text, at, count = {}, 1, 0
   for _, block in ipairs(blocks) do
-    if block.kind == "lua" and not block.file and not block.reason then
+    if block.kind == "lua" and not (block.file or block.prompt or block.reason) then
       text[#text + 1] = ("\n"):rep(block.line + 1 - at)
       local own = M.text(path, block)
       text[#text + 1] = own
