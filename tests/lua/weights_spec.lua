@@ -97,6 +97,57 @@ describe("weights of Hugging Face", function()
     end
   end)
 
+  it("go out in shards, which we and Hugging Face's own reader put together", function()
+    local folder = scratch.folder()
+    local model = tiny { tied = false }
+    model:save_hf(folder)
+    local bytes = 0
+    for _, p in ipairs(model:parameters()) do bytes = bytes + 4 * p.value.numel end
+    for _, most in ipairs { 1000, "2kB", "0.003MB", bytes - 1 } do
+      if most == "2kB" then
+        helper.says("must be a number of bytes or a text like \"5GB\"", model.save_hf, model, folder, { max_shard_size = most })
+      else
+        model:save_hf(folder, { max_shard_size = most })
+        local index = json.decode(scratch.read(folder .. "/model.safetensors.index.json"))
+        assert.are.equal(bytes, index.metadata.total_size)
+        local count = tonumber(index.weight_map["wte.weight"]:match "^model%-00001%-of%-(%d%d%d%d%d)%.safetensors$")
+        assert.is_true(count > 1)
+        for i = 1, count do
+          local name, used, items = ("model-%05d-of-%05d.safetensors"):format(i, count), 0, 0
+          for key, t in pairs((mb.safetensors.load(folder .. "/" .. name))) do
+            assert.are.equal(name, index.weight_map[key])
+            used, items = used + 4 * t.numel, items + 1
+          end
+          assert.is_true(used <= (tonumber(most) or 3000) or items == 1, name)
+        end
+        assert.are.equal("none", mb.system.path_kind(folder .. "/model.safetensors"))
+        assert_same(gpt2 { weights = folder }, model)
+      end
+    end
+    local code, said = require("tests.smoke.runner").shell(([[python3 -c '
+import json, sys
+try:
+    from safetensors import safe_open
+except ImportError:
+    sys.exit(77)
+folder = sys.argv[1]
+index = json.load(open(folder + "/model.safetensors.index.json"))
+total = 0
+for name, file in sorted(index["weight_map"].items()):
+    with safe_open(folder + "/" + file, framework="np") as f:
+        assert f.metadata() == {"format": "pt"}
+        total += f.get_tensor(name).nbytes
+print(total == index["metadata"]["total_size"])' '%s']]):format(folder))
+    -- One file again: what is left of the shards is not taken for the weights.
+    model:save_hf(folder, { max_shard_size = "5GB" })
+    assert.are.equal("none", mb.system.path_kind(folder .. "/model.safetensors.index.json"))
+    assert_same(gpt2 { weights = folder }, model)
+    helper.says("'max_shard_size' needs a folder", model.save_hf, model, folder .. "/x.safetensors", { max_shard_size = 5 })
+    helper.says("max_shard_size", model.save_hf, model, folder, { max_shard_size = 0 })
+    if code == 77 then pending "python3 has no package safetensors (pip install safetensors numpy)" return end
+    assert.are.equal("True\n", said)
+  end)
+
   it("are refused where config.json means another network", function()
     local folder = scratch.folder()
     tiny():save_hf(folder)

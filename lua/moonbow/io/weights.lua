@@ -7,12 +7,18 @@
 --
 -- Only headers are read when a source is opened; source:read(name) reads one tensor. So a model is loaded with the
 -- memory of its largest tensor on top of its own, and all names and shapes are known before any number is.
+--
+-- Written shards are filled in the order of the tensors, each up to a number of bytes; the index comes last, so that there is
+-- none that names files which are not there.
 
 local convert = require "moonbow.io.convert"
 local json = require "moonbow.io.json"
+local options = require "moonbow.options"
 local safetensors = require "moonbow.io.safetensors"
 local status = require "bindings.status"
 local system = require "bindings.system"
+local types = require "bindings.types"
+local writing = require "moonbow.io.writing"
 
 local M = {}
 
@@ -109,6 +115,70 @@ function M.open(path)
   local function fail(format, ...) status.fail("'%s': " .. format, path, ...) end
   if path:match "%.json$" then add_shards(self, fail, path) else add_file(self, fail, path) end
   return self
+end
+
+-- ----- writing ------------------------------------------------------------------------------------------
+
+local units = { B = 1, KB = 1e3, MB = 1e6, GB = 1e9, KiB = 2 ^ 10, MiB = 2 ^ 20, GiB = 2 ^ 30 }
+
+--- Bytes of a size: a number, or a text like "5GB", "200MB" or "1GiB", as Hugging Face writes them.
+---@param who string
+---@param size integer|string
+---@return integer
+function M.bytes_of(who, size)
+  local number, unit = size, "B"
+  if type(size) == "string" then
+    number, unit = size:match "^%s*([%d.]+)%s*(%a+)%s*$"
+    number = tonumber(number)
+  end
+  local bytes = type(number) == "number" and units[unit] and math.floor(number * units[unit])
+  if not bytes or not (bytes >= 1 and bytes <= 2 ^ 53) then
+    options.fail("%s: option 'max_shard_size' must be a number of bytes or a text like \"5GB\" or \"200MB\", not %s", who,
+      options.describe(size))
+  end
+  return bytes
+end
+
+-- Tensors in their order, as lists of at most `most` bytes each, or of one tensor that is larger.
+local function cut(list, most)
+  local shards, used, total = {}, 0, 0
+  for _, item in ipairs(list) do
+    local bytes = item.tensor.numel * types.dtype_of(item.tensor).size
+    if #shards == 0 or used + bytes > most then shards[#shards + 1], used = {}, 0 end
+    shards[#shards][item.name] = item.tensor
+    used, total = used + bytes, total + bytes
+  end
+  return shards, total
+end
+
+local function remove(path)
+  if system.path_kind(path) == "file" then system.remove(path) end
+end
+
+--- Writes tensors into a folder: model.safetensors, or, where they have more than max_shard_size bytes, shards and their index.
+---@param folder string one that is there
+---@param list { name: string, tensor: moonbow.Tensor }[]
+---@param max_bytes integer
+---@return string[] names of the files, the index last
+function M.save(folder, list, max_bytes)
+  local shards, total = cut(list, max_bytes)
+  local plain, index_path = folder .. "/" .. NAMES[1], folder .. "/" .. NAMES[2]
+  local notes = { format = "pt" }
+  remove(index_path)
+  if #shards == 1 then
+    safetensors.save(plain, shards[1], notes)
+    return { NAMES[1] }
+  end
+  local index, files = { metadata = { total_size = total }, weight_map = {} }, {}
+  for i, tensors in ipairs(shards) do
+    files[i] = ("model-%05d-of-%05d.safetensors"):format(i, #shards)
+    safetensors.save(folder .. "/" .. files[i], tensors, notes)
+    for name in pairs(tensors) do index.weight_map[name] = files[i] end
+  end
+  remove(plain) -- programs look for it first
+  writing.whole_file(index_path, function(aside) writing.text(aside, json.encode(index) .. "\n") end)
+  files[#files + 1] = NAMES[2]
+  return files
 end
 
 return M

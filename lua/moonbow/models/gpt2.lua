@@ -39,7 +39,8 @@ end
 
 --- Writes the weights with Hugging Face's names: a safetensors file, or a folder with its config.json.
 ---@param path string
----@param given? { prefix?: boolean } names begin with "transformer."
+---@param given? { prefix?: boolean, max_shard_size?: integer|string } names begin with "transformer."; in a folder, shards
+--- of so many bytes, or "5GB"
 ---@return moonbow.GPT2 self
 function methods:save_hf(path, given)
   require("moonbow.models.hf").save(self, path, given)

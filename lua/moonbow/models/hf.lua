@@ -123,24 +123,34 @@ function M.load(model, path)
 end
 
 --- Writes a model's weights as transformers' own GPT-2 files have them: no buffers, no second copy of a tied head. To a
---- folder goes model.safetensors, with the config.json that transformers needs beside it.
+--- folder goes model.safetensors, with the config.json that transformers needs beside it; weights of more than max_shard_size
+--- are cut into shards there, "model-00001-of-00003.safetensors", with their index.
 ---@param model table a model of mb.models.gpt2
 ---@param path string a file, or a folder: one that is there, or a name that ends in "/"
----@param given? { prefix?: boolean } prefix: names begin with "transformer.", as in files saved from GPT2LMHeadModel
+---@param given? { prefix?: boolean, max_shard_size?: integer|string } prefix: names begin with "transformer.", as in files
+--- saved from GPT2LMHeadModel; max_shard_size: bytes, or "5GB", "200MB"
 function M.save(model, path, given)
-  local o = options.check("save_hf", given, { prefix = { type = "boolean", default = false } })
-  local tensors = {}
-  for _, p in ipairs(model:parameters()) do
+  local o = options.check("save_hf", given, { prefix = { type = "boolean", default = false },
+                                              max_shard_size = { type = "number|string" } })
+  local most = o.max_shard_size and sources.bytes_of("save_hf", o.max_shard_size) or math.huge
+  local list, tensors = {}, {}
+  for i, p in ipairs(model:parameters()) do
     local t = p.value:detach()
     local name = o.prefix and p.name ~= HEAD and PREFIX .. p.name or p.name
     tensors[name] = is_transposed(p.name) and t:transpose(1, 2) or t
+    list[i] = { name = name, tensor = tensors[name] }
   end
   local folder = (path:match "/$" or system.path_kind(path) == "folder") and path:gsub("/+$", "")
   if folder then
     system.make_folder(folder)
     require("moonbow.models.gpt2_config").save_hf(model.config, folder .. "/config.json")
+    sources.save(folder, list, most)
+    return
   end
-  safetensors.save(folder and folder .. "/model.safetensors" or path, tensors, { format = "pt" })
+  if o.max_shard_size then
+    options.fail("save_hf: '%s' is a file; option 'max_shard_size' needs a folder, a name that ends in '/'", path)
+  end
+  safetensors.save(path, tensors, { format = "pt" })
 end
 
 return M
