@@ -23,6 +23,7 @@ end
 ---@field max? number
 ---@field value? string name of the value in --help
 ---@field word? string allowed in the place of a number
+---@field many? boolean may be given several times: the value is an array
 
 ---Raises an error that M.main turns into one line and the given exit code.
 ---@param code integer
@@ -121,7 +122,13 @@ function M.parse(rows, argv)
             M.fail(2, "--%s: a value is missing before %s (--%s=%s if that is the value)", name, value, name, value)
           end
         end
-        given[name] = convert(option, value)
+        value = convert(option, value)
+        if option.many then
+          given[name] = given[name] or {}
+          table.insert(given[name], value)
+        else
+          given[name] = value
+        end
       end
     end
     i = i + 1

@@ -54,6 +54,7 @@ local M = {}
 ---@field sizes table<string, table>
 ---@field seeds? integer[]
 ---@field device? "cpu"|"cuda"|"auto" default of --device
+---@field prepares? boolean false: workers do not compute themselves, and leave device and threads alone
 ---@field runs fun(s: table): moonbow.Run[]
 ---@field make fun(run: moonbow.Run, context: moonbow.experiment.Context): table?
 ---@field report fun(results: table, s: table): table
@@ -77,7 +78,10 @@ local function common_rows(spec)
   }
 end
 
-local function list_of_seeds(text)
+---The numbers of a text such as "11,12,13"; what is none ends the script.
+---@param text string
+---@return integer[]
+function M.seeds(text)
   local seeds = {}
   for word in text:gmatch "[^,]+" do
     local seed = tonumber(word)
@@ -106,7 +110,7 @@ local function settings_of(spec, argv)
     if given[name] then size = name end
   end
   local s = cli.settings(rows, spec.sizes[size or "quick"] or {}, given)
-  s.size, s.seeds = size or "quick", list_of_seeds(given.seeds or spec.sizes[size or "quick"].seeds or s.seeds)
+  s.size, s.seeds = size or "quick", M.seeds(given.seeds or spec.sizes[size or "quick"].seeds or s.seeds)
   s.out = s.out or "runs/reproduce/" .. spec.name
   return s
 end
@@ -194,7 +198,7 @@ function M.execute(spec, s)
   local todo = missing(plan, found, s.only)
   if not s.quiet then
     local old = kept > 0 and (" (%d results of these or other settings found)"):format(kept) or ""
-    print(("%s: %d runs (--%s), %d to make%s, %d at once, into %s"):format(spec.name, #plan, s.size, #todo, old,
+    print(("%s: %d runs (%s), %d to make%s, %d at once, into %s"):format(spec.name, #plan, s.size, #todo, old,
       math.min(s.jobs, math.max(1, #todo)), s.out))
   end
   local failed, interrupted = 0, false

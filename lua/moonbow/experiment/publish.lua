@@ -73,7 +73,7 @@ function M.page(path, title, list)
       table = { columns = { "experiment", "claim", "measured", "verdict" }, rows = rows } })
   end
   local first = list[1].summary
-  page.write(path, { title = title, subtitle = ("--%s, %s"):format(first.size, first.build), sections = sections,
+  page.write(path, { title = title, subtitle = ("%s, %s"):format(first.size, first.build), sections = sections,
     data = { experiments = data } })
 end
 

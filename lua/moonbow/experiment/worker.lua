@@ -122,7 +122,7 @@ function M.make(spec, settings, run, tell)
     return tostring(problem)
   end)
   if not ok then return { problem = result } end
-  if result == nil and context.path and context:interrupted() then return { stopped = true } end
+  if result == nil and context:interrupted() then return { stopped = true } end
   if type(result) ~= "table" then return { problem = "the run gave no result" } end
   clean(context)
   return { result = result, seconds = system.time() - started }
@@ -141,7 +141,7 @@ function M.main(spec, parent)
     if not message then return 0 end
     if message.settings then
       settings = message.settings
-      M.prepare(settings)
+      if spec.prepares ~= false then M.prepare(settings) end
     else
       local index = message.index
       local answer = M.make(spec, settings, message.run, function(share)
