@@ -197,7 +197,10 @@ end
 function M.arange(...)
   local n = select("#", ...)
   local numbers, given = { ... }, nil
-  if type(numbers[n]) == "table" then given, n = numbers[n], n - 1 end
+  if type(numbers[n]) == "table" then
+    given, numbers[n] = numbers[n], nil
+    n = n - 1
+  end
   for i = 1, n do options.value("mb.arange", "argument " .. i, numbers[i], { type = "number" }) end
   if n < 1 or n > 3 then options.fail("mb.arange: stop, or start, stop and step were expected") end
   local o = check("mb.arange", given)

@@ -1,8 +1,10 @@
 -- SPDX-License-Identifier: MIT
 --
--- repl_spec.lua: scripts/repl.lua as its users have it: lines from a pipe.
+-- repl_spec.lua: scripts/repl.lua as its users have it: lines from a pipe, and keys in a terminal (tmux), where every step
+-- waits for what the screen must show.
 
 local runner = require "tests.smoke.runner"
+local terminal = require "tests.terminal"
 
 -- What the prompt makes of lines that come from no terminal.
 local function piped(arguments, ...)
@@ -56,5 +58,151 @@ describe("scripts/repl.lua without a terminal", function()
     assert.are.equal("", err)
     assert(out:find("\n3\nsteps 1 to 3, loss ", 1, true), out)
     assert(out:find("\n3\n$"), out)
+  end)
+end)
+
+describe("scripts/repl.lua in a terminal", function()
+  if not terminal.is_there() then
+    pending "tmux is not installed; ./bootstrap.sh --tests installs it"
+    return
+  end
+  local has_editor = io.open(((os.getenv "MOONBOW_LIB" or "build/libmoonbow.so"):gsub("libmoonbow%.so$", "libmoonbow_edit.so")))
+  if not has_editor then
+    pending "libmoonbow_edit was not built: libedit-dev is not installed"
+    return
+  end
+  has_editor:close()
+  teardown(runner.clean)
+
+  local t
+  after_each(function()
+    if t then t:close() end
+    t = nil
+  end)
+
+  local function open(width, folder, environment, arguments)
+    folder = folder or runner.folder()
+    local root = runner.root:sub(1, 1) == "/" and runner.root or os.getenv "PWD" .. "/" .. runner.root
+    t = terminal.open(("luajit '%s/scripts/repl.lua' %s"):format(root, arguments or ""),
+      { width = width, height = 40, folder = folder, environment = environment })
+    t:wait "mb>"
+    return t, folder
+  end
+
+  it("completes names, methods, parameters and files", function()
+    local _, folder = open(100)
+    os.execute(("touch '%s/notes.lua'"):format(folder))
+    t:type "mb.clip.spe"
+    t:key "Tab"
+    t:wait "mb> mb.clip.spectral"
+    t:type " { thr"
+    t:key "Tab"
+    t:wait "mb> mb.clip.spectral { threshold ="
+    t:key "C-c"
+    t:wait "^C"
+    t:line "net = mb.models.mlp { n_input = 3, n_hidden = 4, n_layer = 1, n_output = 2 }; model = net"
+    t:type "net:para"
+    t:key "Tab"
+    t:wait "mb> net:parameter"
+    t:key "Tab" -- parameter and parameters
+    t:wait "parameter   parameters"
+    t:type ' "layers.0.w'
+    t:key "Tab"
+    t:wait 'net:parameter "layers.0.weight"'
+    t:type ".value:tra"
+    t:key "Tab"
+    t:wait '"layers.0.weight".value:transpose'
+    t:key "C-c"
+    t:wait("^C", 2)
+    t:type 'io.lines "no'
+    t:key "Tab"
+    t:wait 'io.lines "notes.lua"'
+    t:key "C-c"
+    t:type "mb.threshold.a" -- a list where there are several
+    t:key "Tab"
+    t:wait "adagc     autoclip"
+  end)
+
+  it("keeps a history between sessions, without doubles", function()
+    local _, folder = open(80)
+    t:line "first = 11"
+    t:line "first * 2"
+    t:wait "22"
+    t:line "first * 2"
+    t:wait("22", 2)
+    t:key "Up"
+    t:key "Up"
+    t:wait("mb> first = 11", 2)
+    t:key "C-c"
+    t:wait "^C"
+    t:key "C-d"
+    t:wait "ended with 0"
+    assert.are.equal("first = 11\nfirst * 2\n", runner.read(folder .. "/.local/state/moonbow/history"))
+    t:close()
+    open(80, folder)
+    t:key "Up"
+    t:wait "mb> first * 2"
+    t:key "C-a" -- the cursor moves, and letters of two bytes are letters
+    t:type "-- \195\164 "
+    t:wait "mb> -- \195\164 first * 2"
+    t:key "Enter"
+    t:line "os.exit(3)"
+    t:wait "ended with 3"
+    assert.are.equal("first = 11\nfirst * 2\n-- \195\164 first * 2\nos.exit(3)\n",
+      runner.read(folder .. "/.local/state/moonbow/history"))
+  end)
+
+  it("ends with Ctrl-C what runs, and keeps the session", function()
+    open(100)
+    t:line "demo()"
+    t:wait "try step(50)"
+    t:line "step(1000)"
+    t:wait "step 2/1000"
+    t:key "C-c"
+    t:wait "; all of it is kept"
+    t:line "optimizer.updates > 1, optimizer.updates < 1000"
+    t:wait "true\ntrue"
+    t:line "while true do end"
+    t:wait "while true do end\n"
+    t:key "C-c"
+    t:wait "interrupted\nmb>"
+    t:type "not finished ("
+    t:key "C-c"
+    t:wait "(^C"
+    t:line "error 'on purpose'"
+    t:wait "error on purpose"
+    t:line ":trace"
+    t:wait "stack traceback"
+    t:line "modle"
+    t:wait "there is no 'modle', did you mean 'model'?"
+    t:line "clip.threshold = 0.001"
+    t:line "report = step()"
+    t:line "report[1].tau['h.0.attn.c_attn.weight']"
+    t:wait "0.001"
+    t:line 'spectrum "h.3.attn.c_attn"'
+    local screen = t:wait "singular values, 128"
+    assert(screen:find("gradient of h.3.attn.c_attn.weight (384, 128)", 1, true), screen)
+    assert(screen:find("\207\132 0.001", 1, true), screen)
+    t:wait "128\nmb>"
+    t:key "C-d"
+    t:wait "ended with 0"
+  end)
+
+  it("asks for the rest of what is not whole, and fits a narrow terminal", function()
+    open(40, nil, "NO_COLOR=1")
+    t:line "for i = 1, 2 do"
+    t:wait "..."
+    t:line "print('turn ' .. i) end"
+    t:wait "turn 2"
+    t:line "demo()"
+    t:wait "try step(50)"
+    t:line "step(2)"
+    t:wait("a step")
+    t:line "losses()"
+    t:wait "step 2"
+    t:line "spectra()"
+    for line in t:wait("(log)"):gmatch "[^\n]+" do
+      assert(not line:find "\226\150\136.*\27", line) -- no colours
+    end
   end)
 end)

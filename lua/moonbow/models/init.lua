@@ -17,4 +17,4 @@ return setmetatable({}, { __index = function(t, name)
   local constructor = require("moonbow.models." .. name)
   rawset(t, name, constructor)
   return constructor
-end })
+end, __names = function() return names end })

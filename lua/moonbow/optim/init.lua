@@ -33,4 +33,4 @@ return setmetatable(M, { __index = function(t, name)
   end
   rawset(t, name, constructor)
   return constructor
-end })
+end, __names = registry.names })

@@ -54,9 +54,9 @@ local function add_names(set, value, is_method, is_inherited)
   elseif type(value) == "table" then
     for name, found in next, value do
       local is_function = type(found) == "function"
-      if type(name) == "string" and (is_method and is_function or not is_method and not (is_inherited and is_function)) then
-        set[name] = true
-      end
+      local is_name = type(name) == "string" and name:find "^[%a_][%w_]*$"
+      local is_wanted = is_method and is_function or not is_method and not (is_inherited and is_function)
+      if is_name and is_wanted then set[name] = true end
     end
     local meta = getmetatable(value)
     if type(meta) ~= "table" then return end
@@ -97,7 +97,7 @@ local function value_of(session, text)
     if text:sub(1, -#root - 1):find "[%.:]%s*$" then return nil end
     return session.globals[root]
   end
-  if text:find "[\"']$" then return "" end
+  if text:find "[\"']%s*%)?$" then return "" end
 end
 
 -- ----- where the cursor is ------------------------------------------------------------------------------------
@@ -195,8 +195,9 @@ local function options_of(session, head)
   local definition = type(value) == "table" and field(value, "definition")
   local names = {}
   if type(definition) == "table" and type(definition.defaults) == "table" then names = options.keys(definition.defaults) end
-  local entry = (value ~= nil or call:find(":", 1, true)) and require("moonbow.doc").find(call)
-  for _, parameter in ipairs(entry and entry.params or {}) do
+  local entry = require("moonbow.doc").find(call)
+  local is_it = entry and (entry.name == call or call:find(":", 1, true))
+  for _, parameter in ipairs(is_it and entry.params or {}) do
     for _, option in ipairs(parameter.fields or {}) do names[#names + 1] = option.name end
   end
   return names

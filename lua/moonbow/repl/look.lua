@@ -153,7 +153,7 @@ function M.spectra(repl, pattern)
     options.fail("spectra: %s", #names == 0 and "the clipper's reports have no singular values"
       or pattern and ("no name contains '%s'"):format(pattern) or "only vectors were clipped; name them: spectra 'bias'")
   end
-  local columns = math.max(8, math.min(width - left - 2, #steps))
+  local columns = math.max(1, math.min(width - math.min(left, math.floor(width / 2)) - 2, #steps))
   for _, row in ipairs(rows) do
     for c = 1, columns do
       local from, to, most = math.floor((c - 1) * #steps / columns) + 1, math.floor(c * #steps / columns), nil

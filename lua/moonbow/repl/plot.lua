@@ -253,7 +253,7 @@ function M.heat(rows, o)
     for k = 1, o.colours and #colours or #shades do
       scale[k] = o.colours and ("\27[38;5;%dm█"):format(colours[k]) or shades[k]
     end
-    lines[#lines + 1] = ("%s%s %s%s %s, a logarithmic scale"):format((" "):rep(left + 1), M.label(low), table.concat(scale),
+    lines[#lines + 1] = ("%s%s %s%s %s (log)"):format((" "):rep(left + 1), M.label(low), table.concat(scale),
       o.colours and "\27[0m" or "", M.label(high))
   end
   return table.concat(lines, "\n")

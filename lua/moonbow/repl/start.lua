@@ -10,7 +10,7 @@ local system = require "bindings.system"
 local function greet(repl)
   if not repl.is_interactive then return end
   local mb = require "moonbow"
-  repl:say(("moonbow %s, %s. :help for help, demo() for something to train, Ctrl-D leaves."):format(mb.version, mb.device()))
+  repl:say(("moonbow %s on %s; :help, demo(), Ctrl-D leaves"):format(mb.version, mb.device()))
 end
 
 -- A run's folder or a script. What fails in a script leaves a prompt to look around at.
