@@ -215,6 +215,9 @@ local function report(results, s)
       ("%d layers of width %d, heads of %d, %d steps of %d tokens. Radius %g, of embedding and head %g, rho %g, momentum %g; "
         .. "both methods have the learning rates %s."):format(s.n_layer, s.n_embd, s.n_embd / s.n_head, s.steps,
         s.batch_size * s.grad_accum * s.block_size, s.radius, s.head_radius, s.rho, s.momentum, s.lrs),
+      s.size == "quick" and "The quick model's rho is about the dual norm of Scion in its first 20 steps, found with a seed of "
+        .. "its own: steps are whole at the beginning. Its head_radius keeps the step of an embedding's entry at what it is with "
+        .. "the paper's width: 3000 / 768 = 375 / 96." or "At the paper's size rho, radii and momentum are the paper's.",
       "Initial values are the model's own, normal numbers; embedding and head are one matrix. The paper's image models come "
         .. "later." },
   }
@@ -224,7 +227,7 @@ require("moonbow.experiment").main {
   name = "ggnc",
   about = "Clipped against unclipped Scion on a modern GPT, constant step and decay; dual norms of the gradients.",
   source = SOURCE,
-  options = require("scripts.reproduce.problems.language").rows {
+  options = require("scripts.reproduce.problems.language").rows({
     { "tokens", "characters", "of Shakespeare, or those of token files", choices = { "characters", "files" } },
     { "merges", 50000, "of GPT-2's byte-pair code, where a text is encoded", kind = "integer", min = 1 },
     { "lrs", "3.6e-4", "learning rates of both methods", kind = "string", value = "LIST" },
@@ -232,12 +235,12 @@ require("moonbow.experiment").main {
     { "radius", 50, "of hidden matrices", min = 0 },
     { "head_radius", 3000, "of the embedding and the head", min = 0 },
     { "rho", 600, "dual norm below which steps are shortened", min = 0 },
-  },
+  }, true),
   sizes = {
     smoke = { n_layer = 1, n_head = 2, n_embd = 16, block_size = 8, batch_size = 2, steps = 6, eval_every = 1, eval_iters = 1,
       rho = 100, seeds = "1" },
-    quick = { n_layer = 3, n_head = 3, n_embd = 96, block_size = 64, batch_size = 12, steps = 400, eval_every = 20,
-      eval_iters = 10, head_radius = 375, lrs = "1.8e-4,3.6e-4,7.2e-4" },
+    quick = { n_layer = 3, n_head = 3, n_embd = 96, block_size = 64, batch_size = 12, steps = 300, eval_every = 20,
+      eval_iters = 10, head_radius = 375, rho = 200, lrs = "3.6e-4,7.2e-4,1.44e-3" },
     full = { tokens = "files", n_layer = 12, n_head = 6, n_embd = 768, block_size = 1024, batch_size = 32, grad_accum = 16,
       steps = 5100, eval_every = 125, lrs = "1.8e-4,3.6e-4,7.2e-4", seeds = "1" },
   },

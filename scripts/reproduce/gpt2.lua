@@ -80,7 +80,7 @@ require("moonbow.experiment").main {
   name = "gpt2",
   about = "GPT-2 on tokens by SGDM, AdamW and Muon: norm clipping against spectral clipping, per token and per second.",
   source = SOURCE,
-  options = require("scripts.reproduce.problems.language").rows {
+  options = require("scripts.reproduce.problems.language").rows({
     { "merges", 50000, "of GPT-2's byte-pair code, where a text is encoded", kind = "integer", min = 1 },
     { "warmup", 200, "steps of it", kind = "integer", min = 0 },
     { "sgd_lrs", "0.03,0.1", "peak learning rates of SGDM", kind = "string", value = "LIST" },
@@ -92,13 +92,14 @@ require("moonbow.experiment").main {
     { "taus", "0.01,0.1", "thresholds of spectral clipping", kind = "string", value = "LIST" },
     { "rank", 64, "r of spectral clipping", kind = "integer", min = 1 },
     { "oversample", 10, "p of spectral clipping", kind = "integer", min = 0 },
-  },
+  }, true),
   sizes = {
     smoke = { n_layer = 1, n_head = 2, n_embd = 16, block_size = 8, batch_size = 2, steps = 4, eval_every = 2, eval_iters = 1,
       warmup = 1, merges = 64, sgd_lrs = "0.1", adam_lrs = "0.001", muon_lrs = "0.01", norms = "0.1", taus = "0.03", rank = 4,
       oversample = 2, seeds = "1" },
-    quick = { n_layer = 3, n_head = 3, n_embd = 96, block_size = 64, batch_size = 12, steps = 400, eval_every = 25,
-      eval_iters = 10, warmup = 20, merges = 768, rank = 16, oversample = 5 },
+    quick = { n_layer = 3, n_head = 3, n_embd = 96, block_size = 64, batch_size = 12, steps = 300, eval_every = 25,
+      eval_iters = 10, warmup = 20, merges = 768, rank = 16, oversample = 5, sgd_lrs = "0.1,0.3", rest_lr = 3e-3,
+      norms = "0.1,1" },
     full = { n_layer = 12, n_head = 12, n_embd = 768, block_size = 1024, batch_size = 32, grad_accum = 4, steps = 15259,
       eval_every = 250, dtype = "bf16", seeds = "1" },
   },

@@ -71,7 +71,7 @@ require("moonbow.experiment").main {
   name = "shakespeare",
   about = "A GPT on characters, hidden matrices by SGDM or Muon: norm clipping against spectral clipping.",
   source = SOURCE,
-  options = require("scripts.reproduce.problems.language").rows {
+  options = require("scripts.reproduce.problems.language").rows({
     { "dropout", 0.2, "probability", min = 0, max = 0.99 },
     { "sgd_lrs", "0.03,0.1,0.3", "learning rates of SGDM", kind = "string", value = "LIST" },
     { "muon_lrs", "0.01", "learning rates of Muon", kind = "string", value = "LIST" },
@@ -79,12 +79,12 @@ require("moonbow.experiment").main {
     { "decay", 0.1, "weight decay of Muon", min = 0 },
     { "norms", "0.1,0.3,1,3", "thresholds of norm clipping", kind = "string", value = "LIST" },
     { "taus", "0.01,0.03,0.1,0.3", "thresholds of spectral clipping", kind = "string", value = "LIST" },
-  },
+  }, true),
   sizes = {
     smoke = { n_layer = 1, n_head = 2, n_embd = 16, block_size = 8, batch_size = 2, dropout = 0, steps = 4, eval_every = 2,
       eval_iters = 1, sgd_lrs = "0.1", norms = "0.1,0.3", taus = "0.01,0.03", seeds = "1" },
-    quick = { n_layer = 3, n_head = 3, n_embd = 96, block_size = 64, batch_size = 12, dropout = 0, steps = 400, eval_every = 25,
-      eval_iters = 10 },
+    quick = { n_layer = 3, n_head = 3, n_embd = 96, block_size = 64, batch_size = 12, dropout = 0, steps = 300, eval_every = 25,
+      eval_iters = 10, sgd_lrs = "0.1,0.3", norms = "0.3,1,3", taus = "0.01,0.03,0.1" },
     full = { seeds = "1,2,3" },
   },
   seeds = { 1, 2 },

@@ -122,7 +122,7 @@ local function make(run, context)
   local sizes = {}
   for i, size in ipairs(o.batch_sizes) do
     sizes[i] = { size = size, points = measure(run, model, data, size, function(share)
-      context:progress((i - 1 + share) / #o.batch_sizes)
+      if s.weights then context:progress((i - 1 + share) / #o.batch_sizes) end -- what is left after a training is little
     end) }
   end
   return { sizes = sizes, loss = loss }

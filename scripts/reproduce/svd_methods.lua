@@ -2,15 +2,16 @@
 --
 -- svd_methods.lua: spectral clipping by a whole decomposition, by sketches of several ranks, and by the polar factor, on the same
 -- training: its loss, how far the clipped gradients are from exact clipping in float64, and what clipping costs
--- (arXiv 2605.11838, figure 5b). The paper's network is one for CIFAR-10; here it is a GPT on characters of Shakespeare.
+-- (arXiv 2605.11838, figure 5b; the polar factor is this engine's own addition). The paper's network is one for CIFAR-10; here
+-- it is a GPT on characters of Shakespeare.
 --   luajit scripts/reproduce/svd_methods.lua             a small model, a minute or two on two cores
 --   luajit scripts/reproduce/svd_methods.lua --full      nanoGPT's size
 --
 -- The rules of the verdicts:
 --   loss    that of training, mean of the last fifth of the steps and of the seeds, is within 1 % of exact clipping's
 --   error   |clipped - exact|_F / |exact|_F of a matrix, exact clipping in float64 of the same gradient to the same threshold;
---           the median over matrices and steps: at most 1e-5 with exact clipping in float32, 1e-4 with the polar factor, and 0.05
---           with sketches of rank 10
+--           the median over steps and those matrices that exact clipping changes: at most 1e-5 with exact clipping in float32,
+--           1e-4 with the polar factor, and 0.05 with sketches of rank 10
 --   time    seconds of clipping in a step are fewer than those of exact clipping
 
 local here = (arg[0] or ""):match("^(.*)/[^/]*$") or "."
@@ -19,7 +20,7 @@ package.path = ("%s/../../lua/?.lua;%s/../../lua/?/init.lua;%s/../../?.lua;"):fo
 local claims = require "moonbow.experiment.claims"
 local statistics = require "moonbow.experiment.statistics"
 
-local SOURCE = "arXiv 2605.11838, figure 5b"
+local SOURCE, OWN = "arXiv 2605.11838, figure 5b", "asked by this script"
 
 -- What is compared, in order: options of mb.clip.spectral.
 local METHODS = {
@@ -47,13 +48,15 @@ local function gradients(clip, model)
   return found
 end
 
--- Relative errors of the clipped gradients, one a matrix.
+-- Relative errors of the clipped gradients, one for each matrix that there was something to clip of.
 local function errors(mb, model, before, threshold)
   local list = {}
   for name, gradient in pairs(before) do
-    local exact = mb.clip.matrix(gradient, { threshold = threshold, method = "exact" })
-    local difference = model:parameter(name).grad:to "f64" - exact
-    list[#list + 1] = (difference:square():sum():item() / exact:square():sum():item()) ^ 0.5
+    local exact, info = mb.clip.matrix(gradient, { threshold = threshold, method = "exact" })
+    if info.clipped then
+      local difference = model:parameter(name).grad:to "f64" - exact
+      list[#list + 1] = (difference:square():sum():item() / exact:square():sum():item()) ^ 0.5
+    end
   end
   return list
 end
@@ -135,12 +138,13 @@ local function loss_claim(name, of)
 end
 
 local function error_claim(name, of, most)
-  return claims.within(("median error of %s"):format(name), SOURCE, of[name].median, nil, most, "%.2g")
+  return claims.within(("median error of %s"):format(name), OWN, of[name].median, nil, most, "%.2g")
 end
 
 local function time_claim(name, of)
   local times = of.exact.seconds / of[name].seconds
-  return claims.of { claim = ("%s clips faster than a whole decomposition"):format(name), source = SOURCE,
+  return claims.of { claim = ("%s clips faster than a whole decomposition"):format(name),
+    source = name == "polar" and OWN or SOURCE,
     measured = ("%.3g ms a step, %.2f times as fast"):format(1000 * of[name].seconds, times), expected = "more than 1 times",
     holds = times > 1, numbers = { seconds = of[name].seconds, times = times } }
 end
@@ -197,7 +201,7 @@ require("moonbow.experiment").main {
   options = require("scripts.reproduce.problems.language").rows {
     { "lr", 0.1, "learning rate of SGDM on hidden matrices", min = 0 },
     { "adam_lr", 1e-3, "of Adam on the rest", min = 0 },
-    { "threshold", 0.1, "that singular values are clipped to", min = 0 },
+    { "threshold", 0.03, "that singular values are clipped to", min = 0 },
   },
   sizes = {
     smoke = { n_layer = 1, n_head = 2, n_embd = 16, block_size = 8, batch_size = 2, steps = 4, eval_every = 1, eval_iters = 1,

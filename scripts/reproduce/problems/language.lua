@@ -17,23 +17,29 @@ local DIVERGED = 100 -- a loss beyond it
 
 -- ----- options ------------------------------------------------------------------------------------------
 
+-- Options of scripts that can make large runs.
+local LARGE = {
+  { "grad_accum", 1, "micro-batches of a step", kind = "integer", min = 1 },
+  { "dtype", "f32", "of computation", choices = { "f32", "bf16" } },
+}
+
 ---Rows of options for sizes of a model and of its training; a script's own ones come behind.
 ---@param more table[]
+---@param is_large? boolean whether it knows grad_accum and dtype
 ---@return table[]
-function M.rows(more)
+function M.rows(more, is_large)
   local rows = {
     { "data", nil, "what to train on", kind = "string", value = "PATH" },
     { "n_layer", 6, "transformer blocks", kind = "integer", min = 1 },
     { "n_head", 6, "attention heads", kind = "integer", min = 1 },
     { "n_embd", 384, "width", kind = "integer", min = 1 },
     { "block_size", 256, "tokens of context", kind = "integer", min = 1 },
-    { "batch_size", 64, "sequences of a micro-batch", kind = "integer", min = 1 },
-    { "grad_accum", 1, "micro-batches of a step", kind = "integer", min = 1 },
+    { "batch_size", 64, "sequences of a batch", kind = "integer", min = 1 },
     { "steps", 10000, "updates", kind = "integer", min = 1 },
     { "eval_every", 250, "steps between evaluations", kind = "integer", min = 1 },
     { "eval_iters", 20, "batches of an evaluation", kind = "integer", min = 1 },
-    { "dtype", "f32", "of computation", choices = { "f32", "bf16" } },
   }
+  for _, row in ipairs(is_large and LARGE or {}) do rows[#rows + 1] = row end
   for _, row in ipairs(more) do rows[#rows + 1] = row end
   return rows
 end
