@@ -227,4 +227,19 @@ describe("numbers on axes", function()
     assert.are.same({ "50k", "100k" }, labels({ unit = "count", tight = true }, chart))
     assert.are.same({ "50 %", "100 %" }, labels({ unit = "percent", min = 0.2, max = 1.1 }, chart))
   end)
+
+  it("are there for values of any size and any distance", function()
+    for _, pair in ipairs { { 1e308, 1e308 }, { 2 ^ 53 - 1, 2 ^ 53 - 1 }, { 1, 1 + 2 ^ -52 }, { -1e-320, 1e-320 },
+      { 1e-310, 1 }, { 1e299, -1e299 }, { 1e-5, 1e-5 } } do
+      for _, log in ipairs { true, false } do
+        local chart = { y = { log = log }, series = { { name = "a", points = { { 1, pair[1] }, { 2, pair[2] } } } } }
+        local labels_seen = 0
+        for _, element in ipairs(drawn(chart, "text")) do
+          assert.is_nil(element.text:find "nan")
+          labels_seen = labels_seen + 1
+        end
+        assert.is_true(labels_seen > 4 and labels_seen < 40)
+      end
+    end
+  end)
 end)

@@ -113,14 +113,19 @@ local function shown(x)
   return (("%.6g"):format(x):gsub("^-", "−"))
 end
 
+-- A number as programs read it.
+local function whole(x)
+  return x == x and math.abs(x) < math.huge and ("%.17g"):format(x) or json.nonfinite(x)
+end
+
 local function cell_of(cell, right)
   local kind, text, more = type(cell), "", ""
   if kind == "number" then
-    text, more = shown(cell), (' data-value="%.17g"'):format(cell)
+    text, more = shown(cell), (' data-value="%s"'):format(whole(cell))
   elseif kind == "table" then
     text = inline(cell.text or (cell.value and shown(cell.value)) or "")
     if cell.verdict then text = badge(cell.verdict, cell.text or cell.verdict) end
-    if cell.value then more = (' data-value="%.17g" title="%.17g"'):format(cell.value, cell.value) end
+    if cell.value then more = (' data-value="%s" title="%s"'):format(whole(cell.value), whole(cell.value)) end
   elseif cell ~= nil then
     text = inline(tostring(cell))
   end

@@ -3,8 +3,11 @@
 -- runs.lua: a fuzz target for the reader of a run's log, lua/moonbow/report/read.lua: it gives arrays of one length, in the
 -- order of the steps, or says in which line what is wrong.
 
+local page = require "moonbow.report.page"
 local random = require "tests.fuzz.random"
 local read = require "moonbow.report.read"
+
+local runs_page = require "moonbow.report.runs_page"
 
 local M = { sources = { "lua/moonbow/report/read.lua" }, is_file = true }
 
@@ -54,6 +57,9 @@ function M.check(_, path)
     assert(#m.sigma == count and #m.tau == count and #m.clipped == count, "a matrix is not as long as the steps")
   end
   assert(#run.val.steps == #run.val.loss, "validation losses are not as long as their steps")
+  local html = page.html(runs_page.page({ run }, {}))
+  assert(html:find("</html>\n$"), "the page is not whole")
+  assert(not html:find("[>\" ]%-?nan[<,\" ]"), "a number is not one")
   return "a run that is " .. run.state
 end
 

@@ -14,9 +14,11 @@ M.spec = {
   unit = { choices = { "number", "count", "percent" }, default = "number" },
 }
 
+local LARGEST = 1e300 -- beyond it, or below its inverse on a logarithmic axis, bounds cannot be rounded outwards
+
 ---Whether an axis has a place for a value.
 function M.usable(axis, value)
-  return type(value) == "number" and value == value and math.abs(value) < math.huge and (not axis.log or value > 0)
+  return type(value) == "number" and value == value and math.abs(value) < LARGEST and (not axis.log or value > 1 / LARGEST)
 end
 
 ---Whether that place is between the axis' bounds.
@@ -36,6 +38,7 @@ end
 local function linear_ticks(low, high, count, step)
   local ticks = {}
   step = step or nice_step(high - low, count)
+  if step < 1e-12 * math.max(math.abs(low), math.abs(high)) then return { low, high } end
   for k = math.ceil(low / step - 1e-6), math.floor(high / step + 1e-6) do
     ticks[#ticks + 1] = k == 0 and 0 or k * step -- not -0
   end
@@ -72,6 +75,14 @@ local function round_outwards(low, high)
   return down, up
 end
 
+-- Bounds far enough apart, by their size, for ticks between them to be different numbers.
+local function apart(low, high)
+  local size = math.max(math.abs(low), math.abs(high))
+  if high - low > 1e-9 * size then return low, high end
+  local reach = size > 0 and 0.1 * size or 0.5
+  return low - reach, high + reach
+end
+
 ---Completes an axis by the values that are drawn along it, and adds where(value) -> 0..1 and ticks.
 ---@param axis table as M.spec has it
 ---@param values number[]
@@ -90,7 +101,7 @@ function M.complete(axis, values, bars, count)
     if not axis.tight then low, high = round_outwards(low, high) end
   else
     if bars then low, high = math.min(low, 0), math.max(high, 0) end
-    if low == high then low, high = low - 0.5, high + 0.5 end
+    low, high = apart(low, high)
     local step = nice_step(high - low, count)
     if not axis.tight then
       if not axis.min and not axis.max then rounded_by = step end
