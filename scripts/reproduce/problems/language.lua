@@ -146,6 +146,21 @@ local function has_token_files(path)
   return false
 end
 
+-- Encodes texts as scripts/data/tokenize.lua does, in a process of its own: by these merges, or as bytes.
+local function tokenize(inputs, folder, merges)
+  local command, log = { arg[-1] or "luajit", load.root .. "/scripts/data/tokenize.lua", unpack(inputs) }, folder .. ".log"
+  local function add(...)
+    for _, word in ipairs { ... } do command[#command + 1] = word end
+  end
+  add("--out", folder, "--quiet", "--tokenizer", merges and "gpt2" or "bytes")
+  if merges then add("--bpe", merges) end
+  local child = require("bindings.process").spawn(command, { log = log })
+  local ended = child:wait()
+  child.channel:close()
+  if ended.code ~= 0 then cli.fail(1, "cannot encode '%s': see %s", inputs[1], log) end
+  system.remove(log)
+end
+
 -- Token files of a text, in a folder below s.out that is made once.
 local function encode(s, path)
   local merges = merges_of(path, s.merges, s.out)
@@ -154,8 +169,7 @@ local function encode(s, path)
   local id = system.sha256(table.concat(hashes) .. (merges and s.merges or "bytes")):sub(1, 12)
   local folder = ("%s/tokens-%s"):format(s.out, id)
   if system.path_kind(folder .. "/meta.json") ~= "file" then
-    require("moonbow.data.tokenize").run(inputs, { out = folder, format = "llmc", tokenizer = merges and "gpt2" or "bytes",
-      bpe = merges, shard_size = 1e8, val = 0.1, name = "tokens", quiet = true })
+    tokenize(inputs, folder, merges)
   end
   return folder, merges and ("GPT-2's byte-pair code, %d merges"):format(s.merges) or "bytes, as vocab.bpe is not there"
 end
