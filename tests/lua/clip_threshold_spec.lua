@@ -68,6 +68,24 @@ describe("clip.threshold", function()
     assert.are.equal(1, norm.threshold)
   end)
 
+  it("goes to a device that asks the policy itself", function()
+    local devices = require "moonbow.clip.device"
+    local model, clip = new_model(), mb.clip.spectral { threshold = mb.threshold.ema { beta = 0.9 }, method = "exact" }
+    devices.even_on_cpu = true
+    local ok, problem = pcall(function()
+      clip(fill(model))
+      clip.threshold = mb.threshold.ema { beta = 0.5 }
+      assert.are.equal(1, clip:state_dict().states.w.k)
+      clip.threshold = 1
+      assert.are.equal(1, clip(fill(model))[1].tau)
+      clip.threshold = function() return 2 end
+      assert.are.equal(2, clip(fill(model))[1].tau)
+      assert.are.equal(3, clip:state_dict().step)
+    end)
+    devices.even_on_cpu = nil
+    assert(ok, problem)
+  end)
+
   it("takes the place of max_norm", function()
     local model, clip = new_model(), mb.clip.norm { max_norm = 1 }
     clip.threshold = 2

@@ -53,6 +53,24 @@ describe("scripts/repl.lua without a terminal", function()
     assert(out:find("--history FILE", 1, true), out)
   end)
 
+  it("opens a run, which it only reads", function()
+    local folder = runner.folder()
+    local train = ("--data '%s' --steps 4 --n_layer 1 --n_head 2 --n_embd 16 --block_size 16 --batch_size 4 --eval_iters 1 "
+      .. "--sample_tokens 0 --quiet --out '%s/run'"):format(runner.corpus(folder .. "/text", 4000), folder)
+    assert.are.equal(0, (runner.script("train_gpt2", train)))
+    local list = ("cd '%s/run' && find . -type f ! -name '*lock' | sort | xargs sha256sum"):format(folder)
+    local _, before = runner.shell(list)
+    local _, out, err = piped(("'%s/run'"):format(folder), "optimizer.updates", "step(2);", "#losses()", "settings.n_embd",
+      "spectra 'c_attn'", "save()")
+    assert.are.equal("", err)
+    assert(out:find("after step 4 of 4\n4\n6\n16\n", 1, true), out)
+    assert(out:find("h.0.attn.c_attn ", 1, true), out)
+    assert(out:find("run/step_00000006", 1, true), out)
+    assert.are.equal(0, (runner.shell(("test -f '%s/run/step_00000006/manifest.json' && rm -r '%s/run/step_00000006'"):format(
+      folder, folder))))
+    assert.are.equal(before, (select(2, runner.shell(list))))
+  end)
+
   it("trains a model of its own", function()
     local _, out, err = piped("", "demo()", "steps = step(3)", "#steps", "steps", "optimizer.updates")
     assert.are.equal("", err)

@@ -31,12 +31,6 @@ local function describe(value)
   return type(value), show.cell(value), nil
 end
 
-local function cut(text, width)
-  if format.width(text) <= width then return text end
-  local kept = text:sub(1, math.max(1, width - 1)):gsub("[\192-\255][\128-\191]*$", "")
-  return kept .. "…"
-end
-
 local function who(repl)
   return function()
     local rows, globals, total = { { "name", "kind", "what", "memory" } }, repl.session.globals, 0
@@ -44,7 +38,7 @@ local function who(repl)
       if name ~= "mb" and name ~= "_" and name ~= "arg" then
         local kind, what, bytes = describe(globals[name])
         total = total + (bytes or 0)
-        rows[#rows + 1] = { name, kind, cut(what, math.max(20, repl:width() - 40)), bytes and format.bytes(bytes) or "" }
+        rows[#rows + 1] = { name, kind, format.cut(what, math.max(20, repl:width() - 40)), bytes and format.bytes(bytes) or "" }
       end
     end
     if #rows == 1 then return repl:say "there are no variables yet" end

@@ -3,7 +3,7 @@
 -- editor.lua: where the prompt's lines come from: libedit (bindings/editor.lua), else lua-readline, else plain reading of
 -- standard input; and the file that keeps the lines between sessions.
 --
---   local lines = editor.open { history = PATH, plain = false, complete = function(text, cursor) ... end }
+--   local lines = editor.open { history = PATH, plain = false, complete = ..., candidates = ... }     as of complete.lua
 --   lines:read(prompt) -> line, or nil and "end" or "interrupted"
 --   lines:close()
 --
@@ -56,15 +56,18 @@ end
 
 -- ----- the three kinds ----------------------------------------------------------------------------------------
 
--- lua-readline, which calls back for candidates by itself.
-local function open_readline(complete)
+-- lua-readline, which asks for all that the piece from..to of a line may become.
+local function open_readline(candidates)
   local ok, readline = pcall(require, "readline")
   if not ok then return nil end
   readline.set_options { keeplines = LINES, histfile = "", auto_add = false }
-  readline.set_complete_function(function(_, from, to)
-    local text = readline.line_buffer and readline.line_buffer() or ""
-    local insert = complete(text, to)
-    return { text:sub(from + 1, to) .. (insert or "") }
+  readline.set_completion_append_character ""
+  readline.set_complete_function(function(text, from, to)
+    local piece, found = text:sub(from, to), {}
+    local stem, list = candidates(text:sub(1, to))
+    if #stem > #piece then return found end
+    for i, name in ipairs(list) do found[i] = piece:sub(1, #piece - #stem) .. name end
+    return found
   end)
   return {
     read = function(_, prompt)
@@ -134,13 +137,14 @@ function Lines:close()
   self.file = nil
 end
 
----@param o { history?: string, plain?: boolean, complete: fun(text: string, cursor: integer): string?, string? }
+---@param o { history?: string, plain?: boolean, complete: fun(text: string, cursor: integer): string?, string?,
+---  candidates: fun(before: string): string, string[] }
 ---@return moonbow.repl.Lines
 function M.open(o)
   local inner
   local can_edit = system.is_terminal(0) and system.is_terminal(1) and os.getenv "TERM" ~= "dumb"
   if can_edit and not o.plain then
-    inner = require("bindings.editor").open { history_size = LINES } or open_readline(o.complete)
+    inner = require("bindings.editor").open { history_size = LINES } or open_readline(o.candidates)
   end
   inner = inner or open_plain()
   local self = setmetatable({ inner = inner, complete = o.complete, is_plain = inner.is_plain }, Lines)

@@ -169,7 +169,7 @@ function M.new(o)
   self.session.globals.mb = require "moonbow"
   self.lines = editor.open { history = o.history, plain = o.plain, complete = function(text, cursor)
     return complete.at(self.session, text, cursor, self:width())
-  end }
+  end, candidates = function(before) return complete.candidates(self.session, before) end }
   local mark = self.colours and not self.lines.is_plain
   self.prompt, self.continues = mark and "\1\27[1m\1mb>\1\27[0m\1 " or "mb> ", "... "
   if not self.is_interactive then self.prompt, self.continues = "", "" end

@@ -27,21 +27,7 @@ end
 
 local function pad_left(text, width) return (" "):rep(width - format.width(text)) .. text end
 
----Text cut to a number of columns, the last being "…" where it is cut.
----@param text string
----@param width integer
----@return string
-function M.cut(text, width)
-  if format.width(text) <= width then return text end
-  local kept, n, i = {}, 0, 1
-  while n < math.max(0, width - 1) do
-    local _, next_i = utf8.next_code(utf8.of_string, text, i - 1, #text)
-    next_i = next_i or i
-    kept[#kept + 1] = text:sub(i, next_i)
-    i, n = next_i + 1, n + 1
-  end
-  return table.concat(kept) .. (width > 0 and "…" or "")
-end
+M.cut = format.cut
 
 -- ----- lines ------------------------------------------------------------------------------------------------
 

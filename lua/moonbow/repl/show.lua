@@ -294,7 +294,7 @@ local function nested(lines, t, indent, depth, width, seen)
     local is_plain = type(value) == "table" and not has_text(value)
     local short = is_plain and one_line(value, width - format.width(head))
     if not is_plain or short then
-      lines[#lines + 1] = head .. (short or M.cell(value))
+      lines[#lines + 1] = head .. (short or format.cut(M.cell(value), math.max(20, width - format.width(head))))
     elseif seen[value] then
       lines[#lines + 1] = head .. "{ … again }"
     elseif depth >= DEPTH then

@@ -273,7 +273,8 @@ function Training:open(folder, given)
   settings.device, settings.threads = given.device or "auto", given.threads
   run.device(settings)
   local data = run.data(settings)
-  local model = mb.models.gpt2 {
+  local kind = settings.model or "gpt2"
+  local model = mb.models[kind] {
     vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer, n_head = settings.n_head,
     n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed, dtype = settings.dtype,
     rounding = settings.rounding,

@@ -61,6 +61,22 @@ function M.width(s)
 end
 local width_of = M.width
 
+---Text cut to a number of columns, the last being "…" where it is cut.
+---@param text string
+---@param width integer
+---@return string
+function M.cut(text, width)
+  if M.width(text) <= width then return text end
+  local kept, n, i = {}, 0, 1
+  while n < math.max(0, width - 1) do
+    local _, next_i = utf8.next_code(utf8.of_string, text, i - 1, #text)
+    next_i = next_i or i
+    kept[#kept + 1] = text:sub(i, next_i)
+    i, n = next_i + 1, n + 1
+  end
+  return table.concat(kept) .. (width > 0 and "…" or "")
+end
+
 ---Columns of text, the first row the headings; columns named in `right` are right-aligned.
 ---@param rows string[][]
 ---@param right? table<integer, boolean>
