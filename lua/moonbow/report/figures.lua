@@ -396,7 +396,8 @@ function M.spectra(run)
     end
   end
   if #panels == 0 then return nil end
-  return { title = ("Spectra of gradients, %s (marks: σ₁ blue, τ orange)"):format(run.name), width = WIDTH, columns = math.min(2, #panels), panels = panels,
+  local title = ("Spectra of gradients, %s (marks: σ₁ blue, τ orange)"):format(run.name)
+  return { title = title, width = WIDTH, columns = math.min(2, #panels), panels = panels,
     panel_height = math.max(150, 70 + 22 * #records) }, table.concat(said, ", ")
       .. (exact and "" or "; of large matrices the largest values only, by a sketch")
 end
