@@ -107,6 +107,17 @@ local function descent_part(all, s)
       y = { label = "f - f*", log = true }, series = series }
 end
 
+-- A curve, and where the theorem's slope would lead from its first point. Curves of one alpha have one colour.
+local function add_line(series, kind, points, slope)
+  local colour, exact = 1, kind.index == kind.alpha and kind.alpha < 2
+  for i, alpha in ipairs(ALPHAS) do colour = alpha == kind.alpha and i or colour end
+  local first, last = points[1], points[#points]
+  series[#series + 1] = { name = ("alpha %g, noise of index %g"):format(kind.alpha, kind.index), points = points,
+    colour = colour, dash = exact and 2 or 1 }
+  series[#series + 1] = { name = ("theorem: K^%.3f"):format(slope), faint = true, marker = false, colour = colour,
+    legend = not exact, points = { first, { last[1], first[2] * (last[1] / first[1]) ^ slope } } }
+end
+
 local function rate_part(all, s)
   local theory = require("scripts.reproduce.problems.stable_noise").rate
   local rows, list = { { "alpha", "noise's index", "clipping" } }, {}
@@ -125,8 +136,7 @@ local function rate_part(all, s)
     row[#row + 1], row[#row + 2] = ("%.3f"):format(line.slope), ("%.3f"):format(wanted)
     rows[i + 1] = row
     if kind.clipped then
-      series[#series + 1] = { name = ("alpha %g, noise of index %g"):format(kind.alpha, kind.index), points = points,
-        dash = kind.index == kind.alpha and kind.alpha < 2 and 2 or 1 }
+      add_line(series, kind, points, wanted)
       list[#list + 1] = claims.of { source = RATE,
         claim = ("alpha %g, noise of index %g: the mean falls as K^%.3f or faster"):format(kind.alpha, kind.index, wanted),
         measured = ("slope %.3f"):format(line.slope), expected = ("at most %.3f + %g"):format(wanted, TOLERANCE),

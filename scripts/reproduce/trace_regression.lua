@@ -65,15 +65,16 @@ end
 local function chart_of(results, s)
   local steps, series = results[1].result.steps, {}
   for p, name in ipairs(names()) do
-    local points = {}
+    local points, band = {}, {}
     for k, step in ipairs(steps) do
       local mean, std = over_seeds(results, p, k)
+      band[k] = { step, math.max(mean - std, mean / 10), mean + std } -- a logarithmic axis knows no zero
       points[k] = { step, mean, ("%s, step %d: %.4g +- %.2g"):format(name, step, mean, std) }
     end
-    series[p] = { name = name, points = points, marker = false }
+    series[p] = { name = name, points = points, band = band, marker = false }
   end
-  return { title = ("Bias of clipped gradients, mean of all steps so far, %d seeds"):format(#s.seeds), width = 860,
-    x = { label = "iteration", log = true }, y = { label = "squared bias", log = true }, series = series }
+  return { title = ("Bias of clipped gradients, mean of all steps so far, over %d seeds, +- their std"):format(#s.seeds),
+    width = 860, x = { label = "iteration", log = true }, y = { label = "squared bias", log = true }, series = series }
 end
 
 -- Quartiles of the bias with a threshold over the further problems.
