@@ -71,7 +71,11 @@ local function open_readline(candidates)
   end)
   return {
     read = function(_, prompt)
-      local line = readline.readline(prompt)
+      local line = readline.readline((prompt:gsub("\1(.-)\1", "\1%1\2"))) -- its marks around what takes no room
+      if line and system.interrupted() ~= 0 then
+        system.interrupt_clear()
+        return nil, "interrupted"
+      end
       if line then return line end
       return nil, "end"
     end,

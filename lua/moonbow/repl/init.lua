@@ -70,7 +70,7 @@ function Repl:run(chunk, source)
     end
   end
   if not ok and results == "interrupted" then
-    self:say "interrupted"
+    self:say(self.is_interactive and "\ninterrupted" or "interrupted") -- below the terminal's ^C
   elseif not ok then
     self:complain(results)
   end
