@@ -241,6 +241,14 @@ describe("tokenize.lua", function()
       assert.are.equal(0, code, said .. complaint)
       assert.are.equal(12, #losses(whole))
       assert.are.same(losses(whole), losses(parts))
+      local texts = {}
+      for k, run in ipairs { whole, parts } do
+        code, texts[k], complaint = runner.script("sample", ("'%s' --tokens 20 --prompt 'the moon'"):format(run))
+        assert.are.equal(0, code, complaint)
+        assert.is_truthy(complaint:find("2257 tokens", 1, true), complaint)
+      end
+      assert.are.equal("the moon", texts[1]:sub(1, 8))
+      assert.is_true(#texts[1] > 20 and texts[1] == texts[2], texts[1])
     end
     local function fails(code, part, arguments)
       local found, _, complaint = train(arguments)
