@@ -10,7 +10,7 @@ local M = {}
 local Terminal = {}
 Terminal.__index = Terminal
 
-local DEADLINE = 15 -- seconds
+local DEADLINE = 60 -- seconds
 local opened = 0
 
 local function quoted(s) return "'" .. s:gsub("'", "'\\''") .. "'" end

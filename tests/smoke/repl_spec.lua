@@ -71,6 +71,23 @@ describe("scripts/repl.lua without a terminal", function()
     assert.are.equal(before, (select(2, runner.shell(list))))
   end)
 
+  it("goes on as the run did, whatever was looked at in between", function()
+    local folder = runner.folder()
+    local train = ("--data '%s' --steps 6 --save_every 3 --n_layer 1 --n_head 2 --n_embd 16 --block_size 16 --batch_size 4 "
+      .. "--dropout 0.2 --eval_iters 1 --sample_tokens 0 --quiet --out '%s/run'"):format(
+        runner.corpus(folder .. "/text", 4000), folder)
+    assert.are.equal(0, (runner.script("train_gpt2", train)))
+    local wanted = {}
+    for _, record in ipairs(runner.records(folder .. "/run/log.jsonl")) do
+      if record.loss and record.step > 3 then wanted[#wanted + 1] = ("%d %.9g\n"):format(record.step, record.loss) end
+    end
+    local _, out, err = piped(("'%s/run/step_00000003'"):format(folder), "spectrum 'h.0.attn.c_attn';", "steps = step(2)",
+      "evaluate(2);", "generate('the ', { tokens = 3 })", "steps[3] = step(1)[1]",
+      "for _, s in ipairs(steps) do io.write(('%d %.9g\\n'):format(s.step, s.loss)) end")
+    assert.are.equal("", err)
+    assert.are.equal(table.concat(wanted), out:sub(-#table.concat(wanted)))
+  end)
+
   it("trains a model of its own", function()
     local _, out, err = piped("", "demo()", "steps = step(3)", "#steps", "steps", "optimizer.updates")
     assert.are.equal("", err)
@@ -175,10 +192,10 @@ describe("scripts/repl.lua in a terminal", function()
     t:line "demo()"
     t:wait "try step(50)"
     t:line "step(1000)"
-    t:wait "step 2/1000"
+    t:wait "/1000 | loss"
     t:key "C-c"
     t:wait "; all of it is kept"
-    t:line "optimizer.updates > 1, optimizer.updates < 1000"
+    t:line "optimizer.updates > 0, optimizer.updates < 1000"
     t:wait "true\ntrue"
     t:line "while true do end"
     t:wait "while true do end\n"
