@@ -88,6 +88,24 @@ describe("scripts/repl.lua without a terminal", function()
     assert.are.equal(table.concat(wanted), out:sub(-#table.concat(wanted)))
   end)
 
+  it("saves the threshold that was set, so that the run goes on with it", function()
+    local folder = runner.folder()
+    local train = ("--data '%s' --steps 2 --n_layer 1 --n_head 2 --n_embd 16 --block_size 16 --batch_size 4 --eval_iters 1 "
+      .. "--sample_tokens 0 --quiet --out '%s/set'"):format(runner.corpus(folder .. "/text", 4000), folder)
+    assert.are.equal(0, (runner.script("train_gpt2", train)))
+    local _, out, err = piped(("'%s/set'"):format(folder), "clip.threshold = mb.threshold.quantile { q = 0.5, window = 7 }",
+      "step(2);", "save()")
+    assert.are.equal("", err)
+    local code, said, complaint = runner.script("train_gpt2", ("--plain --resume '%s/set' --steps 6"):format(folder))
+    assert.are.equal(0, code, out .. said .. complaint)
+    local config = require("moonbow").checkpoint.peek(folder .. "/set").config
+    assert.are.equal("quantile:0.5:7", config.threshold)
+    _, out, err = piped(("'%s/set'"):format(folder), "clip.threshold = function(p) return 1 end", "step(1);",
+      ("save '%s/other'"):format(folder))
+    assert.are.equal("", err)
+    assert(out:find("which no option of train_gpt2.lua makes", 1, true), out)
+  end)
+
   it("trains a model of its own", function()
     local _, out, err = piped("", "demo()", "steps = step(3)", "#steps", "steps", "optimizer.updates")
     assert.are.equal("", err)

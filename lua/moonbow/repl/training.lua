@@ -292,6 +292,20 @@ end
 
 -- ----- writing ------------------------------------------------------------------------------------------------
 
+-- The settings that a checkpoint is to be resumed with: those of the run, with the threshold that clip has by now.
+local function settings_now(parts)
+  local run = require "moonbow.report.run"
+  local settings, clip = parts.settings, parts.clip
+  if not clip or settings.clip == nil or settings.clip == "none" then return settings end
+  local threshold = clip.threshold
+  if tostring(run.clip(settings).threshold) == tostring(threshold) then return settings end
+  local now, rule = {}, run.rule_of(threshold)
+  for name, value in pairs(settings) do now[name] = value end
+  if rule then now.threshold, now.max_norm = rule, nil end
+  return now, not rule and ("clip.threshold is %s, which no option of train_gpt2.lua makes: this checkpoint is for scripts that "
+    .. "make the same clipper"):format(tostring(threshold)) or nil
+end
+
 ---Saves a checkpoint: into the run's folder, or another.
 ---@param folder? string
 function Training:save(folder)
@@ -299,12 +313,14 @@ function Training:save(folder)
   folder = folder or self.folder
   if not folder then options.fail 'save: there is no run; name a folder: save "runs/mine"' end
   options.value("save", "the folder", folder, { type = "string" })
+  local settings, note = settings_now(parts)
   local path = require("moonbow").checkpoint.save(folder, {
     model = parts.model, optimizer = parts.optimizer, clip = parts.clip,
     data = type(parts.data) == "table" and parts.data.state_dict and parts.data or nil,
-    step = parts.optimizer.updates, config = parts.settings,
+    step = parts.optimizer.updates, config = settings,
   })
   self.repl:say("saved " .. path)
+  if note then self.repl:say(note) end
 end
 
 -- ----- commands -----------------------------------------------------------------------------------------------

@@ -215,6 +215,24 @@ local function threshold_of(rule)
   return result
 end
 
+---The rule of --threshold that stands for a threshold, or nil: a function, or a policy with more options than rules have.
+---@param threshold number|moonbow.Threshold
+---@return string?
+function M.rule_of(threshold)
+  local text = tostring(threshold)
+  local tau = text:match "^const%((.*)%)$" or text
+  if tonumber(tau) then return tau end
+  local kind, list = text:match "^(%a+)%((.*)%)$"
+  if not rules[kind] then return nil end
+  local values = {}
+  for value in list:gmatch "[^, ]+" do
+    values[#values + 1] = tonumber(value) and value
+  end
+  local rule = kind .. ":" .. table.concat(values, ":")
+  local ok, made = pcall(threshold_of, rule)
+  return ok and tostring(made) == text and rule or nil
+end
+
 function M.clip(settings)
   local mb = require "moonbow"
   if settings.clip == "norm" then
