@@ -240,7 +240,7 @@ require("moonbow.experiment").main {
     smoke = { n_layer = 1, n_head = 2, n_embd = 16, block_size = 8, batch_size = 2, steps = 6, eval_every = 1, eval_iters = 1,
       rho = 100, seeds = "1" },
     quick = { n_layer = 3, n_head = 3, n_embd = 96, block_size = 64, batch_size = 12, steps = 300, eval_every = 20,
-      eval_iters = 10, head_radius = 375, rho = 200, lrs = "3.6e-4,7.2e-4,1.44e-3" },
+      eval_iters = 10, head_radius = 375, rho = 200, lrs = "1.8e-4,3.6e-4,7.2e-4,1.44e-3" },
     full = { tokens = "files", n_layer = 12, n_head = 6, n_embd = 768, block_size = 1024, batch_size = 32, grad_accum = 16,
       steps = 5100, eval_every = 125, lrs = "1.8e-4,3.6e-4,7.2e-4", seeds = "1" },
   },

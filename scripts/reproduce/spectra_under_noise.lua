@@ -195,7 +195,7 @@ local function chart_of(by_group, groups, shares, size)
     end
     series[i] = { name = group, points = points, band = band }
   end
-  return { title = ("Batches of %d: median of the largest singular value, and nine tenths"):format(size), width = 860,
+  return { title = ("Batches of %d: median of the largest singular value, and 10 to 90 %% of all"):format(size), width = 860,
     height = 320, x = { label = "sequences replaced by random tokens, %" }, y = { label = "largest singular value", log = true },
     series = series }
 end
