@@ -8,13 +8,16 @@
 // calls mb_edit_read again, which goes on where it was.
 //
 // Ctrl-C is a key like others while a line is edited: keys make no signals then. Ctrl-Z and Ctrl-\ raise theirs here.
+#include <errno.h>
 #include <histedit.h>
 #include <langinfo.h>
 #include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 // What mb_edit_read comes back with. ORDER EDIT (bindings/editor.lua)
 enum { EDIT_LINE, EDIT_TAB, EDIT_END, EDIT_INTERRUPTED };
@@ -181,21 +184,28 @@ static int copy(char **to, const char *from, size_t length) {
 
 // ----- reading ------------------------------------------------------------------------------------
 
+// Is there nothing more to read? libedit says -1 of an empty line after every key, and of an input that is gone: a terminal
+// that hung up, one that may not be read any more (errno), and one that is readable without a byte.
+static int input_is_gone(int problem) {
+  if (problem == EIO || problem == EBADF || problem == ENXIO) return 1;
+  struct pollfd input = {.fd = fileno(stdin), .events = POLLIN};
+  if (poll(&input, 1, 0) <= 0) return 0;
+  int n_waiting = 0;
+  return (input.revents & (POLLHUP | POLLERR | POLLNVAL)) || (ioctl(input.fd, FIONREAD, &n_waiting) == 0 && n_waiting == 0);
+}
+
 // Keys until something is there for Lua.
 static int read_keys(mb_edit *edit) {
   for (;;) {
     int n = 0;
     edit->event = NO_EVENT;
+    errno = 0;
     const char *line = el_gets(edit->el, &n);
+    int problem = errno;
     if (edit->event != NO_EVENT) return edit->event;
-    if (n < 0 || (!line && feof(stdin))) return EDIT_END;
-    if (!line && n == 0) {
-      // An empty line being edited has no text, and so has a terminal that is gone.
-      const LineInfo *info = el_line(edit->el);
-      if (!info || ferror(stdin)) return EDIT_END;
-      continue;
-    }
     if (line && n > 0 && line[n - 1] == '\n') return EDIT_LINE;
+    if (line) continue;
+    if (n == 0 || input_is_gone(problem)) return EDIT_END; // 0: a key that ~/.editrc has for the end of the input
   }
 }
 

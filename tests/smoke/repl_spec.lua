@@ -241,6 +241,22 @@ describe("scripts/repl.lua in a terminal", function()
     t:wait "ended with 0"
   end)
 
+  it("stays at an empty line whatever key is pressed, and leaves with Ctrl-D or the terminal", function()
+    open(100)
+    for key in ("BSpace DC Left Right Up Down Home End C-a C-e C-k C-u C-l C-w"):gmatch "%S+" do
+      t:key(key)
+    end
+    t:type "x"
+    t:key "BSpace"
+    t:type "yy"
+    t:key "C-u"
+    t:line "'still' .. ' here'"
+    assert(not t:wait('"still here"'):find("ended with", 1, true))
+    t:key "C-a"
+    t:key "C-d"
+    t:wait "ended with 0"
+  end)
+
   it("asks for the rest of what is not whole, and fits a narrow terminal", function()
     open(40, nil, "NO_COLOR=1")
     t:line "for i = 1, 2 do"
