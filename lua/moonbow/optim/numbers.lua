@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
 -- numbers.lua: the options of an optimizer that are numbers of the run: given as numbers, or as functions of the step that
--- are evaluated before each update.
+-- are evaluated before each update. They are read from the table of options each time: settable.lua changes them there.
 
 local options = require "moonbow.options"
 
@@ -11,8 +11,10 @@ local M = {}
 ---@field name string "lr", or "betas[1]" of an array
 ---@field key string the option: "lr", "betas"
 ---@field index? integer in an array
----@field value number|fun(step: integer): number
+---@field holder table the table of options
+---@field slot string|integer where in it: a number, a function of the step, or an array of such
 ---@field row table of the spec
+---@field checked? number the last number that the row was checked for
 
 --- How a trace sees the options (moonbow/fuse.lua), and the list of those that are numbers of the run, in the order of
 --- names and of arrays. The step is one of them.
@@ -35,16 +37,24 @@ function M.of(constructor, o)
   for _, name in ipairs(options.keys(scalars)) do
     local row = constructor.spec[name]
     if name == "step" then
-      list[#list + 1] = { name = name, key = name, value = function(step) return step end, row = { type = "number" } }
+      list[#list + 1] = { name = name, key = name, holder = { function(step) return step end }, slot = 1,
+                          row = { type = "number" } }
     elseif type(scalars[name]) == "number" then
-      for i, value in ipairs(o[name]) do
-        list[#list + 1] = { name = ("%s[%d]"):format(name, i), key = name, index = i, value = value, row = row.element }
+      for i = 1, #o[name] do
+        list[#list + 1] = { name = ("%s[%d]"):format(name, i), key = name, index = i, holder = o, slot = name, row = row.element }
       end
     elseif scalars[name] == true then
-      list[#list + 1] = { name = name, key = name, value = o[name], row = row }
+      list[#list + 1] = { name = name, key = name, holder = o, slot = name, row = row }
     end
   end
   return scalars, list
+end
+
+local NUMBER = { type = "number|function" }
+
+local function is_callable(value)
+  local meta = type(value) == "table" and getmetatable(value)
+  return type(value) == "function" or meta and meta.__call ~= nil
 end
 
 --- The number that an entry of the list has at a step.
@@ -53,8 +63,16 @@ end
 ---@param step integer
 ---@return number
 function M.at(who, entry, step)
-  if type(entry.value) == "number" then return entry.value end
-  local value = entry.value(step)
+  local given = entry.holder[entry.slot]
+  if entry.index then given = given[entry.index] end
+  if given == entry.checked and given ~= nil then return given end
+  if type(given) == "number" then
+    options.value(who, ("option '%s'"):format(entry.name), given, entry.row)
+    entry.checked = given
+    return given
+  end
+  if not is_callable(given) then options.value(who, ("option '%s'"):format(entry.name), given, NUMBER) end
+  local value = given(step)
   if type(value) ~= "number" then
     options.fail("%s: option '%s' is a function that returned %s at step %d, a number is needed", who, entry.name,
                  options.describe(value), step)

@@ -7,6 +7,8 @@
 -- overlap, so two optimizers with two states each need two buffers, not four. An update is one run of one
 -- program for each group, over whole stretches of the arena.
 --
+-- The options that are numbers can be changed between steps, opt.lr = 1e-4: settable.lua.
+--
 -- A parameter that no backward has reached has gradient zero, and is updated with it.
 
 local binding = require "bindings.model"
@@ -15,6 +17,7 @@ local elementwise = require "moonbow.optim.elementwise"
 local handle = require "bindings.handle"
 local matrixwise = require "moonbow.optim.matrixwise"
 local options = require "moonbow.options"
+local settable = require "moonbow.optim.settable"
 local tree = require "moonbow.models.tree"
 local types = require "bindings.types"
 
@@ -24,7 +27,7 @@ local M = {}
 ---@field model moonbow.Model
 ---@field updates integer made so far
 local Optimizer = {}
-Optimizer.__index = Optimizer
+settable.install(Optimizer, { "values", "gradients", "inner", "clipping", "buffer" })
 
 --- Raises an error unless `model` is a model.
 ---@param who string
@@ -120,8 +123,8 @@ function Optimizer:find_nonfinite()
   return i and self.model:parameters()[i].name
 end
 
---- The learning rate of the last update, before the first one that of the first: of the first group that has
---- an option 'lr'.
+--- The learning rate, as it is set by now, at the last update, before the first one at the first: of the first group that
+--- has an option 'lr'.
 ---@return number?
 function Optimizer:learning_rate()
   for _, group in ipairs(self.groups) do
@@ -257,6 +260,7 @@ function M.new(model, groups)
   for _, group in ipairs(groups) do
     local rules = group.constructor.definition.update_group and matrixwise or elementwise
     group.rule = rules.new(group.constructor, group.options, model, group.parameters, group.states, self)
+    settable.group(group)
   end
   each_state(self, function(_, view, state)
     if state.initial ~= 0 then view:fill_(state.initial) end

@@ -62,8 +62,9 @@ local function add_names(set, value, is_method, is_inherited)
     if type(meta) ~= "table" then return end
     local names, index = rawget(meta, "__names"), rawget(meta, "__index")
     if names and not is_method then
-      for _, name in ipairs(names()) do set[name] = true end
+      for _, name in ipairs(names(value)) do set[name] = true end
     end
+    if names and type(index) == "function" then index = meta end -- a class with fields that it computes
     if type(index) == "table" and index ~= value then add_names(set, index, is_method, true) end
   end
 end
