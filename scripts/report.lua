@@ -89,7 +89,13 @@ cli.main("report", function()
   local settings = cli.settings(options, given)
   if #paths == 0 then cli.fail(2, "name at least one run: a folder, or its log.jsonl") end
   local read, runs = require "moonbow.report.read", {}
-  for i, path in ipairs(paths) do runs[i] = read.run(path) end
+  local seen = {}
+  for i, path in ipairs(paths) do
+    local place = require("bindings.system").absolute(path):gsub("/+log%.jsonl$", ""):gsub("/+$", "")
+    if seen[place] then cli.fail(2, "%s is given twice; a run counts once", path) end
+    seen[place] = true
+    runs[i] = read.run(path)
+  end
   local out = settings.out or settings.plot and settings.plot .. ".svg" or "report.html"
   if settings.plot then
     local groups = require("moonbow.report.compare").groups(runs)

@@ -197,6 +197,28 @@ describe("groups of runs", function()
     assert.are.same({ 1, "a" }, { #one, one[1].title })
   end)
 
+  it("are of one group if they were trained on the same, wherever it lay", function()
+    local function on(name, seed, path, sha256)
+      local r = run(name, { seed = seed, data = path }, { 3 })
+      r.data = sha256 and { sha256 = sha256:rep(64), train_tokens = 5 } or nil
+      return r
+    end
+    local groups = compare.groups { on("a", 1, "x", "0"), on("b", 2, "y", "0"), on("c", 3, "x", "1") }
+    assert.are.same({ 2, 2, 1 }, { #groups, #groups[1].runs, #groups[2].runs })
+    assert.are.equal("B: data=sha256 111111111111, 5 tokens", groups[2].title)
+    assert.are.equal(2, #compare.groups { on("a", 1, "x"), on("b", 2, "y") })
+    assert.are.equal(1, #compare.groups { on("a", 1, nil), on("b", 2, nil) })
+  end)
+
+  it("count once for a seed", function()
+    local groups = compare.groups { run("a", { seed = 1 }, { 3.0 }), run("b", { seed = 2 }, { 3.2 }),
+      run("c", { seed = 1 }, { 3.0 }) }
+    for _, r in ipairs(groups[1].runs) do r.val.steps = { 10 } end
+    local losses, step, left_out = compare.final_losses(groups[1])
+    assert.are.same({ { 3.0, 3.2 }, 10, 1, "c" }, { losses, step, #left_out, left_out[1].run.name })
+    assert.matches("it has the seed of `a`, 1", left_out[1].reason)
+  end)
+
   it("say what differs", function()
     assert.are.same({ "lr", "seed", "t" }, compare.differing { { config = { seed = 1, lr = 1, a = { 1, 2 } } },
       { config = { seed = 2, lr = 2, a = { 1, 2 }, t = false } } })
@@ -221,7 +243,8 @@ describe("groups of runs", function()
     groups[1].runs[2].val.steps = { 50 } -- it did not come as far
     tests = compare.tests(groups, 2.95, 0.01)
     assert.are.same({ 3.0 }, tests.groups[1].losses)
-    assert.are.equal(groups[1].runs[2], tests.groups[1].left_out[1])
+    assert.are.equal(groups[1].runs[2], tests.groups[1].left_out[1].run)
+    assert.matches("is not of step 100", tests.groups[1].left_out[1].reason)
     assert.are.same({ 2, 1 }, { tests.pairs[1].n1, tests.pairs[1].n2 })
     assert.is_truthy(tests.pairs[1].reason:find "n = 1")
     assert.is_nil(compare.tests(groups).groups[1].below)

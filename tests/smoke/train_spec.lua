@@ -26,6 +26,18 @@ describe("train_gpt2.lua", function()
     return runner.script("train_gpt2", small .. ("--data '%s' "):format(text) .. arguments)
   end
 
+  it("leaves a finished run's log as it is when there is nothing to add", function()
+    local out = runner.folder() .. "/finished"
+    assert.are.equal(0, (train(("--steps 4 --out '%s'"):format(out))))
+    local before = runner.read(out .. "/log.jsonl")
+    local code = runner.script("train_gpt2", ("--plain --resume '%s'"):format(out))
+    assert.are.equal(0, code)
+    assert.are.equal(before, runner.read(out .. "/log.jsonl"))
+    local first = runner.records(out .. "/log.jsonl")[1]
+    assert.are.equal(64, #first.data.sha256)
+    assert.is_true(first.data.train_tokens > 0)
+  end)
+
   it("trains the modern GPT, which samples, and refuses GPT-2's weights for it", function()
     local out = runner.folder() .. "/modern"
     local code, said, complaint = train(("--model gpt_modern --steps 3 --out '%s'"):format(out))

@@ -9,8 +9,8 @@ local stats = require "moonbow.report.stats"
 local M = {}
 
 -- What may differ between runs of a group: seeds, and what changes no number of the training itself.
-M.free = { "seed", "out", "resume", "plain", "quiet", "memory", "keep", "save_every", "sample_every", "sample_tokens",
-  "spectra_every", "tensorboard", "csv" }
+M.free = { "seed", "out", "resume", "plain", "quiet", "memory", "keep", "save_every", "eval_every", "sample_every",
+  "sample_tokens", "spectra_every", "tensorboard", "csv" }
 
 local is_free = {}
 for _, key in ipairs(M.free) do is_free[key] = true end
@@ -30,11 +30,25 @@ function M.text(value)
   return tostring(value)
 end
 
+---A setting of a run as text. What it was trained on is told by its contents where the log has them, not by its path: a file
+---may have changed between two runs, and the same text may lie in two places.
+---@param run table
+---@param key string
+---@return string
+function M.value(run, key)
+  if key == "data" and run.data then
+    local tokens = run.data.train_tokens
+    return ("sha256 %s%s"):format(run.data.sha256:sub(1, 12), type(tokens) == "number" and (", %.0f tokens"):format(tokens) or "")
+  end
+  return M.text(run.config[key])
+end
+
 -- Keys of all configurations, sorted.
 local function keys_of(runs)
   local seen = {}
   for _, run in ipairs(runs) do
     for key in pairs(run.config) do seen[tostring(key)] = true end
+    if run.data then seen.data = true end
   end
   return options.keys(seen)
 end
@@ -45,8 +59,8 @@ end
 function M.differing(runs)
   local list = {}
   for _, key in ipairs(keys_of(runs)) do
-    local first, differs = M.text(runs[1].config[key]), false
-    for _, run in ipairs(runs) do differs = differs or M.text(run.config[key]) ~= first end
+    local first, differs = M.value(runs[1], key), false
+    for _, run in ipairs(runs) do differs = differs or M.value(run, key) ~= first end
     if differs then list[#list + 1] = key end
   end
   return list
@@ -54,7 +68,7 @@ end
 
 local function signature(run, keys)
   local parts = {}
-  for i, key in ipairs(keys) do parts[i] = is_free[key] and "" or M.text(run.config[key]) end
+  for i, key in ipairs(keys) do parts[i] = is_free[key] and "" or M.value(run, key) end
   return table.concat(parts, "\0")
 end
 
@@ -64,8 +78,8 @@ local function name_of(group, groups)
   for i, one in ipairs(groups) do firsts[i] = one.runs[1] end
   local parts = {}
   for _, key in ipairs(M.differing(firsts)) do
-    local value = group.runs[1].config[key]
-    if not is_free[key] and value ~= nil then parts[#parts + 1] = key .. "=" .. M.text(value) end
+    local value = M.value(group.runs[1], key)
+    if not is_free[key] and value ~= "–" then parts[#parts + 1] = key .. "=" .. value end
   end
   return #parts > 0 and table.concat(parts, " ") or group.runs[1].name
 end
@@ -148,20 +162,30 @@ function M.summary(run)
   return s
 end
 
----The final validation losses of a group's runs that came as far as any of them; the others are not of the same step.
+---The final validation losses of a group's runs that came as far as any of them, one a seed: the others are not of the same
+---step, or are no independent runs.
 ---@param group moonbow.RunGroup
 ---@return number[] losses
 ---@return integer? step
----@return table[] left_out runs
+---@return { run: table, reason: string }[] left_out
 function M.final_losses(group)
-  local losses, step, left_out = {}, nil, {}
+  local losses, step, left_out, of_seed = {}, nil, {}, {}
   for _, run in ipairs(group.runs) do
     local reached = M.summary(run).val_step
     if reached and reached > (step or -1) then step = reached end
   end
   for _, run in ipairs(group.runs) do
-    local s = M.summary(run)
-    if step and s.val_step == step then losses[#losses + 1] = s.val_loss else left_out[#left_out + 1] = run end
+    local s, seed = M.summary(run), run.config.seed
+    if not step or s.val_step ~= step then
+      left_out[#left_out + 1] = { run = run, reason = step and ("its last validation loss is not of step %d"):format(step)
+        or "it has no validation loss" }
+    elseif seed ~= nil and of_seed[seed] then
+      left_out[#left_out + 1] = { run = run, reason = ("it has the seed of `%s`, %s, and is no second run"):format(
+        of_seed[seed].name, M.text(seed)) }
+    else
+      losses[#losses + 1] = s.val_loss
+      if seed ~= nil then of_seed[seed] = run end
+    end
   end
   return losses, step, left_out
 end

@@ -77,7 +77,6 @@ function M.new(parts)
   say("")
   self.log_path = s.out .. "/log.jsonl"
   self.logger = mb.jsonl.open(self.log_path, { resume_after = s.resume and self.first_step - 1 or nil })
-  self.logger:write { step = self.first_step - 1, config = s, build = mb.build_info(), version = mb.version }
   if s.tensorboard then
     self.board = require("moonbow.report.board").open(s.out, s.resume and self.first_step - 1 or nil)
   end
@@ -86,8 +85,20 @@ function M.new(parts)
   return self
 end
 
+-- The first record of what this process adds to the log. A resume that has nothing to add leaves the log as it is.
+local function announce(self)
+  if self.announced then return end
+  self.announced = true
+  local data = self.data
+  self.logger:write {
+    step = self.first_step - 1, config = self.settings, build = mb.build_info(), version = mb.version,
+    data = { sha256 = data.sha256, train_tokens = data.train_tokens, val_tokens = data.val_tokens, vocab_size = data.vocab_size },
+  }
+end
+
 ---Marks the start of a step: random numbers are keyed by it.
 function Job:begin(step)
+  announce(self)
   mb.set_step(step)
   self.step = step
   self.data_before = self.data:state_dict()
@@ -186,6 +197,7 @@ end
 
 ---Mean validation loss over eval_iters batches, always the same ones.
 function Job:evaluate()
+  announce(self)
   local sum = 0
   self.model:eval(function()
     mb.no_grad(function()

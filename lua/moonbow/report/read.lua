@@ -5,6 +5,7 @@
 --
 --   local run = require("moonbow.report.read").run "runs/default-20260101-120000"
 --   run.name, run.path, run.config, run.build, run.version
+--   run.data                         { sha256, train_tokens, val_tokens, vocab_size }: what it was trained on, if the log says it
 --   run.steps                        of updates, ascending; beside it, in the same order, arrays
 --   run.loss, run.grad_norm, run.lr, run.time_ms, run.tokens, run.clip_rate (share of matrices, or 0 and 1), run.tau
 --   run.matrices                     array of { name, sigma, tau, clipped }, the last three arrays as above; also by name
@@ -13,7 +14,7 @@
 --   run.samples, run.skipped         arrays of { step, text }; run.nonfinite is one, where the run stopped for that
 --   run.others                       array of { name, steps, values }: numbers that other scripts logged
 --   run.notes                        what was odd, as texts
---   run.state                        "finished", "stopped" or "unfinished"
+--   run.state                        "finished", "stopped", "running" or "unfinished"
 -- A number that is missing, or was logged as "NaN", "Infinity" or null, is NaN or an infinity.
 -- A log that goes back to an earlier step counts from there anew: a step is there once.
 
@@ -197,6 +198,7 @@ local function add_config(place, run, record)
       lost > 0 and (", %d later steps in the log are left out"):format(lost) or "")
   end
   run.config, run.config_step = record.config, record.step
+  run.data = type(record.data) == "table" and type(record.data.sha256) == "string" and record.data or nil
   run.build, run.version = tostring(record.build or ""), tostring(record.version or "")
 end
 
@@ -254,6 +256,15 @@ local function natural(name)
   return (name:gsub("%d+", function(digits) return ("%09d"):format(digits:sub(-9)) end))
 end
 
+-- Whether a process trains in the folder of a log.
+local function is_locked(log)
+  local lock = (log:match "^(.*/)[^/]*$" or "") .. "lock"
+  if system.path_kind(lock) ~= "file" then return false end
+  local ok, held = pcall(system.lock, lock)
+  if ok then system.unlock(held) end
+  return not ok and tostring(held):find("is locked by", 1, true) ~= nil
+end
+
 local function complete(run)
   for _, m in ipairs(run.matrices) do
     pad(m.sigma, #run.steps)
@@ -271,6 +282,8 @@ local function complete(run)
     run.state = "stopped"
   elseif newest and newest == last(run.val.steps) and (type(planned) ~= "number" or newest >= planned) then
     run.state = "finished"
+  elseif is_locked(run.path) then
+    run.state = "running"
   elseif type(planned) == "number" and planned > (newest or 0) then
     run.notes[#run.notes + 1] = ("%d of %d steps are in the log: the run goes on, or was ended early"):format(newest or 0,
       planned)
