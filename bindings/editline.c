@@ -217,11 +217,14 @@ int mb_edit_read(mb_edit *edit, const char *prompt) {
     el_set(edit->el, EL_UNBUFFERED, 1);
     edit->is_open = 1;
   }
-  // SIGTERM ends the process here, where nothing is under way.
-  struct sigaction terminate = {.sa_handler = SIG_DFL}, kept;
-  sigaction(SIGTERM, &terminate, &kept);
+  // SIGTERM and SIGHUP end the process here, where nothing is under way.
+  struct sigaction end = {.sa_handler = SIG_DFL}, terminate, hangup;
+  sigaction(SIGTERM, &end, &terminate);
+  sigaction(SIGHUP, NULL, &hangup);
+  if (hangup.sa_handler != SIG_IGN) sigaction(SIGHUP, &end, NULL);
   int event = read_keys(edit);
-  sigaction(SIGTERM, &kept, NULL);
+  sigaction(SIGTERM, &terminate, NULL);
+  sigaction(SIGHUP, &hangup, NULL);
   if (event != EDIT_TAB) {
     const LineInfo *line = el_line(edit->el);
     size_t length = (size_t)(line->lastchar - line->buffer);

@@ -47,7 +47,7 @@ function M.is_terminal(fd) return C.mb_is_terminal(fd) ~= 0 end
 ---@return integer
 function M.terminal_width(fd) return C.mb_terminal_width(fd) end
 
---- From now on SIGINT and SIGTERM only set a flag; a SIGINT while it is set ends the process (status 130).
+--- From now on SIGINT, SIGTERM and SIGHUP only set a flag; a SIGINT while it is set ends the process (status 130).
 function M.interrupt_install() C.mb_interrupt_install() end
 
 --- While on, a further SIGINT does not end the process: for a prompt, whose session is not to be lost.

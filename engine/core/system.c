@@ -53,6 +53,8 @@ static void on_signal(int number) {
     (void)ignored;
     _exit(130);
   }
+  // The reader of what a process prints goes with its terminal, and printing to nobody must not end it before it has saved.
+  if (number == SIGHUP) signal(SIGPIPE, SIG_IGN);
   received = number;
 }
 
@@ -62,6 +64,8 @@ void mb_interrupt_install(void) {
   sigemptyset(&action.sa_mask);
   sigaction(SIGINT, &action, NULL);
   sigaction(SIGTERM, &action, NULL);
+  struct sigaction before; // under nohup a hangup is ignored, and stays so
+  if (sigaction(SIGHUP, NULL, &before) == 0 && before.sa_handler != SIG_IGN) sigaction(SIGHUP, &action, NULL);
   struct sigaction ignore = {.sa_handler = SIG_IGN};
   sigaction(SIGXFSZ, &ignore, NULL);
 }

@@ -593,8 +593,8 @@ MB_API int64_t mb_peak_rss(void);                   // bytes of memory the proce
 MB_API int64_t mb_process_id(void);
 MB_API int mb_is_terminal(int fd);
 MB_API int mb_terminal_width(int fd);               // columns, 80 if unknown
-// SIGINT and SIGTERM set a flag; a SIGINT while it is set ends the process with status 130. Writing past a
-// file size limit becomes an error of the write (SIGXFSZ is ignored).
+// SIGINT, SIGTERM and SIGHUP (unless it is ignored, as under nohup) set a flag; a SIGINT while it is set ends the process
+// with status 130. Writing past a file size limit becomes an error of the write (SIGXFSZ is ignored).
 MB_API void mb_interrupt_install(void);
 MB_API void mb_interrupt_patient(int on);           // while on, a further SIGINT does not end the process: for a prompt
 MB_API int mb_interrupted(void);                    // signal number received, or 0; stays set until cleared

@@ -4,7 +4,7 @@
 -- --help, defaults, presets, checks and the nearest name for a typing error come from it.
 --
 -- Exit codes: 0 done, 1 error, 2 wrong usage, 3 non-finite gradient or loss, 130 interrupted. An error is
--- one line on stderr; MOONBOW_TRACEBACK=1 adds the stack.
+-- one line on stderr, after which another may say what was saved; MOONBOW_TRACEBACK=1 adds the stack.
 
 local M = {}
 
@@ -20,7 +20,7 @@ end
 ---@field choices? string[] values allowed
 ---@field kind? "number"|"integer"|"string"|"flag" default: from the default value
 ---@field min? number
----@field max? number
+---@field max? number of integers 2^31 - 1 where it is left out
 ---@field value? string name of the value in --help
 ---@field word? string allowed in the place of a number
 ---@field many? boolean may be given several times: the value is an array
@@ -39,6 +39,12 @@ local function kind_of(option)
   return type(option[2]) == "number" and "number" or "string"
 end
 
+-- Of an integer that has no `max` of its own: more than this is a typing error, and the engine counts in such.
+local LARGEST = 2 ^ 31 - 1
+
+-- A bound as it was meant: whole numbers with all their digits.
+local function exact(number) return (number % 1 == 0 and "%.0f" or "%g"):format(number) end
+
 local function convert(option, given)
   local name, kind = option[1], kind_of(option)
   if option.word and given == option.word then return given end
@@ -49,8 +55,9 @@ local function convert(option, given)
     end
     if math.abs(number) == math.huge then M.fail(2, "--%s: %s is not finite", name, given) end
     if kind == "integer" and number % 1 ~= 0 then M.fail(2, "--%s: %s is not a whole number", name, given) end
-    if option.min and number < option.min then M.fail(2, "--%s: %s is below %g", name, given, option.min) end
-    if option.max and number > option.max then M.fail(2, "--%s: %s is above %g", name, given, option.max) end
+    local max = option.max or kind == "integer" and LARGEST or nil
+    if option.min and number < option.min then M.fail(2, "--%s: %s is below %s", name, given, exact(option.min)) end
+    if max and number > max then M.fail(2, "--%s: %s is above %s", name, given, exact(max)) end
     return number
   end
   if option.choices then
@@ -157,13 +164,17 @@ function M.before_error(action) tidy = action end
 
 local complete = function(text) return text end
 
----Sets what M.main adds to an error's text: `how` gets the text and returns it, or a longer one.
----@param how fun(text: string): string
+---Sets what M.main adds to an error that nothing expected, once the script's body has been left: `how` gets its text
+---and returns it, or a longer one, and perhaps a second line.
+---@param how fun(text: string): string, string?
 function M.complete_errors(how) complete = how end
 
 local function one_line(problem)
   return (tostring(problem):gsub("%s*\n%s*", "; "))
 end
+
+-- Before a script has asked for signals as flags, Ctrl-C is an error that LuaJIT raises wherever it happens to be.
+local function by_ctrl_c(text) return text == "interrupted!" or text:find ":%d+: interrupted!$" ~= nil end
 
 ---Runs a script's body and ends the process with its exit code: what the body returns, or an error's code.
 ---Complaints of the library carry no line of the script: who runs it looks at the command line.
@@ -171,18 +182,23 @@ end
 ---@param body fun(): integer?
 function M.main(name, body)
   local function explain(problem)
-    local code = type(problem) == "table" and problem.code or 1
-    local lines = { name .. ": " .. complete(one_line(problem)) }
-    if os.getenv("MOONBOW_TRACEBACK") == "1" then lines[2] = debug.traceback("", 2) end
-    return { code = code, text = table.concat(lines, "\n") }
+    local code, text = type(problem) == "table" and problem.code, one_line(problem)
+    if not code and by_ctrl_c(text) then code, text = 130, "interrupted" end
+    local stack = os.getenv("MOONBOW_TRACEBACK") == "1" and debug.traceback("", 2) or nil
+    return { code = code or 1, text = text, stack = stack, expected = code ~= nil }
   end
   local ok, result = xpcall(function()
     require("bindings.status").add_library(debug.getinfo(body, "S").source)
     return body()
   end, explain)
-  if not ok then tidy() end
+  if not ok then
+    tidy()
+    local text, more = result.text, nil
+    if not result.expected then text, more = complete(text) end
+    result.lines = { name .. ": " .. text, more and name .. ": " .. more or result.stack, more and result.stack }
+  end
   io.stdout:flush()
-  if not ok then io.stderr:write(result.text, "\n") end
+  if not ok then io.stderr:write(table.concat(result.lines, "\n"), "\n") end
   os.exit(ok and (result or 0) or result.code, true)
 end
 

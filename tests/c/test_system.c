@@ -297,6 +297,27 @@ static void signals_set_a_flag_and_a_second_one_ends(void) {
   mb_interrupt_clear();
 }
 
+// What a child sees after a SIGHUP: 0 no signal, 1 SIGHUP, 2 that a pipe nobody reads ended it, or it is gone otherwise.
+static int after_a_hangup(void (*before)(int)) {
+  pid_t child = fork();
+  if (child == 0) {
+    signal(SIGHUP, before);
+    mb_interrupt_install();
+    raise(SIGHUP);
+    int pipes[2];
+    if (pipe(pipes) == 0 && mb_interrupted()) close(pipes[0]), (void)!write(pipes[1], "x", 1);
+    _exit(mb_interrupted() == 0 ? 0 : mb_interrupted() == SIGHUP ? 1 : 3);
+  }
+  int result;
+  CHECK(waitpid(child, &result, 0) == child);
+  return WIFEXITED(result) ? WEXITSTATUS(result) : 2;
+}
+
+static void a_hangup_is_a_signal_unless_it_was_ignored(void) {
+  CHECK_EQ(after_a_hangup(SIG_DFL), 1);
+  CHECK_EQ(after_a_hangup(SIG_IGN), 0); // nohup
+}
+
 static void a_patient_process_outlives_a_second_signal(void) {
   mb_interrupt_install();
   mb_interrupt_patient(1);
@@ -331,6 +352,7 @@ int main(void) {
   tensor_files_round_trip();
   a_file_size_limit_is_an_error();
   signals_set_a_flag_and_a_second_one_ends();
+  a_hangup_is_a_signal_unless_it_was_ignored();
   a_patient_process_outlives_a_second_signal();
   the_process_knows_itself();
   CHECK_OK(mb_path_remove(root));

@@ -57,6 +57,28 @@ describe("cli", function()
     refused("--steps: 1001 is above 1000", "--steps", "1001")
   end)
 
+  it("prints whole bounds with all their digits, and has one for every integer", function()
+    local more = { { "seed", 1, "", kind = "integer", min = 0, max = 2 ^ 53 }, { "count", 1, "", kind = "integer" },
+      { "beta", 0.5, "", max = 0.99 } }
+    for given, expected in pairs { ["--seed=1e16"] = "--seed: 1e16 is above 9007199254740992",
+      ["--count=1e18"] = "--count: 1e18 is above 2147483647", ["--beta=1"] = "--beta: 1 is above 0.99" } do
+      local ok, problem = pcall(cli.parse, more, { given })
+      assert.is_false(ok)
+      assert.are.equal(expected, tostring(problem))
+    end
+    assert.are.equal(2 ^ 31 - 1, cli.parse(more, { "--count", "2147483647" }).count)
+  end)
+
+  it("says that it was interrupted where LuaJIT raises an error for Ctrl-C", function()
+    local runner = require "tests.smoke.runner"
+    local code, said, complaint = runner.shell(("cd '%s' && luajit -e 'package.path = \"./lua/?.lua;./?.lua;\" .. package.path; "
+      .. "require(\"moonbow.cli\").main(\"try\", function() io.popen(\"kill -INT $PPID\"):close() "
+      .. "for i = 1, 1e5 do tostring(i) end end)'"):format(runner.root))
+    assert.are.equal("try: interrupted\n", complaint)
+    assert.are.equal(130, code, said)
+    runner.clean()
+  end)
+
   it("overlays defaults with presets and what was given", function()
     local settings = cli.settings(rows, { lr = 1, steps = 7 }, { steps = 9 })
     assert.are.same({ steps = 9, lr = 1, shift = 0, method = "exact", plain = false }, settings)
