@@ -51,7 +51,8 @@ cli.main("export", function()
   for _, place in ipairs(places(settings, run)) do
     local rows
     if place.path == "-" then
-      rows = export.write(run, place.kind, function(text) io.stdout:write(text) end)
+      rows = export.write(run, place.kind, function(text) writing.standard_output(text, true) end)
+      writing.standard_output ""
     else
       writing.whole_file(place.path, function(aside)
         writing.pieces(aside, function(put) rows = export.write(run, place.kind, put) end)

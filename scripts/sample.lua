@@ -44,6 +44,7 @@ cli.main("sample", function()
   local mb = require "moonbow"
   local sample = require "moonbow.report.sample"
   local stream = require "moonbow.report.stream"
+  local writing = require "moonbow.io.writing"
 
   local model, words, name = sample.open(settings)
   local prompt, shown = sample.prompt(settings, words)
@@ -56,10 +57,7 @@ cli.main("sample", function()
 
   for k = 1, settings.samples do
     if settings.samples > 1 then say("----- sample %d, seed %d", k, settings.seed + k - 1) end
-    local out = stream.new(function(text)
-      io.stdout:write(text)
-      io.stdout:flush()
-    end, mb.system.is_terminal(1))
+    local out = stream.new(function(text) writing.standard_output(text) end, mb.system.is_terminal(1))
     out:write(shown)
     local started, count = mb.system.time(), 0
     model:generate(prompt, {
@@ -73,8 +71,7 @@ cli.main("sample", function()
       end,
     })
     out:finish()
-    io.stdout:write "\n"
-    io.stdout:flush()
+    writing.standard_output "\n"
     local seconds = mb.system.time() - started
     say("(%d tokens, %.1f a second)", count, count / seconds)
     if mb.system.interrupted() ~= 0 then return 130 end

@@ -55,8 +55,11 @@ mb_status mb_path_make_folder(const char *path) {
     if (path[i] != '/' && path[i] != '\0') continue;
     memcpy(part, path, i);
     part[i] = '\0';
-    if (mkdir(part, 0777) == 0 || mb_path_kind_of(part) == MB_PATH_FOLDER) continue;
-    if (errno == EEXIST || errno == ENOTDIR) MB_FAIL(MB_ERR_IO, "%s: cannot make '%s': '%s' is there and is not a folder", who, path, part);
+    if (mkdir(part, 0777) == 0) continue;
+    int reason = errno; // before the next call sets its own
+    if (mb_path_kind_of(part) == MB_PATH_FOLDER) continue;
+    if (reason == EEXIST || reason == ENOTDIR) MB_FAIL(MB_ERR_IO, "%s: cannot make '%s': '%s' is there and is not a folder", who, path, part);
+    errno = reason;
     return mbi_refused(who, "make", part);
   }
   return MB_OK;

@@ -24,7 +24,7 @@ static mb_status check_values(mb_tensor *dense, int64_t limit) {
   if (bad < 0) return MB_OK;
   int32_t value;
   MB_TRY(memory->copy_out(&value, (const int32_t *)mbi_data(dense) + bad, sizeof value));
-  MB_FAIL(MB_ERR_ARG, "mb_gather: index %d at element %lld is outside 0..%lld", (int)value, (long long)bad, (long long)limit - 1);
+  MB_FAIL(MB_ERR_ARG, "mb_gather: index %d at element %lld is outside 0..%lld (elements count from 0)", (int)value, (long long)bad, (long long)limit - 1);
 }
 
 mb_status mb_gather(mb_tensor **out, mb_tensor *a, int dim, mb_tensor *index) {

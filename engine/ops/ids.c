@@ -14,7 +14,7 @@ static mb_status outside(const mb_tensor *ids, int64_t flat, int64_t limit, cons
     flat /= ids->shape.size[d];
   }
   char text[MBI_SHAPE_TEXT];
-  MB_FAIL(MB_ERR_ARG, "%s: %s at %s is %d, but there are %lld %s: 0 to %lld was expected", who, argument,
+  MB_FAIL(MB_ERR_ARG, "%s: %s at %s is %d, but there are %lld %s: 0 to %lld was expected (places count from 0)", who, argument,
           mbi_shape_text(text, ids->shape.ndim, position), (int)id, (long long)limit, what, (long long)limit - 1);
 }
 

@@ -32,7 +32,7 @@ mb_status mbi_matrices_of(mbi_matrices *s, mb_tensor *a, const char *who) {
 mb_status mbi_matrices_finite(const mb_tensor *dense, const char *who) {
   int64_t bad;
   MB_TRY(mbi_kernels_of(dense)->find_nonfinite(&bad, mbi_data(dense), mbi_numel(dense)));
-  if (bad >= 0) MB_FAIL(MB_ERR_NONFINITE, "%s: a holds NaN or Inf, first at element %lld", who, (long long)bad);
+  if (bad >= 0) MB_FAIL(MB_ERR_NONFINITE, "%s: a holds NaN or Inf, first at element %lld (they count from 0)", who, (long long)bad);
   return MB_OK;
 }
 

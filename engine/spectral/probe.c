@@ -196,7 +196,7 @@ static mb_status refuse_nonfinite(mb_spectral *p) {
     MB_TRY(mbi_kernels_of(t)->find_nonfinite(&bad, mbi_data(t), mbi_numel(t)));
     if (bad < 0) continue;
     p->nonfinite = i;
-    MB_FAIL(MB_ERR_NONFINITE, "mb_spectral_probe: matrix %lld of shape %s holds NaN or Inf, first at element %lld", (long long)i,
+    MB_FAIL(MB_ERR_NONFINITE, "mb_spectral_probe: matrix %lld of shape %s holds NaN or Inf, first at element %lld (they count from 0)", (long long)i,
             mbi_shape_text(text, t->shape.ndim, t->shape.size), (long long)bad);
   }
   MB_FAIL(MB_ERR_NUMERIC, "mb_spectral_probe: a finite matrix gave singular values that are not finite");

@@ -102,7 +102,7 @@ mb_status mb_spectral_basis_set(mb_spectral *p, int64_t matrix, mb_tensor *basis
   int64_t bad;
   status = mbi_kernels_of(dense)->find_nonfinite(&bad, mbi_data(dense), mbi_numel(dense));
   if (status == MB_OK && bad >= 0)
-    status = mbi_fail(MB_ERR_NONFINITE, "%s: the basis of matrix %lld holds NaN or Inf, first at element %lld", who, (long long)matrix,
+    status = mbi_fail(MB_ERR_NONFINITE, "%s: the basis of matrix %lld holds NaN or Inf, first at element %lld (they count from 0)", who, (long long)matrix,
                       (long long)bad);
   if (status == MB_OK) status = make_basis(g);
   if (status == MB_OK)

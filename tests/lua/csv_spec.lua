@@ -79,6 +79,15 @@ print(len(rows), rows[1][1], float(rows[5][2]))' '%s/matrices.csv']]):format(fol
     assert.are.equal('7 a,"b" inf\n', said)
   end)
 
+  it("finds out that standard output is full", function()
+    local folder = runner.folder()
+    write(folder .. "/log.jsonl", (LOG:gsub(",\n", ",")))
+    local code, _, complaint = runner.shell(("luajit '%s/scripts/export.lua' '%s' --steps - > /dev/full")
+      :format(runner.root, folder))
+    assert.are.equal("export: cannot write to standard output: No space left on device\n", complaint)
+    assert.are.equal(1, code)
+  end)
+
   it("says what is wrong", function()
     local folder = runner.folder()
     write(folder .. "/log.jsonl", (LOG:gsub(",\n", ",")))

@@ -201,7 +201,8 @@ describe("mb.linalg", function()
     end
     says("mb_qr: a (m, n) or (L, m, n) was expected, the tensor has shape (3)", function() la.qr(mb.ones(3)) end)
     says("mb_eigh: a square matrix (n, n) or (L, n, n) was expected, a has shape (2, 3)", function() la.eigh(mb.ones(2, 3)) end)
-    says("mb_svd: a holds NaN or Inf, first at element 2", function() la.svd(mb.tensor { { 1, 2 }, { 0 / 0, 1 } }) end)
+    says("mb_svd: a holds NaN or Inf, first at element 2 (they count from 0)",
+      function() la.svd(mb.tensor { { 1, 2 }, { 0 / 0, 1 } }) end)
     says("option 'rank' must be at least 1, not the number 0", function() la.svd_lowrank(mb.ones(2, 2), { rank = 0 }) end)
     says("unknown option 'ranks', did you mean 'rank'?", function() la.svd_lowrank(mb.ones(2, 2), { ranks = 1 }) end)
     says("did you mean 'exact'?", function() la.msign(mb.ones(2, 2), { method = "exakt" }) end)

@@ -40,6 +40,13 @@ describe("mb.system", function()
     assert.are.equal(system.absolute(folder), system.absolute(folder .. "/./"))
   end)
 
+  it("says what the system refused, not what a later look found", function()
+    os.execute(("ln -s '%s/nowhere' '%s/link'"):format(folder, folder))
+    local ok, problem = pcall(system.make_folder, folder .. "/link")
+    assert.is_false(ok)
+    assert.is_truthy(tostring(problem):find("link' is there and is not a folder", 1, true), problem)
+  end)
+
   it("hashes", function()
     local hex = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824" -- sha256sum of hello
     scratch.write(folder .. "/a", "hello")

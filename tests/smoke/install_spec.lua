@@ -44,7 +44,7 @@ local function check(launcher)
   assert(#ok(here, clean .. "'%s' sample run --tokens 5", launcher) > 0)
   local code, _, err = runner.shell(clean .. ("'%s' trian_gpt2"):format(launcher))
   assert.are.equal(2, code)
-  assert.matches("there is no script 'trian_gpt2'; those of the project are .*train_gpt2", err)
+  assert.matches("there is no script 'trian_gpt2', did you mean 'train_gpt2'%?", err)
   return here
 end
 

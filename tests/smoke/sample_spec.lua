@@ -85,6 +85,13 @@ describe("sample.lua", function()
     assert.are.equal("\n", said:sub(-1))
   end)
 
+  it("finds out that standard output is full", function()
+    local code, _, complaint = runner.shell(("luajit '%s/scripts/sample.lua' '%s/char' --tokens 5 --quiet > /dev/full")
+      :format(runner.root, folder))
+    assert.are.equal("sample: cannot write to standard output: No space left on device\n", complaint)
+    assert.are.equal(1, code)
+  end)
+
   it("is timed by a bench", function()
     local code, said, complaint = runner.script("bench/generate",
       "--rounds 1 --tokens 3 --prompt 2 --n_layer 1 --n_head 2 --n_embd 16 --vocab_size 50 --block_size 8")

@@ -147,6 +147,21 @@ describe("tokenize.lua", function()
     assert.are.equal(before, "meta.json " .. names())
   end)
 
+  it("keeps a second process out of the folder", function()
+    local slow = ("mkfifo '%s/pipe'; luajit '%s/scripts/data/tokenize.lua' '%s/pipe' --tokenizer bytes --quiet --out '%s' & "
+      .. "echo $! > '%s/pid'; exec 3>'%s/pipe'; "):format(folder, runner.root, folder, out, folder, folder)
+    local second = ("echo a | luajit '%s/scripts/data/tokenize.lua' - --tokenizer bytes --out '%s' 2>'%s/second'; "
+      .. "echo $? >'%s/rc'; "):format(runner.root, out, folder, folder)
+    local code, _, complaint = runner.shell(slow
+      .. ("while [ ! -s '%s/tokenize.lock' ]; do sleep 0.05; done; "):format(out) .. second
+      .. "echo hello there >&3; exec 3>&-; wait")
+    assert.are.equal(0, code, complaint)
+    assert.are.equal("1\n", runner.read(folder .. "/rc"))
+    assert.are.equal(("tokenize: --out %s: process %d is writing into this folder\n"):format(out,
+      tonumber(runner.read(folder .. "/pid"))), runner.read(folder .. "/second"))
+    assert.are.equal("meta.json tokens_train_000001.bin tokens_val_000001.bin ", names())
+  end)
+
   -- Runs the command in the background and ends it with a signal after a while; returns whether it was still at work.
   local function cut_short(signal, seconds, arguments)
     local command = "timeout -s %s %s luajit '%s/scripts/data/tokenize.lua' --out '%s' %s"
@@ -177,7 +192,7 @@ describe("tokenize.lua", function()
         if signal == "INT" then assert.is_nil(names():find "bin%f[%s]", names()) end -- no name of a file that is complete
       end
       if not names():find "meta.json" then ok(arguments .. " --quiet") end
-      os.remove(out .. "/tokenize.part.json") -- of a run that was killed at its very end
+      for _, name in ipairs { "part.json", "lock" } do os.remove(out .. "/tokenize." .. name) end -- killed at its very end
       assert.is_true(cuts > 0)
       assert.are.equal(list, names(), options)
       for name in list:gmatch "%S+" do assert.is_true(whole[name] == runner.read(out .. "/" .. name), name) end
@@ -272,6 +287,9 @@ describe("tokenize.lua", function()
     assert.is_truthy(said:find("vocabulary 50257 (gpt2)", 1, true), said)
     assert.is_truthy(said:find("\n50256 %d+ %d+ %d+ \n"), said)
     if runner.read(runner.root .. "/data/gpt2/vocab.bpe") ~= "" then return end
+    code, said, complaint = runner.script("sample", ("'%s/run' --tokens 3"):format(folder))
+    assert.are.equal(1, code, said)
+    assert.is_truthy(complaint:find("; name it with --bpe FILE, or fetch it with: ", 1, true), complaint)
     local text = runner.corpus(folder .. "/in", 500)
     local preset = small .. "--preset gpt2-124m --data '" .. text .. "' "
     code, said, complaint = runner.script("train_gpt2", preset .. ("--out '%s/bytes'"):format(folder))

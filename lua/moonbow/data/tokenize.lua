@@ -23,6 +23,7 @@ local M = {}
 
 local uint16 = token_writer.uint16
 local STATE = "tokenize.part.json"
+local LOCK = "tokenize.lock" -- while files are written
 local SECONDS = 5 -- between records of where the work stands
 
 -- ----- tokens -------------------------------------------------------------------------------------------
@@ -367,18 +368,28 @@ local function publish(work, meta_path)
     meta.val_tokens, #writers.train.files + #writers.val.files, meta.vocab_size))
 end
 
----@param paths string[]
----@param settings table as scripts/data/tokenize.lua has them
----@return integer exit code
-function M.run(paths, settings)
-  check(paths, settings)
-  system.make_folder(settings.out)
+-- The lock of the folder, until it is given back: two that write the same files would mix their tokens.
+local function lock(folder)
+  local path = folder .. "/" .. LOCK
+  local ok, held = pcall(system.lock, path)
+  if not ok then
+    local holder = tostring(held):match "is locked by (process %d+)"
+    if holder then cli.fail(1, "--out %s: %s is writing into this folder", folder, holder) end
+    error(held, 0)
+  end
+  return function()
+    os.remove(path)
+    system.unlock(held)
+  end
+end
+
+-- The work in a folder that nobody else writes into.
+local function run(paths, settings)
   local meta_path = settings.out .. "/meta.json"
   if system.path_kind(meta_path) ~= "none" then
     cli.fail(1, "--out %s: the folder holds token files already (meta.json); choose another", settings.out)
   end
   if settings.restart then remove_parts(settings.out) end
-  system.interrupt_install()
   local work = prepare(paths, settings)
   local ok, problem = pcall(work.run, work)
   if ok and work.writers.train.count == 0 then ok, problem = pcall(cli.fail, 1, "the inputs have no text") end
@@ -389,6 +400,19 @@ function M.run(paths, settings)
     error(problem, 0)
   end
   publish(work, meta_path)
+end
+
+---@param paths string[]
+---@param settings table as scripts/data/tokenize.lua has them
+---@return integer exit code
+function M.run(paths, settings)
+  check(paths, settings)
+  system.make_folder(settings.out)
+  local unlock = lock(settings.out)
+  system.interrupt_install()
+  local ok, problem = pcall(run, paths, settings)
+  unlock()
+  if not ok then error(problem, 0) end
   return 0
 end
 

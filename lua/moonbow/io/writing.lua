@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- writing.lua: files that appear whole or not at all, and text that is known to have arrived.
+-- writing.lua: files that appear whole or not at all, and text that is known to have arrived, in a file or on standard
+-- output.
 
 local status = require "bindings.status"
 local system = require "bindings.system"
@@ -34,6 +35,15 @@ end
 ---@param path string
 ---@param text string
 function M.text(path, text) M.pieces(path, function(put) put(text) end) end
+
+--- Writes text to standard output, and knows that it has arrived.
+---@param text string "" for what still waits
+---@param waits? boolean it may wait for more; whether it has arrived, a later call tells
+function M.standard_output(text, waits)
+  local ok, problem = io.stdout:write(text)
+  if ok and not waits then ok, problem = io.stdout:flush() end
+  if not ok then status.fail("cannot write to standard output: %s", problem) end
+end
 
 --- Calls write(aside) with the name of a file in the same folder; what it wrote there is put on the disk
 --- and then named `path`, which replaces what was there. After an error nothing is left of it.

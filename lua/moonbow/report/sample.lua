@@ -19,9 +19,18 @@ local function data_of(config, state)
   return data
 end
 
+-- GPT-2's tokenizer: of the file that was named, or found beside what it belongs to.
+local function gpt2_tokenizer(path, near)
+  local folders = gpt2.folders(near)
+  if not path and not gpt2.find(folders) then
+    cli.fail(1, "there is no vocab.bpe in %s; name it with --bpe FILE, or %s", table.concat(folders, ", "), gpt2.advice)
+  end
+  return gpt2.new { path = path, near = near }
+end
+
 local function tokenizer_of_run(settings, config, state)
   if config.tokenizer == "bytes" then return tokenizers.bytes() end
-  if config.tokenizer == "gpt2" then return gpt2.new { path = settings.bpe or config.bpe, near = config.data } end
+  if config.tokenizer == "gpt2" then return gpt2_tokenizer(settings.bpe or config.bpe, config.data) end
   if state.codes then return tokenizers.of_codes(state.codes) end -- the checkpoint remembers the characters
   return data_of(config, state).tokenizer
     or cli.fail(1, "'%s': nothing says which text the tokens of its data stand for", settings.run)
@@ -59,7 +68,7 @@ local function of_weights(settings)
   local mb = require "moonbow"
   local model = mb.models.gpt2 { weights = settings.weights, n_head = settings.n_head }
   local words = tokenizer_of_weights(settings, model) == "bytes" and tokenizers.bytes()
-    or gpt2.new { path = settings.bpe, near = settings.weights }
+    or gpt2_tokenizer(settings.bpe, settings.weights)
   if words.vocab_size > model.config.vocab_size then
     cli.fail(1, "'%s' has %d tokens, its tokenizer %d", settings.weights, model.config.vocab_size, words.vocab_size)
   end

@@ -189,7 +189,8 @@ rows[#rows + 1] = {
     return cases
   end,
   errors = {
-    { "mb_gather: index 3 at element 1 is outside 0..2", function() return mb.zeros(3):gather(1, index { 0, 3 }) end },
+    { "mb_gather: index 3 at element 1 is outside 0..2 (elements count from 0)",
+      function() return mb.zeros(3):gather(1, index { 0, 3 }) end },
     { "mb_gather: index is u8, i32 was expected",
       function() return mb.zeros(3):gather(1, index({ 0 }, "u8")) end },
     { "mb_gather: index (2) does not fit a (3, 2)", function() return mb.zeros(3, 2):gather(1, index { 0, 1 }) end },
