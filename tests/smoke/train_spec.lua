@@ -209,6 +209,25 @@ describe("train_gpt2.lua", function()
     assert.is_truthy(complaint:find("preset = default", 1, true), complaint)
   end)
 
+  it("names the process that trains in a folder, and says that it has no checkpoint yet", function()
+    local out = runner.folder() .. "/run"
+    local code, said, complaint = runner.shell(([[
+      cd '%s'; luajit scripts/train_gpt2.lua %s --data '%s' --steps 1000000 --out '%s' >/dev/null & pid=$!
+      for i in $(seq 200); do grep -q '"loss":' '%s/log.jsonl' 2>/dev/null && break; sleep 0.1; done
+      echo $pid
+      luajit scripts/train_gpt2.lua %s --data '%s' --out '%s'
+      luajit scripts/train_gpt2.lua --resume '%s'
+      luajit scripts/sample.lua '%s'
+      kill -HUP $pid; wait $pid]]):format(runner.root, small, text, out, out, small, text, out, out, out))
+    assert.are.equal(130, code, said .. complaint)
+    local who = ("process %d is training in this folder"):format(tonumber(said:match "%d+"))
+    assert.are.equal(("train_gpt2: --out %s: %s\ntrain_gpt2: --resume %s: %s and has made no checkpoint yet\n"
+      .. "sample: %s: %s and has made no checkpoint yet\n"):format(out, who, out, who, out, who), complaint)
+    code, said, complaint = runner.script("train_gpt2", ("--plain --resume '%s' --steps 1"):format(out))
+    assert.are.equal(1, code, said) -- the hangup made a checkpoint
+    assert.is_truthy(complaint:find("^train_gpt2: %-%-steps 1: the run in %S+ already has %d+ steps\n$"), complaint)
+  end)
+
   it("goes back to an older checkpoint, from any folder, with a text named from another", function()
     local folder = runner.folder()
     os.execute(("cp '%s' '%s/text'"):format(text, folder))

@@ -5,6 +5,7 @@
 
 local mb = require "moonbow"
 local cli = require "moonbow.cli"
+local folder_lock = require "moonbow.report.folder_lock"
 local format = require "moonbow.report.format"
 local live = require "moonbow.report.live"
 local routing = require "moonbow.report.routing"
@@ -61,7 +62,7 @@ function M.new(parts)
   local say = function(line) self.live:say(line) end
   local run = require "moonbow.report.run"
   mb.system.make_folder(s.out)
-  self.lock = mb.system.lock(s.out .. "/lock")
+  self.lock = folder_lock.take(s.out, (s.resume and "--resume " or "--out ") .. s.out)
   if not s.resume then refuse_used(s.out) end
   cli.before_error(function() self.live:finish() end)
   cli.complete_errors(function(text) return where_to_go_on(self, text) end)

@@ -20,7 +20,10 @@ local free_on_resume = {
 local function resumed(options, given)
   local mb = require "moonbow"
   if given.out then cli.fail(2, "--out %s: a resumed run goes on in its own folder, %s", given.out, given.resume) end
-  local found = mb.checkpoint.peek(given.resume)
+  local found = require("moonbow.report.folder_lock").peek(given.resume, "--resume " .. given.resume, true)
+  if given.steps and given.steps < found.step then
+    cli.fail(1, "--steps %d: the run in %s already has %d steps", given.steps, given.resume, found.step)
+  end
   for name, value in pairs(given) do
     local before = found.config[name]
     if not free_on_resume[name] and value ~= before then

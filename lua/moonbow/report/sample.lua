@@ -4,6 +4,7 @@
 -- file of weights. The generation itself stays in the script.
 
 local cli = require "moonbow.cli"
+local folder_lock = require "moonbow.report.folder_lock"
 local gpt2 = require "moonbow.data.gpt2"
 local tokenizers = require "moonbow.data.tokenizer"
 
@@ -39,7 +40,7 @@ end
 -- Model and tokenizer of a run's newest checkpoint.
 local function of_run(settings)
   local mb = require "moonbow"
-  local found = mb.checkpoint.peek(settings.run)
+  local found = folder_lock.peek(settings.run, settings.run)
   local config, state = found.config, mb.checkpoint.read(settings.run, "data")
   local given = { vocab_size = state.vocab_size, dtype = mb.device() == "cuda" and config.dtype or "f32" }
   for _, name in ipairs(SIZES) do
