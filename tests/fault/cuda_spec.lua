@@ -64,7 +64,7 @@ describe("a call that the device refuses", function()
     end
     has(texts, "cuda: gemm of f32, m 3, n 12, k 4: ", "cuda: layernorm_backward of f32, rows 3, columns 4: ",
       "cuda: attention of f32, batch 1, time 3, heads 2, width 2: ", "cuda: to_device, bytes 12: ",
-      "at gemm.cu:%d+ in cublasLtMatmul",
+      "at product.cu:%d+ in cublasLtMatmul",
       "cuda: embedding of f32, count 3, columns 4: ", "at memory.cu:%d+ in cudaMemcpyAsync",
       "at layernorm.cu:%d+ in ", "cuda: sum_squares of f32, ")
   end)
