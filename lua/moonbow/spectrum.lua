@@ -14,6 +14,8 @@
 --   print(rows[1].name, rows[1].sigma[1], rows[1].stable_rank)
 --   print(mb.spectrum(t))   print(mb.spectrum { a = t, b = t2 })    -- a tensor; tensors by name
 --
+-- Elements are f32, f64 or bf16, which is looked at in f32.
+--
 -- A tensor is a matrix of shape[1] rows, as for clipping: a filter is out x (in kh kw), a vector n x 1. A row has
 --   name, shape, rows, columns
 --   norm            Frobenius norm, always of the whole matrix
@@ -21,7 +23,7 @@
 --   exact           whether all singular values were computed, or only k, by a sketch: those are never above the
 --                   true ones. With the defaults, values that fall as 1 / sqrt(i) are below by 1e-6 of the first
 --                   and 1 % of the eighth, those of pure noise by a tenth. Exact ones are good to 1e-8 of the first
---   stable_rank     (norm / sigma[1])^2
+--   stable_rank     (norm / sigma[1])^2; an upper bound if not exact
 --   effective_rank  exp of the entropy of sigma_i / sum(sigma) (Roy and Vetterli 2007); a lower bound if not exact
 --   nuclear         sum of all singular values; a lower bound if not exact
 --   nuclear_most    an upper bound, equal to nuclear if exact
@@ -55,6 +57,10 @@ local function is_matrix(p) return #p.shape > 1 end
 ---@field tensor moonbow.Tensor contiguous
 
 local function entry(name, what, t)
+  if t.dtype == "bf16" then t = t:to "f32" end
+  if t.dtype ~= "f32" and t.dtype ~= "f64" then
+    options.fail("%s: %s is %s; singular values are of f32, f64 and bf16", WHO, what, t.dtype)
+  end
   return { name = name, what = what, shape = t.shape, tensor = t:detach():contiguous() }
 end
 

@@ -106,6 +106,115 @@ describe("scripts/repl.lua without a terminal", function()
     assert(out:find("which no option of train_gpt2.lua makes", 1, true), out)
   end)
 
+  it("takes another learning rate by hand, and refuses what is no field of an optimizer", function()
+    local _, out, err = piped("", "demo()", "step(1);", "optimizer.lr = 0",
+      "before = model:parameter('wte.weight').value:clone()", "step(1);",
+      "mb.max(mb.abs(model:parameter('wte.weight').value - before)):item()", "optimizer.lr", "optimizer.lrr = 3")
+    assert(out:find("\n0\n0\n$"), out)
+    assert.are.equal("error optimizer 'adamw': 'lrr' cannot be set, did you mean 'lr'?\n", err)
+  end)
+
+  it("opens and resumes what demo() made, and saves there again", function()
+    local folder = runner.folder()
+    local _, out, err = piped("", "demo()", "step(2);", ("save '%s/mine'"):format(folder), "step(1);", "optimizer.lr = 5e-4",
+      "save()", "next = step(1)[1].loss", ("open '%s/mine'"):format(folder), "optimizer.updates, optimizer.lr, settings.schedule",
+      "step(1)[1].loss == next")
+    assert.are.equal("", err)
+    assert(out:find("mine/step_00000002", 1, true) and out:find("mine/step_00000003", 1, true), out)
+    assert(out:find("\n3\n0.0005\n\"const\"\ntrue\n$"), out)
+    local code, said, complaint = runner.script("train_gpt2",
+      ("--plain --resume '%s/mine' --steps 4 --eval_iters 1 --sample_tokens 0"):format(folder))
+    assert.are.equal(0, code, said .. complaint)
+  end)
+
+  it("says what a checkpoint of another model is good for", function()
+    local folder = runner.folder()
+    local path = folder .. "/own"
+    local lines = { "model = mb.models.mlp { n_input = 3, n_hidden = 4, n_layer = 1, n_output = 2 }",
+      "optimizer = mb.optim.sgd(model, { lr = 0.1 })", "function data() return { inputs = { { 1, 2, 3 } }, targets = { 1 } } end",
+      "step(2);", ("save '%s'"):format(path), ("open '%s'"):format(path) }
+    local _, out, err = piped("", unpack(lines))
+    assert(out:find("a script that does goes on with mb.checkpoint.load(\"" .. path, 1, true), out)
+    assert(err:find("own/step_00000002' is no run of train_gpt2.lua: its configuration has no n_layer; a script that makes the "
+      .. "same model opens it, with mb.checkpoint.load(\"" .. path, 1, true), err)
+    -- Settings that are there describe something else.
+    _, out, err = piped("", "demo()", "optimizer = mb.optim.sgd(model, { lr = 0.1 })", ("save '%s/two'"):format(folder))
+    assert.are.equal("", err)
+    assert(out:find("no settings say how 'optimizer' was made", 1, true), out)
+  end)
+
+  it("refuses globals that are no parts of a step, and numbers of micro-batches that are none", function()
+    local _, _, err = piped("", "demo()", "settings.grad_accum = 0", "step(1)", "settings.grad_accum = 'x'", "step(1)",
+      "settings.grad_accum = 1", "was = model", "model = 4", "step(1)", "model = was", "was = data", "data = { 1 }", "step(1)",
+      "data = was", "clip = 'no'", "step(1)", "clip = nil", "optimizer = 1", "step(1)")
+    local expected = {
+      "error step: settings.grad_accum must be at least 1, not the number 0",
+      "error step: settings.grad_accum must be an integer, not the string 'x'",
+      "error step: 'model' is the number 4, expected was a model, ",
+      "error step: 'data' is a table, expected was data with a method batch, ",
+      "error step: 'clip' is the string 'no', expected was a clipper, ",
+      "error step: 'optimizer' is the number 1, expected was an optimizer, ",
+    }
+    local i = 0
+    for line in err:gmatch "[^\n]+" do
+      i = i + 1
+      assert.are.equal(expected[i], line:sub(1, #expected[i]))
+    end
+    assert.are.equal(#expected, i)
+  end)
+
+  it("gives a step that failed the same batch again", function()
+    local code, out = piped("", "demo()", "step(1);", "at = data:state_dict().train",
+      "clip.threshold = function() error 'no' end",
+      "step(1)", "data:state_dict().train == at", "mb.random_state()", "clip.threshold = 1", "again = step(1)[1]",
+      "io.write(('%d %.9g\\n'):format(again.step, again.loss))", "demo()", "step(1);", "clip.threshold = 1", "mb.random_state()",
+      "again = step(1)[1]", "io.write(('%d %.9g\\n'):format(again.step, again.loss))")
+    assert.are.equal(1, code)
+    local first, second = out:match "\ntrue\n%d+\n1\n%d+\n(2 [%d.]+)\n.*\n(2 [%d.]+)\n"
+    assert(first, out)
+    assert.are.equal(second, first)
+  end)
+
+  it("goes on counting steps when the optimizer is another one", function()
+    local _, out, err = piped("", "demo()", "step(2);", "optimizer = mb.optim.sgd(model, { lr = 0.1 })", "step(2)", "#losses()",
+      "#spectra 'c_attn'", "optimizer.updates")
+    assert.are.equal("", err)
+    assert(out:find("\nsteps 3 to 4, loss ", 1, true), out)
+    assert(out:find("\n4\n8\n2\n$"), out)
+  end)
+
+  it("leaves the gradients of the last step when it looks at those of the next", function()
+    local _, out, err = piped("", "demo()", "p = model:parameter 'h.0.attn.c_attn.weight'", "function gap() return "
+      .. "mb.max(mb.abs(p.grad - was)):item() end", "was = p.grad:clone()", "spectrum(p.name);", "gap()", "step(1);",
+      "was = p.grad:clone()", "top = spectrum(p.name).sigma[1]", "gap()", "optimizer.lr = 0", "clip = nil", "step(1);",
+      "gap() > 0, math.abs(spectrum(p.grad).sigma[1] / top - 1) < 1e-5")
+    assert.are.equal("", err)
+    assert(out:find("\n0\n0\ntrue\n"), out)
+  end)
+
+  it("marks bounds, has a line for a vector, and looks at bf16", function()
+    local _, out, err = piped("", "mb.seed(3)", "t = mb.randn { 1030, 1100 }", "s = spectrum(t)", "s",
+      "math.abs(s.sigma[1] / mb.linalg.svdvals(t):totable()[1] - 1) < 2e-6", "spectrum(mb.tensor { 3, 4 })",
+      "spectrum(mb.tensor(2))", "#spectrum(mb.ones { 3, 4 }:to 'bf16').sigma", "spectrum(mb.tensor { 1, 2 }:to 'i32')")
+    assert(out:find("effective rank ≥", 1, true) and out:find("from below: a sketch", 1, true), out)
+    assert.are.equal("\ntrue\ntensor (2): one singular value, its norm 5\ntensor (): one singular value, its norm 2\n3\n",
+      out:sub(-93))
+    assert.are.equal("error mb.spectrum: the tensor is i32; singular values are of f32, f64 and bf16\n", err)
+  end)
+
+  it("peeks at large tensors as at small ones", function()
+    local _, out, err = piped("", "mb.seed(5)", "t = mb.randn { 1100, 1001 } + 3", "t:slice(1, 1, 1):fill_(0)", "p = peek(t)",
+      "p",
+      "v, sum, squares = t:reshape(-1):totable(), 0, 0", "for i = 1, #v do sum = sum + v[i] end",
+      "for i = 1, #v do squares = squares + (v[i] - sum / #v) ^ 2 end",
+      "math.abs(p.mean - sum / #v) < 1e-5, math.abs(p.std / math.sqrt(squares / #v) - 1) < 1e-5, p.zeros * 1100",
+      "p.max == math.max(unpack(t:reshape(-1):max():reshape(-1):totable()))", "t:slice(1, 5, 5):fill_(0 / 0)", "peek(t).nan",
+      "peek(mb.tensor({ 1, 2, 2 }):to 'i32').norm")
+    assert.are.equal("", err)
+    assert(out:find(" elements)", 1, true), out)
+    assert(out:find("true\ntrue\n1\ntrue\n.*1001\n3\n$"), out)
+  end)
+
   it("trains a model of its own", function()
     local _, out, err = piped("", "demo()", "steps = step(3)", "#steps", "steps", "optimizer.updates")
     assert.are.equal("", err)

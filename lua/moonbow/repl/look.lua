@@ -3,12 +3,14 @@
 -- look.lua: what a prompt shows of a model that trains: singular values of a gradient or a weight, their course over the
 -- steps, losses, statistics of any tensor, text that the model writes. The values come back with the plot: spectrum "x".sigma.
 --
--- A gradient is shown as the next step will find it, before clipping: where the last thing was a step, the batch that comes
--- next is run for it, and the data and the random generator are put back. An optimizer that keeps averages in the gradients
--- has them as they are.
+-- spectrum shows a gradient as the next step will find it, before clipping: the batch that comes next is run for it, and the
+-- gradients, the data and the random generator are put back. An optimizer that keeps averages in the gradients has them as
+-- they are. p.grad is what the last step left: its gradient after clipping.
 
 local evaluate = require "moonbow.repl.evaluate"
 local format = require "moonbow.report.format"
+local handle = require "bindings.handle"
+local ops = require "bindings.ops"
 local options = require "moonbow.options"
 local plot = require "moonbow.repl.plot"
 local show = require "moonbow.repl.show"
@@ -18,7 +20,10 @@ local types = require "bindings.types"
 local M = {}
 
 local EXACT_UP_TO = 1024 -- of the smaller side
-local SKETCHED = 64      -- values found of larger ones
+-- Of larger ones: values found, and how well. σ₁ is Lanczos' besides.
+local SKETCH = { k = 64, method = "randomized", oversample = 16, power_iters = 8 }
+local PIECE = 2 ^ 20     -- elements that peek looks at in one go
+local SAMPLE = 2 ^ 16    -- elements of its histogram at most
 
 -- Something with a text and values.
 local function printable(values, text)
@@ -39,13 +44,13 @@ local function parameter(who, model, name)
   options.fail("%s: model '%s' has no parameter '%s'%s", who, model.name, name, options.suggest(name, names))
 end
 
--- The gradient of the next step, unless it is there.
-local function refresh(training, parts)
-  if training.is_fresh or not parts.optimizer or not parts.data then return end
+-- The gradient that the next step finds; what is there already, where nothing trains or the gradient is a state.
+local function gradient_of(training, parts, p)
+  if not parts.optimizer or not parts.data then return p.grad end
   for _, group in ipairs(parts.optimizer.groups or {}) do
-    if group.constructor.definition.keeps_gradient then return end
+    if group.constructor.definition.keeps_gradient then return p.grad end
   end
-  training:next_gradient(parts)
+  return training:next_gradient(parts, p)
 end
 
 -- tau of a matrix by the last step, or a clipper's number.
@@ -66,38 +71,50 @@ local function spectrum_text(row, title, tau, width)
   for _, s in ipairs(row.sigma) do
     if tau and s > tau then above = above + 1 end
   end
+  if math.min(row.rows, row.columns) == 1 then
+    return plot.cut(("%s: one singular value, its norm %s%s"):format(title, plot.label(row.norm),
+      tau and (", τ %s"):format(plot.label(tau)) or ""), width)
+  end
   local head = ("σ₁ %s  norm %s  stable rank %s  effective rank %s%s%s"):format(plot.label(row.sigma[1]), plot.label(row.norm),
     plot.label(row.stable_rank), bound, plot.label(row.effective_rank),
-    tau and ("  above τ %d"):format(above) or "")
+    tau and ("  above τ %s%d"):format(above == #row.sigma and bound or "", above) or "")
   local label = row.exact and ("singular values, %d"):format(#row.sigma)
-    or ("the %d largest singular values, by a sketch"):format(#row.sigma)
+    or ("the %d largest singular values, from below: a sketch"):format(#row.sigma)
   return plot.cut(title, width) .. "\n" .. plot.cut(head, width) .. "\n"
     .. plot.bars(row.sigma, { width = width, marks = marks, x_label = label })
+end
+
+-- The spectrum of a tensor; where it is a sketch, with σ₁ to 1e-6 and what follows from it.
+local function row_of(t)
+  local mb = require "moonbow"
+  if t.dtype == "bf16" then t = t:to "f32" end
+  local rows = t.shape[1] or 1
+  local least = math.min(rows, t.numel / rows)
+  if least <= EXACT_UP_TO then return mb.spectrum(t, { k = least, method = "exact" })[1] end
+  local row = mb.spectrum(t, SKETCH)[1]
+  if row.exact or row.norm == 0 then return row end
+  row.sigma[1] = math.max(row.sigma[1], mb.linalg.sigma_max(t:detach():reshape(rows, t.numel / rows)))
+  row.stable_rank = (row.norm / row.sigma[1]) ^ 2
+  return row
 end
 
 ---Draws the singular values of a parameter's gradient or value, or of any tensor.
 function M.spectrum(repl, what, given)
   local o = options.check("spectrum", given, { of = { choices = { "grad", "value" }, default = "grad" } })
-  local mb, training = require "moonbow", repl.training
+  local training = repl.training
   local t, title, tau = what, nil, nil
   if type(what) == "string" then
     local parts = training:parts("spectrum", "model")
     local p = parameter("spectrum", parts.model, what)
-    if o.of == "grad" then
-      refresh(training, parts)
-      tau = last_tau(training, parts, p.name)
-    end
-    t = o.of == "grad" and p.grad or p.value
+    t = o.of == "grad" and gradient_of(training, parts, p) or p.value
+    if o.of == "grad" then tau = last_tau(training, parts, p.name) end
     title = ("%s of %s %s"):format(o.of == "grad" and "gradient" or "value", p.name, format.shape(p.shape))
   elseif not types.is_tensor(what) then
     options.fail("spectrum: the name of a parameter or a tensor was expected, not %s", options.describe(what))
   else
     title = "tensor " .. format.shape(t.shape)
   end
-  local rows = t.shape[1] or 1
-  local least = math.min(rows, t.numel / rows)
-  local row = mb.spectrum(t, { k = least <= EXACT_UP_TO and least or SKETCHED,
-    method = least <= EXACT_UP_TO and "exact" or "randomized" })[1]
+  local row = row_of(t)
   row.tau = tau
   return printable(row, spectrum_text(row, title, tau, plot_width(repl)))
 end
@@ -199,8 +216,9 @@ local function histogram(values, low, high)
 end
 
 -- Statistics of a list of numbers; sums in double precision, twice for the deviation.
-local function statistics(values)
-  local s = { n = #values, nan = 0, inf = 0, zeros = 0, min = math.huge, max = -math.huge, sum = 0, squares = 0 }
+local function of_list(values)
+  local s = { n = #values, nan = 0, inf = 0, zeros = 0, min = math.huge, max = -math.huge, squares = 0, spread = 0 }
+  local sum = 0
   for i = 1, #values do
     local v = values[i]
     if v ~= v then
@@ -209,17 +227,56 @@ local function statistics(values)
       s.inf = s.inf + 1
     else
       if v == 0 then s.zeros = s.zeros + 1 end
-      s.min, s.max, s.sum, s.squares = math.min(s.min, v), math.max(s.max, v), s.sum + v, s.squares + v * v
+      s.min, s.max, sum, s.squares = math.min(s.min, v), math.max(s.max, v), sum + v, s.squares + v * v
     end
   end
-  local finite = s.n - s.nan - s.inf
-  s.mean, s.norm, s.std = s.sum / finite, math.sqrt(s.squares), 0
+  s.finite = s.n - s.nan - s.inf
+  s.mean = s.finite > 0 and sum / s.finite or 0
   for i = 1, #values do
     local v = values[i]
-    if v - v == 0 then s.std = s.std + (v - s.mean) ^ 2 end
+    if v - v == 0 then s.spread = s.spread + (v - s.mean) ^ 2 end
   end
-  s.std = math.sqrt(s.std / finite)
-  return s, finite
+  return s
+end
+
+-- The same of a tensor of one dimension, by the engine where all of it is finite.
+local function of_tensor(t)
+  local mb = require "moonbow"
+  local squares = t.dtype ~= "f64" and t.dtype ~= "f32" and 0 / 0 or mb.norm(t):item() ^ 2
+  if squares - squares ~= 0 then return of_list(t:totable()) end
+  local n, mean = t.numel, mb.mean(t):item()
+  return { n = n, finite = n, nan = 0, inf = 0, zeros = mb.sum(mb.equal(t, 0)):item(), min = mb.min(t):item(),
+           max = mb.max(t):item(), mean = mean, squares = squares, spread = mb.norm(t - mean):item() ^ 2 }
+end
+
+-- Of the whole from those of two parts: Chan, Golub and LeVeque 1983.
+local function joined(a, b)
+  local s, finite = {}, a.finite + b.finite
+  for _, name in ipairs { "n", "finite", "nan", "inf", "zeros", "squares" } do s[name] = a[name] + b[name] end
+  s.min, s.max = math.min(a.min, b.min), math.max(a.max, b.max)
+  local gap = b.mean - a.mean
+  s.mean = finite > 0 and a.mean + gap * b.finite / finite or 0
+  s.spread = a.spread + b.spread + (finite > 0 and gap ^ 2 * a.finite * b.finite / finite or 0)
+  return s
+end
+
+-- Statistics of a tensor, and a list of at most SAMPLE of its elements, evenly spaced.
+local function statistics(t)
+  local flat, all = t:detach():reshape(-1), nil
+  if flat.numel <= SAMPLE then
+    local values = flat:totable()
+    all = of_list(values)
+    return all, values
+  end
+  for first = 1, flat.numel, PIECE do
+    handle.scope(function()
+      local piece = ops.slice(flat, 1, first, math.min(first + PIECE - 1, flat.numel))
+      if piece.dtype == "bf16" then piece = piece:to "f32" end
+      local s = of_tensor(piece)
+      all = all and joined(all, s) or s
+    end)
+  end
+  return all, ops.slice(flat, 1, 1, flat.numel, math.ceil(flat.numel / SAMPLE)):totable()
 end
 
 ---What is in a tensor, in numbers.
@@ -232,14 +289,14 @@ function M.peek(repl, what)
   elseif not types.is_tensor(what) then
     options.fail("peek: a tensor or the name of a parameter was expected, not %s", options.describe(what))
   end
-  local values = t:detach():reshape(-1):totable()
-  local s, finite = statistics(values)
+  local s, sample = statistics(t)
+  s.norm, s.std = math.sqrt(s.squares), math.sqrt(s.spread / s.finite)
   local lines = { (show.cell(t):gsub("^tensor", name, 1)) }
-  if finite > 0 then
+  if s.finite > 0 then
     lines[#lines + 1] = ("min %s  max %s  mean %s  std %s  norm %s"):format(show.number(s.min), show.number(s.max),
       show.number(s.mean), show.number(s.std), show.number(s.norm))
-    lines[#lines + 1] = ("%s %s %s"):format(plot.label(s.min), format.sparkline(histogram(values, s.min, s.max)),
-      plot.label(s.max))
+    lines[#lines + 1] = ("%s %s %s%s"):format(plot.label(s.min), format.sparkline(histogram(sample, s.min, s.max)),
+      plot.label(s.max), #sample < s.n and ("  (of %s elements)"):format(format.count(#sample)) or "")
   end
   lines[#lines + 1] = ("zeros %.3g %%  NaN %d  Inf %d"):format(100 * s.zeros / s.n, s.nan, s.inf)
   return printable({ min = s.min, max = s.max, mean = s.mean, std = s.std, norm = s.norm, zeros = s.zeros / s.n, nan = s.nan,
@@ -307,7 +364,8 @@ M.rows = {
       .. "clipping; τ is that of the last step." },
   { "spectra()", "σ₁ of all matrices over the steps; spectra \"mlp\" of those whose names contain that" },
   { "losses()", "the loss over the steps" },
-  { "peek(tensor)", "its statistics and distribution; peek(model:parameter(\"wte.weight\").grad)" },
+  { "peek(tensor)", "its statistics and distribution; peek(model:parameter(\"wte.weight\").grad)",
+    "That gradient is what the last step left: after clipping." },
   { "generate(text)", "lets the model write on; options tokens, temperature, top_k, top_p, seed" },
   { "evaluate(n)", "the mean validation loss of n batches, 20 unless said" },
 }

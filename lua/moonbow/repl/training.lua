@@ -3,13 +3,16 @@
 -- training.lua: training by hand at the prompt: a run's newest checkpoint opened, a small model for a try, and steps.
 --
 -- The session's globals model, optimizer, clip and data are what a step works with, whoever set them: a run, demo(), a script
--- or a typed line. `data` is anything with data:batch(), or a function that returns a batch; without `clip` nothing is
--- clipped. settings.grad_accum is the number of micro-batches of a step. Nothing is written but by save().
+-- or a typed line; parts.lua says what each must be. `data` is anything with data:batch(), or a function that returns a batch;
+-- without `clip` nothing is clipped. settings.grad_accum is the number of micro-batches of a step. A step that fails puts data
+-- and random numbers back. Nothing is written but by save().
 
 local evaluate = require "moonbow.repl.evaluate"
 local format = require "moonbow.report.format"
 local live = require "moonbow.report.live"
 local options = require "moonbow.options"
+local parts_of = require "moonbow.repl.parts"
+local saving = require "moonbow.repl.saving"
 local system = require "bindings.system"
 
 local M = {}
@@ -18,8 +21,11 @@ local M = {}
 ---@field repl moonbow.Repl
 ---@field history table[] what the steps of this session were: { step, loss, norm, sigma, tau, clipped }
 ---@field log table[]? likewise, of the run that was opened
----@field folder string? of the run
----@field is_fresh boolean whether the gradients are those that the next step will have
+---@field folder string? of the run, or the last one that was saved to
+---@field made table what open() or demo() made, by name; its values are held weakly
+---@field seen table model and optimizer of the last step, held weakly
+---@field ahead integer steps of the session that its optimizer has not made: those of earlier ones
+---@field last? integer the last step
 local Training = {}
 Training.__index = Training
 
@@ -27,24 +33,35 @@ local KEPT = 20000 -- steps of the history
 
 ---@param repl moonbow.Repl
 ---@return moonbow.repl.Training
-function M.new(repl) return setmetatable({ repl = repl, history = {}, is_fresh = false }, Training) end
+function M.new(repl)
+  local function weak() return setmetatable({}, { __mode = "v" }) end
+  return setmetatable({ repl = repl, history = {}, made = weak(), seen = weak(), ahead = 0 }, Training)
+end
 
 -- ----- parts ------------------------------------------------------------------------------------------------
 
----The globals that training works with; an error says which is missing.
+---The globals that training works with; an error says which is missing, or is something else.
 ---@param who string
 ---@param ... string names that must be there
----@return { model: table, optimizer: table, clip: table?, data: table, settings: table }
+---@return { model: table, optimizer: table, clip: table?, data: table|function, settings: table }
 function Training:parts(who, ...)
-  local globals, parts = self.repl.session.globals, {}
-  for _, name in ipairs { "model", "optimizer", "clip", "data", "settings" } do parts[name] = rawget(globals, name) end
-  for _, name in ipairs { ... } do
-    if parts[name] == nil then
-      options.fail("%s: there is no '%s'; open the folder of a run, or demo() makes something to train", who, name)
-    end
+  return parts_of.of(self.repl.session.globals, who, ...)
+end
+
+---The number of steps made by now: the optimizer's updates, and those of optimizers that it took the place of. With another
+---model a new course begins.
+---@param parts table
+---@return integer
+function Training:steps_done(parts)
+  local seen, updates = self.seen, parts.optimizer.updates or 0
+  if seen.model ~= parts.model then
+    self.ahead = 0
+    if self.last then self.history, self.log, self.last = {}, nil, nil end
+  elseif seen.optimizer ~= parts.optimizer then
+    self.ahead = (self.last or updates) - updates
   end
-  parts.settings = type(parts.settings) == "table" and parts.settings or {}
-  return parts
+  seen.model, seen.optimizer = parts.model, parts.optimizer
+  return updates + self.ahead
 end
 
 local function batch_of(data)
@@ -77,19 +94,40 @@ end
 
 -- ----- one step -----------------------------------------------------------------------------------------------
 
----Fills the gradients with those that the next step will have, before clipping. Data and random numbers are put back.
----@param parts table
-function Training:next_gradient(parts)
+-- Calls fn; then, or if it fails and only then, puts data and random numbers back as they were.
+local function and_back(parts, always, fn, ...)
   local mb = require "moonbow"
   local has_state = type(parts.data) == "table" and parts.data.state_dict
   local before = has_state and parts.data:state_dict()
   local seed, step, stream = mb.random_state()
-  mb.set_step(parts.optimizer.updates + 1)
-  local ok, problem = pcall(gradient, parts)
-  mb.random_state(seed, step, stream)
-  if before then parts.data:load_state_dict(before) end
+  local ok, result = pcall(fn, ...)
+  if always or not ok then
+    mb.random_state(seed, step, stream)
+    if before then parts.data:load_state_dict(before) end
+  end
+  if not ok then error(result, 0) end
+  return result
+end
+
+---The gradient that a parameter will have in the next step, before clipping: a tensor of its own. Gradients, data and random
+---numbers are put back.
+---@param parts table
+---@param p moonbow.Parameter
+---@return moonbow.Tensor
+function Training:next_gradient(parts, p)
+  local mb = require "moonbow"
+  local kept, found = {}, nil
+  parts.model:gradient_norm() -- what no backward has reached is zero, and not what lay there
+  for i, q in ipairs(parts.model:parameters()) do kept[i] = q.grad:clone() end
+  local ok, problem = pcall(and_back, parts, true, function()
+    mb.set_step(self:steps_done(parts) + 1)
+    gradient(parts)
+    parts.model:gradient_norm()
+    found = p.grad:clone()
+  end)
+  for i, q in ipairs(parts.model:parameters()) do q.grad:copy_(kept[i]) end
   if not ok then error(problem, 0) end
-  self.is_fresh = true
+  return found
 end
 
 -- What a clipper's report says, matrix by matrix and in sum.
@@ -120,14 +158,18 @@ end
 
 local function one_step(self, parts)
   local mb = require "moonbow"
-  local step = parts.optimizer.updates + 1
-  mb.set_step(step)
+  local step = self:steps_done(parts) + 1
   local started = system.time()
-  local loss, tokens = gradient(parts)
-  self.is_fresh = false
-  local norm = check_finite(parts, step, loss)
-  local s = summary(parts.optimizer:step(parts.clip))
-  s.step, s.loss, s.norm, s.tokens, s.seconds = step, loss, norm, tokens, system.time() - started
+  local s = and_back(parts, false, function()
+    mb.set_step(step)
+    local loss, tokens = gradient(parts)
+    local norm = check_finite(parts, step, loss)
+    local found = summary(parts.optimizer:step(parts.clip))
+    found.loss, found.norm, found.tokens = loss, norm, tokens
+    return found
+  end)
+  s.step, s.seconds = step, system.time() - started
+  self.last = step
   self.history[#self.history + 1] = s
   if #self.history > KEPT then table.remove(self.history, 1) end
   return s
@@ -216,23 +258,45 @@ end
 -- Puts the parts of something to train where the user finds them.
 local function publish(self, parts)
   local globals = self.repl.session.globals
-  for _, name in ipairs { "model", "optimizer", "clip", "data", "settings" } do globals[name] = parts[name] end
-  self.history, self.is_fresh = {}, false
+  for _, name in ipairs { "model", "optimizer", "clip", "data", "settings" } do
+    globals[name], self.made[name] = parts[name], parts[name]
+  end
+  self.history, self.ahead, self.last = {}, 0, parts.optimizer.updates
+  self.seen.model, self.seen.optimizer = parts.model, parts.optimizer
+end
+
+-- What settings of train_gpt2.lua describe.
+local function made_by(settings)
+  local mb, run = require "moonbow", require "moonbow.report.run"
+  local data = run.data(settings)
+  local model = mb.models[settings.model or "gpt2"] {
+    vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer, n_head = settings.n_head,
+    n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed, dtype = settings.dtype,
+    rounding = settings.rounding,
+  }
+  return {
+    settings = settings, data = data, model = model, clip = run.clip(settings), optimizer = run.optimizer(settings, model),
+  }
+end
+
+-- The settings of demo(): train_gpt2.lua's own, with a learning rate that stays.
+local function demo_settings()
+  return {
+    preset = "default", tokenizer = "char", model = "gpt2", n_layer = 4, n_head = 4, n_embd = 128, block_size = 64, dropout = 0,
+    batch_size = 12, grad_accum = 1, steps = 1500, optimizer = "adamw", lr = 1e-3, min_lr = 1e-3, momentum = 0.9, beta1 = 0.9,
+    beta2 = 0.99, weight_decay = 0.1, warmup = 0, schedule = "const", clip = "spectral", clip_on = "grad", threshold = "ema:0.9",
+    scope = "matrix", view = "fused", method = "randomized", rank = 8, oversample = 5, power_iters = 1,
+    seed = (require("moonbow").random_state()), dtype = "f32", rounding = "nearest",
+  }
 end
 
 ---A small GPT-2 on the project's own text, and what trains it.
 function Training:demo()
-  local mb = require "moonbow"
-  local data = mb.data.text { text = mb.data.corpus(), tokenizer = "char", block_size = 64, batch_size = 12 }
-  local model = mb.models.gpt2 { vocab_size = data.vocab_size, block_size = 64, n_layer = 4, n_head = 4, n_embd = 128 }
-  publish(self, {
-    data = data, model = model, clip = mb.clip.spectral { threshold = mb.threshold.ema { beta = 0.9 } },
-    optimizer = mb.optim.adamw(model, { lr = 1e-3, betas = { 0.9, 0.99 }, weight_decay = 0.1 }),
-    settings = { grad_accum = 1, seed = 1337 },
-  })
+  local parts = made_by(demo_settings())
+  publish(self, parts)
   self.folder, self.log = nil, nil
   self.repl:say(("model, optimizer, clip and data: a GPT-2 of %s weights on the project's own text, %s characters")
-    :format(format.count(model:count()), format.count(data.train_tokens)))
+    :format(format.count(parts.model:count()), format.count(parts.data.train_tokens)))
   self.repl:say 'try step(50), losses(), spectrum "h.3.attn.c_attn", spectra(), generate "The "'
 end
 
@@ -265,23 +329,15 @@ function Training:open(folder, given)
   local found = mb.checkpoint.peek(folder)
   local settings = {}
   for name, value in pairs(found.config) do settings[name] = value end
-  for _, name in ipairs { "n_layer", "n_head", "n_embd", "block_size", "batch_size" } do
-    if type(settings[name]) ~= "number" then
-      cli.fail(1, "'%s' is no run of train_gpt2.lua: its configuration has no %s", found.path, name)
-    end
+  local missing = saving.missing(settings)
+  if missing then
+    cli.fail(1, "'%s' is no run of train_gpt2.lua: its configuration has no %s; a script that makes the same model opens it, "
+      .. "with mb.checkpoint.load(%q, { model = model, optimizer = optimizer })", found.path, missing, folder)
   end
   settings.device, settings.threads = given.device or "auto", given.threads
   run.device(settings)
-  local data = run.data(settings)
-  local kind = settings.model or "gpt2"
-  local model = mb.models[kind] {
-    vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer, n_head = settings.n_head,
-    n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed, dtype = settings.dtype,
-    rounding = settings.rounding,
-  }
-  local parts = { settings = settings, data = data, model = model, clip = run.clip(settings) }
-  parts.optimizer = run.optimizer(settings, model)
-  mb.checkpoint.load(folder, { model = model, optimizer = parts.optimizer, clip = parts.clip, data = data })
+  local parts = made_by(settings)
+  mb.checkpoint.load(folder, { model = parts.model, optimizer = parts.optimizer, clip = parts.clip, data = parts.data })
   publish(self, parts)
   local is_checkpoint = found.path == folder
   self.folder = is_checkpoint and (system.absolute(folder):match "^(.*)/[^/]*$") or folder
@@ -292,35 +348,23 @@ end
 
 -- ----- writing ------------------------------------------------------------------------------------------------
 
--- The settings that a checkpoint is to be resumed with: those of the run, with the threshold that clip has by now.
-local function settings_now(parts)
-  local run = require "moonbow.report.run"
-  local settings, clip = parts.settings, parts.clip
-  if not clip or settings.clip == nil or settings.clip == "none" then return settings end
-  local threshold = clip.threshold
-  if tostring(run.clip(settings).threshold) == tostring(threshold) then return settings end
-  local now, rule = {}, run.rule_of(threshold)
-  for name, value in pairs(settings) do now[name] = value end
-  if rule then now.threshold, now.max_norm = rule, nil end
-  return now, not rule and ("clip.threshold is %s, which no option of train_gpt2.lua makes: this checkpoint is for scripts that "
-    .. "make the same clipper"):format(tostring(threshold)) or nil
-end
-
----Saves a checkpoint: into the run's folder, or another.
+---Saves a checkpoint: where the last one was saved or the run was opened, or into another folder.
 ---@param folder? string
 function Training:save(folder)
   local parts = self:parts("save", "model", "optimizer", "data")
   folder = folder or self.folder
   if not folder then options.fail 'save: there is no run; name a folder: save "runs/mine"' end
   options.value("save", "the folder", folder, { type = "string" })
-  local settings, note = settings_now(parts)
+  local config, notes = saving.config(folder, parts, self.made)
+  local has_state = type(parts.clip) == "table" and parts.clip.state_dict
   local path = require("moonbow").checkpoint.save(folder, {
-    model = parts.model, optimizer = parts.optimizer, clip = parts.clip,
+    model = parts.model, optimizer = parts.optimizer, clip = has_state and parts.clip or nil,
     data = type(parts.data) == "table" and parts.data.state_dict and parts.data or nil,
-    step = parts.optimizer.updates, config = settings,
+    step = self:steps_done(parts), config = config,
   })
+  self.folder = folder
   self.repl:say("saved " .. path)
-  if note then self.repl:say(note) end
+  for _, note in ipairs(notes) do self.repl:say(note) end
 end
 
 -- ----- commands -----------------------------------------------------------------------------------------------
@@ -330,7 +374,7 @@ M.rows = {
   { "open(folder)", "opens a run of train_gpt2.lua after its newest checkpoint; the folder is only read" },
   { "step(n)", "trains n steps; Ctrl-C ends after the running one, and all is kept",
     "It works with the globals model, optimizer, data, and clip where there is one, as they are at the moment." },
-  { "save(folder)", "writes a checkpoint, into the folder of the run unless another is named" },
+  { "save(folder)", "writes a checkpoint, into the folder of the run, or the last one named, unless another is" },
 }
 
 ---@param repl moonbow.Repl
