@@ -29,6 +29,46 @@ describe("what is typed", function()
     assert.is_false(evaluate.is_muted "x = ';'")
   end)
 
+  it("has the values of an expression after statements", function()
+    local session = new { f = function() return 7, 8 end }
+    for source, wanted in pairs {
+      ["x = 1; x"] = { 1 }, ["a = f(); a, 2"] = { 7, 2 }, ["x = 'p; q'; x"] = { "p; q" }, ["x = 1; x -- one; two"] = { 1 },
+      ["for i = 1, 3 do n = i end n"] = { 3 }, ["local function g() return 4 end g() + 1"] = { 5 },
+      ["x = 2; x = 3"] = {}, ["x = 3; f()"] = {}, ["x = 1\nx + 1"] = { 2 }, ["x = 5; x;"] = { 5 },
+    } do
+      assert.are.same(wanted, { run(session, source) }, source)
+    end
+    for source, wanted in pairs {
+      ["x = 1; x +"] = "incomplete", ["x = 1; f("] = "incomplete", ["if f then x = 1; x end"] = "error",
+      ["for i = 1, 2 do x = 1; x end"] = "error", ["x = 1; x y"] = "error", ["x = 1 -- one; two\nx y"] = "error",
+    } do
+      assert.are.same({ nil, wanted }, { (session:compile(source)), (select(2, session:compile(source))) }, source)
+    end
+  end)
+
+  it("says which command a variable hides, once", function()
+    local said = {}
+    local session = evaluate.new { commands = { losses = function() return "all" end },
+      on_hidden = function(name) said[#said + 1] = name end }
+    run(session, "other = 1; losses = 3")
+    run(session, "losses = 4")
+    assert.are.equal(4, run(session, "losses"))
+    run(session, "losses = nil")
+    assert.are.equal("all", run(session, "losses()"))
+    assert.are.same({ "losses" }, said)
+  end)
+
+  it("shows an error that is a table, and a stack of the user's own calls", function()
+    local session = new()
+    local _, text = run(session, "error { code = 1 }")
+    assert.are.equal("{ code = 1 }", text)
+    _, text = run(session, "error(setmetatable({}, { __tostring = function() return 'own' end }))")
+    assert.are.equal("own", text)
+    run(session, "mb = require 'moonbow'; (function() mb.zeros(2):transpose(9, 9) end)()")
+    assert(session.trace:find("input:1", 1, true), session.trace)
+    assert(not session.trace:find("status.lua", 1, true), session.trace)
+  end)
+
   it("waits for what is not whole", function()
     local session = new()
     for _, source in ipairs { "for i = 1, 2 do", "f(", "1 +", "x =", "return {", "[[ a", "function f()",
@@ -39,7 +79,7 @@ describe("what is typed", function()
     end
     for source, text in pairs {
       ["x y"] = "'=' expected near 'y'", ["'abc"] = "unfinished string", ["end"] = "near 'end'",
-      ["t:name"] = "function arguments",
+      ["t:name"] = "function arguments", ["if x then end y z"] = "'=' expected near 'z'",
     } do
       local chunk, problem, said = session:compile(source)
       assert.is_nil(chunk)
@@ -127,7 +167,7 @@ describe("Ctrl-C", function()
   it("ends loops of what is typed, also around pcall, but no call of the library", function()
     system.interrupt_install()
     system.interrupt_patient(true)
-    local session = new { interrupt = interrupt }
+    local session = new { interrupt = interrupt, pressed = function() return system.interrupted() ~= 0 end }
     for _, source in ipairs {
       "interrupt() while true do end", "interrupt() while true do pcall(function() while true do end end) end",
       "interrupt() local f = loadstring('while true do end') f()", "interrupt() repeat local t = {} until false",
@@ -150,6 +190,15 @@ describe("Ctrl-C", function()
     end
     assert.are.equal("interrupted", select(2, run(session, "held() while true do end")))
     assert.are.equal(1e5, finished)
+    system.interrupt_clear()
+    -- What the library calls of the user's may finish within held, and is ended where it does not come back.
+    session.commands.call = function(fn)
+      return evaluate.held(function() return fn(), "whole" end)
+    end
+    run(session, "call(function() interrupt() while not pressed() do end for i = 1, 1e4 do count = i end end)")
+    assert.are.equal(1e4, session.globals.count)
+    system.interrupt_clear()
+    assert.are.same({ false, "interrupted" }, { run(session, "call(function() interrupt() while true do end end)") })
     system.interrupt_clear()
     system.interrupt_patient(false)
     assert.are.equal(4, run(session, "2 + 2"))

@@ -37,6 +37,17 @@ describe("scripts/repl.lua without a terminal", function()
     assert.are.equal(1, code)
   end)
 
+  it("has exit code 1 after an error however it is left", function()
+    assert.are.equal(1, (piped("", "error 'no'", ":quit")))
+    assert.are.equal(0, (piped("", "1", ":quit", "error 'not reached'")))
+  end)
+
+  it("says that a variable hides a command", function()
+    local code, _, err = piped("", "losses = 3", "losses = 4")
+    assert.are.equal("note 'losses' is a variable now and hides the command; `losses = nil` gives that back\n", err)
+    assert.are.equal(0, code)
+  end)
+
   it("knows commands of the shell, help and exit codes", function()
     local code, out = piped("", "$ echo from the shell", "? mb.clip.norm", "os.exit(5)")
     assert(out:find("from the shell", 1, true), out)
@@ -348,6 +359,25 @@ describe("scripts/repl.lua in a terminal", function()
     t:wait "128\nmb>"
     t:key "C-d"
     t:wait "ended with 0"
+  end)
+
+  it("ends a policy that does not come back, and goes on with the next line after Ctrl-C without an editor", function()
+    open(100, nil, nil, "--plain")
+    t:line "demo()"
+    t:wait "try step(50)"
+    t:line "clip.threshold = function() print 'called'; while true do end end"
+    t:line "step(1)"
+    t:wait "\ncalled"
+    t:key "C-c"
+    t:wait "interrupted\nmb>"
+    t:line "clip.threshold = 0.5"
+    t:line "#step(2)"
+    t:wait "\n2\nmb>"
+    t:type "for i = "
+    t:key "C-c"
+    t:wait "^C"
+    t:line "'next' .. ' line'"
+    t:wait '"next line"'
   end)
 
   it("stays at an empty line whatever key is pressed, and leaves with Ctrl-D or the terminal", function()

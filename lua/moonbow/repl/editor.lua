@@ -87,16 +87,27 @@ end
 -- Lines of standard input as they are. A prompt is shown to a terminal only.
 local function open_plain()
   local is_terminal = system.is_terminal(0)
+  local kept -- a line that was typed after Ctrl-C
+  local function read_line(prompt)
+    if kept then
+      local line = kept
+      kept = nil
+      return line
+    end
+    if is_terminal then
+      io.stdout:write(prompt)
+      io.stdout:flush()
+    end
+    return io.stdin:read "*l"
+  end
   return {
     is_plain = true,
     read = function(_, prompt)
-      if is_terminal then
-        io.stdout:write(prompt)
-        io.stdout:flush()
-      end
-      local line = io.stdin:read "*l"
-      if is_terminal and system.interrupted() ~= 0 then
+      local line = read_line(prompt)
+      if is_terminal and line and system.interrupted() ~= 0 then
+        -- The terminal forgets what was typed before Ctrl-C, and the reading goes on: this line is all of the next.
         system.interrupt_clear()
+        kept = line
         return nil, "interrupted"
       end
       if line then return (line:gsub("\r$", "")) end

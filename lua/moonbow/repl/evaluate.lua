@@ -12,15 +12,18 @@
 --
 -- Ctrl-C. Code that LuaJIT has compiled runs no hooks, so that a loop in it cannot be ended: what is typed, and every script
 -- it loads by dofile, loadfile or require, stays interpreted. A hook looks at the flag of SIGINT, and ends what runs where
--- it is the user's own code: the library's functions are never left half done.
+-- it is the user's own code: the library's functions are never left half done. Where the library calls what the user gave it,
+-- a policy of a clipper within a step, that may finish, unless it goes on and on: PATIENCE.
 
 local options = require "moonbow.options"
+local show = require "moonbow.repl.show"
 local system = require "bindings.system"
 
 local M = {}
 
 local CHUNK = "=input"
 local INSTRUCTIONS = 1000 -- between two looks at the flag
+local PATIENCE = 1000     -- looks that find the user's code within held running on after Ctrl-C; the next ends it
 local interrupted = setmetatable({}, { __tostring = function() return "interrupted" end })
 
 -- Folder of the library's own Lua files, "@.../lua/moonbow/", and of its bindings.
@@ -34,22 +37,28 @@ end
 -- ----- Ctrl-C -----------------------------------------------------------------------------------------------
 
 local look
+local patience = 0 -- looks that are left
 
 -- Once the flag is set every instruction is looked at, so that a loop around pcall ends too.
 function look()
   if system.interrupted() == 0 then return end
   local info = debug.getinfo(2, "S")
   if not info or is_library(info.source) then return end
+  if patience > 0 then
+    patience = patience - 1
+    return
+  end
   debug.sethook(look, "", 1)
   error(interrupted, 0)
 end
 
----Runs fn(...) with Ctrl-C left to it: fn looks at system.interrupted() itself, between what must be whole.
+---Runs fn(...) with Ctrl-C left to it: fn looks at system.interrupted() itself, between what must be whole. A function of the
+---user's that it calls and that does not come back is ended, as if it had failed.
 function M.held(fn, ...)
-  local hook, mask, count = debug.gethook()
-  debug.sethook()
+  local before = patience
+  patience = PATIENCE
   local function give_back(ok, ...)
-    if hook then debug.sethook(hook, mask, count) end
+    patience = before
     if not ok then error((...), 0) end
     return ...
   end
@@ -105,6 +114,8 @@ end
 ---@field commands table the session's own functions
 ---@field strict table the globals as what is typed sees them
 ---@field once_local table<string, boolean> names that an earlier line made local
+---@field hidden table<string, boolean> commands that a variable took the name of
+---@field on_hidden? fun(name: string) is told of the first such variable of a name
 ---@field trace string? stack of the last error
 local Session = {}
 Session.__index = Session
@@ -140,6 +151,11 @@ local function strict_of(self)
     end,
     __newindex = function(_, name, value)
       set[name] = true
+      if self.on_hidden and value ~= nil and type(value) ~= "function" and not self.hidden[name]
+        and type(rawget(self.commands, name)) == "function" then
+        self.hidden[name] = true
+        self.on_hidden(name)
+      end
       globals[name] = value
     end,
   })
@@ -148,9 +164,27 @@ end
 -- ----- compiling --------------------------------------------------------------------------------------------
 
 -- A method's name alone is a mistake, nobody breaks a line before the arguments; and so is a string that the line cuts off.
+-- Nor does one end a line before the = of an assignment.
 local function is_unfinished(problem)
   return problem:find "near '<eof>'$" ~= nil and not problem:find("function arguments expected", 1, true)
-    and not problem:find("unfinished string", 1, true)
+    and not problem:find("unfinished string", 1, true) and not problem:find("'=' expected", 1, true)
+end
+
+-- "x = 1; x": statements, then an expression, whose values are the results. A `return` is put after a semicolon, a line or an
+-- `end` where what is before it is whole by itself. A chunk, or nil and whether more has to come.
+local function statements_then_expression(source)
+  local places = {}
+  for at in source:gmatch "[;\n]()" do places[#places + 1] = at end
+  for at in source:gmatch "%f[%w_]end%f[^%w_]()" do places[#places + 1] = at end
+  table.sort(places, function(a, b) return a > b end)
+  for _, at in ipairs(places) do
+    if source:find("%S", at) and loadstring(source:sub(1, at - 1), CHUNK) then
+      local chunk, problem = loadstring(source:sub(1, at - 1) .. " return " .. source:sub(at), CHUNK)
+      if chunk then return chunk end
+      if is_unfinished(problem) then return nil, true end
+    end
+  end
+  return nil, false
 end
 
 ---A chunk of what was typed: an expression's values are its results. nil and "incomplete" where more has to come, nil and
@@ -164,13 +198,15 @@ function Session:compile(source)
   local chunk, of_expression = loadstring("return " .. expression, CHUNK)
   local problem
   if not chunk then chunk, problem = loadstring(source, CHUNK) end
+  local has_more
+  if not chunk then chunk, has_more = statements_then_expression(source) end
   if chunk then
     for names in source:gmatch "%f[%w_]local%s+([%a_][%w_%s,]*)" do
       for name in names:gmatch "[%a_][%w_]*" do self.once_local[name] = true end
     end
     return prepare(chunk, self.strict)
   end
-  if is_unfinished(problem) or is_unfinished(of_expression) then return nil, "incomplete" end
+  if has_more or is_unfinished(problem) or is_unfinished(of_expression) then return nil, "incomplete" end
   return nil, "error", M.tidy(problem, source)
 end
 
@@ -184,6 +220,10 @@ function M.is_muted(source) return source:find ";%s*$" ~= nil end
 ---@param source? string
 ---@return string
 function M.tidy(problem, source)
+  local meta = getmetatable(problem)
+  if type(problem) == "table" and not (type(meta) == "table" and rawget(meta, "__tostring")) then
+    return show.text(problem, 100)
+  end
   local text = tostring(problem):gsub("%s*\n%s*", "; ")
   if not source or not source:find "\n" then text = text:gsub("^input:%d+: ", "") end
   return text
@@ -195,6 +235,17 @@ end
 local function with_advice(self, text)
   local name = text:match "global '([%a_][%w_]*)' %(a nil value%)$"
   return name and text .. advice(self, name) or text
+end
+
+-- A stack without the functions that only hand a call on, or raise what another one has found.
+local function without_own_frames(stack)
+  local lines = {}
+  for line in stack:gmatch "[^\n]+" do
+    local is_own = line:find("moonbow/repl/evaluate.lua:", 1, true) or line:find("bindings/status.lua:", 1, true)
+      or line:find("moonbow/options.lua:", 1, true) or line:find("[C]: in function 'error'", 1, true)
+    if not is_own then lines[#lines + 1] = line end
+  end
+  return table.concat(lines, "\n")
 end
 
 local function pack(...) return { n = select("#", ...), ... } end
@@ -211,7 +262,7 @@ function Session:run(chunk, source)
     if problem ~= interrupted then
       -- What called the prompt is not of interest.
       local stack = debug.traceback("", 2):gsub("^\n", ""):gsub("\n%s*%[C%]: in function 'xpcall'\n[^\n]*evaluate%.lua.*$", "")
-      self.trace = M.tidy(problem) .. "\n" .. stack
+      self.trace = M.tidy(problem) .. "\n" .. without_own_frames(stack)
     end
     return problem
   end
@@ -237,10 +288,10 @@ function Session:load(path, ...)
   return self:run(function() return chunk(unpack(arguments, 1, arguments.n)) end)
 end
 
----@param o { commands: table<string, any> }
+---@param o { commands: table<string, any>, on_hidden?: fun(name: string) }
 ---@return moonbow.repl.Session
 function M.new(o)
-  local self = setmetatable({ commands = o.commands, once_local = {} }, Session)
+  local self = setmetatable({ commands = o.commands, once_local = {}, hidden = {}, on_hidden = o.on_hidden }, Session)
   self.globals = {}
   local own = loaders(self.globals)
   own._G = self.globals

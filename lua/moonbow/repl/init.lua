@@ -133,7 +133,7 @@ function Repl:loop()
     collectgarbage() -- tensors that nobody holds any more give their memory back
   end
   self:close()
-  if self.left then return self.left end
+  if (self.left or 0) ~= 0 then return self.left end
   return not self.is_interactive and self.failed and 1 or 0
 end
 
@@ -165,7 +165,10 @@ function M.new(o)
   self.is_plain = o.plain
   self.training = training.new(self)
   self.commands = commands.new(self)
-  self.session = evaluate.new { commands = self.commands }
+  self.session = evaluate.new { commands = self.commands, on_hidden = function(name)
+    io.stdout:flush()
+    io.stderr:write(("note '%s' is a variable now and hides the command; `%s = nil` gives that back\n"):format(name, name))
+  end }
   self.session.globals.mb = require "moonbow"
   self.lines = editor.open { history = o.history, plain = o.plain, complete = function(text, cursor)
     return complete.at(self.session, text, cursor, self:width())
