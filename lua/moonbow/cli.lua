@@ -182,7 +182,7 @@ local function by_ctrl_c(text) return text == "interrupted!" or text:find ":%d+:
 ---@param body fun(): integer?
 function M.main(name, body)
   local function explain(problem)
-    local code, text = type(problem) == "table" and problem.code, one_line(problem)
+    local code, text = type(problem) == "table" and problem.code or nil, one_line(problem)
     if not code and by_ctrl_c(text) then code, text = 130, "interrupted" end
     local stack = os.getenv("MOONBOW_TRACEBACK") == "1" and debug.traceback("", 2) or nil
     return { code = code or 1, text = text, stack = stack, expected = code ~= nil }

@@ -91,6 +91,7 @@ function M.step(opt, clip)
   local clipping = prepare(opt, clip)
   for _, part in ipairs(clipping.parts) do part.rule:write(clip.on, opt.buffer, part.parameters) end
   local report, changed = clip:change(clipping.source)
+  opt.halfway = true
   -- What goes over all parameters is found before any group moves its own.
   for _, group in ipairs(opt.groups) do
     if group.rule.reduce_with then group.rule:reduce_with(clip.on, opt.buffer, changed) end

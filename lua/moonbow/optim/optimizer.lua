@@ -26,8 +26,9 @@ local M = {}
 ---@class moonbow.Optimizer what changes the weights of a model, step by step
 ---@field model moonbow.Model
 ---@field updates integer made so far
+---@field halfway boolean? an error left the last step there: the clipper has learned, weights or states may have moved
 local Optimizer = {}
-settable.install(Optimizer, { "values", "gradients", "inner", "clipping", "buffer" })
+settable.install(Optimizer, { "values", "gradients", "inner", "clipping", "buffer", "halfway" })
 
 --- Raises an error unless `model` is a model.
 ---@param who string
@@ -62,8 +63,12 @@ function Optimizer:step(clip)
   if is_inside and self.inner then
     options.fail("opt:step: '%s' clips updates itself; a clipper of gradients may come before", self.inner.name)
   end
+  self.halfway = false
   for _, group in ipairs(self.groups) do group.rule:prepare(step) end
-  if clip ~= nil and not is_inside then report = clip(self.model) end
+  if clip ~= nil and not is_inside then
+    report = clip(self.model)
+    self.halfway = true
+  end
   binding.settle_gradients(self.model.handle)
   check_finite(self)
   if self.inner then
@@ -72,13 +77,14 @@ function Optimizer:step(clip)
   elseif is_inside then
     report = clipping.step(self, clip)
   else
+    self.halfway = true
     -- What goes over all parameters is found before any group moves its own.
     for _, group in ipairs(self.groups) do
       if group.rule.reduce then group.rule:reduce() end
     end
     for _, group in ipairs(self.groups) do group.rule:run() end
   end
-  self.updates = step
+  self.updates, self.halfway = step, false
   return report
 end
 

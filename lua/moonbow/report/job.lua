@@ -8,8 +8,10 @@ local cli = require "moonbow.cli"
 local folder_lock = require "moonbow.report.folder_lock"
 local format = require "moonbow.report.format"
 local live = require "moonbow.report.live"
+local rescue = require "moonbow.report.rescue"
 local routing = require "moonbow.report.routing"
 local stream = require "moonbow.report.stream"
+local json = require "moonbow.io.json"
 local utf8 = require "moonbow.io.utf8"
 
 local M = {}
@@ -42,18 +44,32 @@ local function refuse_used(out)
   end
 end
 
--- What a script says when the device is lost to the process: where the run can go on.
-local function where_to_go_on(self, text)
-  if not text:find("this process must restart", 1, true) then return text end
-  if not self.last_saved then return text .. "; there is no checkpoint yet, begin again" end
-  return ("%s; the last checkpoint is %s, continue with --resume %s"):format(text, self.last_saved, self.settings.out)
+-- The validation loss and the sample that the log holds of a step.
+local function logged(self, step)
+  local found, start = {}, ('{"step":%d,'):format(step)
+  for line in io.lines(self.log_path) do
+    local record = line:sub(1, #start) == start and json.decode(line)
+    if type(record) == "table" then
+      found.val_loss, found.sample = record.val_loss or found.val_loss, record.sample or found.sample
+    end
+  end
+  return found
+end
+
+-- What was due after the step that a resumed run begins from, and was interrupted.
+local function make_up(self)
+  self.step = self.first_step - 1
+  local eval, sample = self:is_due "eval", self:is_due "sample"
+  local found = (eval or sample) and logged(self, self.step) or {}
+  if eval and not found.val_loss then self:evaluate() end
+  if sample and not found.sample then self:sample() end
 end
 
 ---@param parts { settings: table, model: table, data: table, clip: table, optimizer: table }
 function M.new(parts)
   local self = setmetatable(parts, Job)
   local s = parts.settings
-  self.first_step = 1
+  self.first_step, self.made = 1, 0
   self.tokens_per_step = s.batch_size * s.block_size * s.grad_accum
   self.clipped, self.matrices, self.saturated, self.skipped, self.skips_in_a_row = 0, 0, 0, 0, 0
   self.objects = { model = parts.model, optimizer = parts.optimizer, clip = parts.clip, data = parts.data }
@@ -65,7 +81,7 @@ function M.new(parts)
   self.lock = folder_lock.take(s.out, (s.resume and "--resume " or "--out ") .. s.out)
   if not s.resume then refuse_used(s.out) end
   cli.before_error(function() self.live:finish() end)
-  cli.complete_errors(function(text) return where_to_go_on(self, text) end)
+  cli.complete_errors(function(text) return rescue.after_error(self, text) end)
   if s.resume then
     local found = mb.checkpoint.load(s.resume, self.objects)
     for _, note in ipairs(found.notes) do say("resume  " .. note) end
@@ -82,6 +98,7 @@ function M.new(parts)
     self.board = require("moonbow.report.board").open(s.out, s.resume and self.first_step - 1 or nil)
   end
   mb.system.interrupt_install()
+  if s.resume then make_up(self) end
   self.started = mb.system.time()
   return self
 end
@@ -101,8 +118,8 @@ end
 function Job:begin(step)
   announce(self)
   mb.set_step(step)
-  self.step = step
-  self.data_before = self.data:state_dict()
+  self.step, self.made = step, self.made + 1
+  self.data_before, self.updates_before = self.data:state_dict(), self.optimizer.updates
   self.step_started = mb.system.time()
 end
 
@@ -133,7 +150,7 @@ function Job:is_finite(loss)
   local what = finite_loss and ("the gradient of %s is not finite"):format(bad)
     or ("the loss is %s%s"):format(tostring(loss), bad and (", the gradient of " .. bad .. " is not finite") or "")
   if self.settings.on_nonfinite == "stop" then stop_nonfinite(self, what) end
-  self.skipped = self.skipped + 1
+  self.skipped, self.skipped_step = self.skipped + 1, self.step
   self.skips_in_a_row = self.skips_in_a_row + 1
   if self.skips_in_a_row > SKIPS_IN_A_ROW then
     stop_nonfinite(self, ("%s, for the %dth step in a row"):format(what, self.skips_in_a_row))
@@ -157,6 +174,11 @@ end
 
 ---Writes the step to the log and the screen.
 function Job:log(loss, report)
+  if self.made == 1 then
+    self.saving = true -- an error here says that nothing can be saved
+    rescue.check_clip(self.clip)
+    self.saving = false
+  end
   local now = mb.system.time()
   local seconds = now - self.step_started
   self.seconds = self.seconds and 0.9 * self.seconds + 0.1 * seconds or seconds
@@ -196,15 +218,28 @@ function Job:is_due(what)
   return every > 0 and self.step % every == 0 and self.step < self.settings.steps
 end
 
----Mean validation loss over eval_iters batches, always the same ones.
+-- True once a signal has come; says so, as what the step was about is not made.
+local function given_up(self, what)
+  if mb.system.interrupted() == 0 then return false end
+  self.live:say(("interrupted, step %d goes without its %s; a resumed run makes it"):format(self.step, what))
+  return true
+end
+
+---Mean validation loss over eval_iters batches, always the same ones; nil if it was interrupted.
+---@return number?
 function Job:evaluate()
   announce(self)
-  local sum = 0
+  local sum, stopped = 0, false
   self.model:eval(function()
     mb.no_grad(function()
-      for i = 1, self.settings.eval_iters do sum = sum + self.model:loss(self.data:batch("val", i)):item() end
+      for i = 1, self.settings.eval_iters do
+        stopped = given_up(self, "validation loss")
+        if stopped then break end
+        sum = sum + self.model:loss(self.data:batch("val", i)):item()
+      end
     end)
   end)
+  if stopped then return nil end
   self.val_loss = sum / self.settings.eval_iters
   self.best_val = math.min(self.best_val or math.huge, self.val_loss)
   self.logger:write { step = self.step, val_loss = self.val_loss }
@@ -227,8 +262,12 @@ function Job:spectra()
   self.step_started = self.step_started + (mb.system.time() - started)
 end
 
+---Lets the model write.
+---@return boolean whole false if it was interrupted
 function Job:sample()
-  if self.settings.sample_tokens == 0 then return end
+  if self.settings.sample_tokens == 0 then return true end
+  if given_up(self, "sample") then return false end
+  announce(self)
   local prompt, begun = self.data:prompt(), false
   self.live:say("----- sample " .. ("-"):rep(50))
   local out = stream.new(function(text)
@@ -246,8 +285,10 @@ function Job:sample()
   })
   out:finish()
   self.live:say ""
+  if given_up(self, "sample") then return false end
   self.logger:write { step = self.step, sample = utf8.mend(self.data:decode(tokens)) }
   self.live:say(("-"):rep(63))
+  return true
 end
 
 ---Writes a checkpoint unless the newest one is of this step.
@@ -257,18 +298,20 @@ function Job:save(step, keep)
   step = step or self.step
   if self.saved_step == step then return end
   local o = self.objects
+  self.saving = true
   self.last_saved = mb.checkpoint.save(self.settings.out, {
     model = o.model, optimizer = o.optimizer, clip = o.clip, data = o.data, step = step,
     config = self.settings, keep = keep or self.settings.keep,
   })
-  self.saved_step = step
+  self.saved_step, self.saving = step, false
 end
 
----True after Ctrl-C or SIGTERM, once the state has been saved.
+---True after Ctrl-C, SIGTERM or SIGHUP, once the state has been saved.
 function Job:interrupted()
   if mb.system.interrupted() == 0 then return false end
-  self:save()
   self.live:finish()
+  if self.saved_step ~= self.step then self.live:say(("interrupted, saving step %d"):format(self.step)) end
+  self:save()
   self.live:say(("interrupted after step %d; continue with --resume %s"):format(self.step, self.settings.out))
   self:close()
   return true
@@ -280,24 +323,15 @@ function Job:close()
   mb.system.unlock(self.lock)
 end
 
----The last checkpoint, evaluation and sample, and the summary.
----@return integer exit code
-function Job:finish()
-  if self.step == nil then
-    self.live:say(("nothing to do: the run already has %d steps"):format(self.first_step - 1))
-    self:close()
-    return 0
-  end
-  local seconds = mb.system.time() - self.started
-  self.live:finish()
-  self:save()
-  self:evaluate()
-  self:sample()
-  local done = self.step - self.first_step + 1
+-- The summary of a run that is done; `seconds` is what the steps took.
+local function sum_up(self, seconds)
   local say = function(...) self.live:say((...):format(select(2, ...))) end
-  say("steps       %d in %s, %s tokens/s", done, format.duration(seconds), format.count(done * self.tokens_per_step / seconds))
-  say("loss        %.4f training, %.4f validation%s", self.loss or 0 / 0, self.val_loss,
-    self.best_val < self.val_loss and (" (best %.4f)"):format(self.best_val) or "")
+  if self.made > 0 then
+    say("steps       %d in %s, %s tokens/s", self.made, format.duration(seconds),
+      format.count(self.made * self.tokens_per_step / seconds))
+  end
+  say("loss        %s%.4f validation%s", self.made > 0 and ("%.4f training, "):format(self.loss or 0 / 0) or "",
+    self.val_loss, self.best_val < self.val_loss and (" (best %.4f)"):format(self.best_val) or "")
   if self.matrices > 0 and self.settings.clip == "spectral" then
     say("clipping    %d of %d matrix %s clipped (%.1f %%), %d saturated", self.clipped, self.matrices,
       clipped_things[self.settings.clip_on], 100 * self.clipped / self.matrices, self.saturated)
@@ -308,6 +342,29 @@ function Job:finish()
   say("memory      %s at most", format.bytes(mb.system.peak_rss()))
   say("log         %s", self.log_path)
   say("checkpoint  %s", self.last_saved)
+end
+
+---The last checkpoint, evaluation and sample, and the summary. Of a run that has all its steps, what was interrupted.
+---@return integer exit code
+function Job:finish()
+  local seconds = mb.system.time() - self.started
+  self.live:finish()
+  self:save()
+  local found = self.made == 0 and logged(self, self.step) or {}
+  if found.val_loss and (found.sample or self.settings.sample_tokens == 0) then
+    self.live:say(("nothing to do: the run already has %d steps"):format(self.step))
+    self:close()
+    return 0
+  end
+  if found.val_loss then
+    self.val_loss = tonumber(found.val_loss) or 0 / 0
+    self.best_val = self.val_loss
+  end
+  if not (found.val_loss or self:evaluate()) or not (found.sample or self:sample()) then
+    self:interrupted()
+    return 130
+  end
+  sum_up(self, seconds)
   self:close()
   return 0
 end
