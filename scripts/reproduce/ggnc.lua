@@ -198,6 +198,11 @@ local function charts_of(best, s)
   }
 end
 
+-- Where numbers come from that are not the paper's.
+local SCALED = "This rho is what the dual norm of Scion falls below within 20 steps, found with a seed of its own: only the "
+  .. "first steps are whole. With this head_radius the step of an embedding's entry is what it is with the paper's width: "
+  .. "3000 / 768 = 375 / 96."
+
 local function report(results, s)
   local cells, best = collect(results)
   local rows = { { "method", "step", "lr", "loss", "best" } }
@@ -215,11 +220,8 @@ local function report(results, s)
       ("%d layers of width %d, heads of %d, %d steps of %d tokens. Radius %g, of embedding and head %g, rho %g, momentum %g; "
         .. "both methods have the learning rates %s."):format(s.n_layer, s.n_embd, s.n_embd / s.n_head, s.steps,
         s.batch_size * s.grad_accum * s.block_size, s.radius, s.head_radius, s.rho, s.momentum, s.lrs),
-      s.size == "quick" and "The quick model's rho is about the dual norm of Scion in its first 20 steps, found with a seed of "
-        .. "its own: steps are whole at the beginning. Its head_radius keeps the step of an embedding's entry at what it is with "
-        .. "the paper's width: 3000 / 768 = 375 / 96." or "At the paper's size rho, radii and momentum are the paper's.",
       "Initial values are the model's own, normal numbers; embedding and head are one matrix. The paper's image models come "
-        .. "later." },
+        .. "later.", s.size == "quick" and SCALED or nil },
   }
 end
 
