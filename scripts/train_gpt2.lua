@@ -42,8 +42,8 @@ local options = {
     choices = { "const", "cosine", "inverse_sqrt", "linear", "wsd" } },
   { "clip", "spectral", "the norm that is clipped", choices = { "none", "norm", "spectral" } },
   { "clip_on", "grad", "what is clipped", choices = { "grad", "momentum", "update" } },
-  { "threshold", nil, "a number, ema:BETA, quantile:Q:WINDOW, zscore:Z:ALPHA or autoclip:P:WINDOW [spectral: ema:0.9]",
-    kind = "string", value = "RULE" },
+  { "threshold", nil, "a number, ema:BETA, quantile:Q:WINDOW, zscore:Z:ALPHA, autoclip:P:WINDOW, or a FILE.lua that returns a "
+    .. "policy [spectral: ema:0.9]", kind = "string", value = "RULE" },
   { "scope", "matrix", "what shares a threshold in spectral clipping", choices = { "matrix", "block", "global" } },
   { "view", "fused", "what is a matrix: c_attn whole, or in parts", choices = { "fused", "qkv", "heads" } },
   { "max_norm", nil, "of norm clipping, instead of a threshold [1]", kind = "number", min = 0 },

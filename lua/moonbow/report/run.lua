@@ -5,8 +5,12 @@
 
 local cli = require "moonbow.cli"
 local format = require "moonbow.report.format"
+local rule = require "moonbow.report.rule"
 
 local M = {}
+
+-- Settings of runs that begin; and the project's own text of data, until it is in the run's folder.
+local begins, own_texts = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
 
 -- What a resumed run may change; all else is part of what the checkpoint means. `data` may lie elsewhere: that the text
 -- is the same is seen from its hash.
@@ -110,11 +114,13 @@ function M.settings(options, presets, argv)
   end
   local mb = require "moonbow"
   local settings
+  if given.threshold then given.threshold = rule.settled(given.threshold) end
   if given.resume then
     settings = resumed(options, given)
   else
     settings = cli.settings(options, presets[given.preset or "default"], given)
     settings.out = settings.out or ("runs/%s-%s"):format(settings.preset, os.date("%Y%m%d-%H%M%S"))
+    begins[settings] = true
   end
   if settings.data then settings.data = mb.system.absolute(settings.data) end -- a resume may come from another folder
   if settings.bpe then settings.bpe = mb.system.absolute(settings.bpe) end
@@ -122,6 +128,7 @@ function M.settings(options, presets, argv)
   settle_tokens(settings, given)
   check_clip(settings, given)
   settle_clip(settings)
+  if given.threshold then rule.threshold(given.threshold) end -- what is wrong with it is known before anything is made
   if settings.init_from and settings.model ~= "gpt2" then
     cli.fail(2, "--init_from %s: files of weights are GPT-2's, this run has --model %s", settings.init_from, settings.model)
   end
@@ -164,7 +171,30 @@ local function shards(settings)
   return data
 end
 
-function M.data(settings)
+-- A run without --data reads the project's own files, which the next edit changes: its folder keeps them as one text.
+local OWN_TEXT = "corpus.txt"
+
+-- The text that a run, whose folder this is or that of one of its checkpoints, has kept.
+local function kept_text(folder)
+  local system = require "bindings.system"
+  for _, path in ipairs { folder .. "/" .. OWN_TEXT, folder .. "/../" .. OWN_TEXT } do
+    if system.path_kind(path) == "file" then return path end
+  end
+end
+
+-- A run that has kept no text needs the files as they were.
+local function check_unchanged(data, folder)
+  local ok, state = pcall(require("moonbow").checkpoint.read, folder, "data")
+  if ok and state.sha256 ~= data.sha256 then
+    cli.fail(1, "'%s': the run's text is the project's own files, and they have changed since (an edit, or git pull); there is "
+      .. "no %s that kept it; go back to the files as they were, or name their text with --data FILE", folder, OWN_TEXT)
+  end
+end
+
+---The data that the settings name.
+---@param settings table
+---@param folder? string of a run or checkpoint to open, whose own text is read; default: as the settings say
+function M.data(settings, folder)
   local mb = require "moonbow"
   if settings.data and require("moonbow.data.shards").is_shards(settings.data) then return shards(settings) end
   if settings.tokenizer == "gpt2" and not settings.bpe then
@@ -176,76 +206,56 @@ function M.data(settings)
     end
   end
   local path, text = settings.data, nil
+  folder = not begins[settings] and (folder or settings.out) or nil
   if not path then
-    text = mb.data.corpus()
+    path = folder and kept_text(folder)
+    text = not path and mb.data.corpus() or nil
   elseif mb.system.path_kind(path) == "none" and settings.preset == "shakespeare-char" then
     cli.fail(1, "no file %s; fetch it with: luajit scripts/data/get.lua shakespeare, or name one with --data PATH", path)
   end
-  return mb.data.text {
+  local data = mb.data.text {
     path = path, text = text, tokenizer = settings.tokenizer, bpe = settings.bpe, block_size = settings.block_size,
     batch_size = settings.batch_size, seed = settings.seed,
   }
+  if text then
+    if folder then check_unchanged(data, folder) end
+    own_texts[data] = text
+  end
+  return data
 end
 
--- The policies that --threshold names, and the options that follow, in order: "quantile:0.85:100".
-local rules = {
-  ema = { "beta" }, quantile = { "q", "window" }, zscore = { "z", "alpha", "warmup" }, autoclip = { "p", "window" },
-}
+---The rule of --threshold that stands for a threshold, or nil; see rule.lua.
+M.rule_of = rule.of
 
--- "0.5" | "ema:0.9" | "quantile:0.85:100" | "zscore:2.5:0.97:25" | "autoclip:10"
-local function threshold_of(rule)
+-- Whether the threshold is one that a script of the user's own made: its name in the configuration is no rule.
+local function is_own(settings)
+  return settings.clip ~= "none" and type(settings.threshold) == "string" and not rule.is_rule(settings.threshold)
+end
+
+---The clipper that the settings name. A run of a script of the user's own may have a threshold that no option makes: an error,
+---or with { own = true } nil and a sentence that says so.
+---@param settings table
+---@param o? { own?: boolean }
+---@return table? clip
+---@return string? note
+function M.clip(settings, o)
   local mb = require "moonbow"
-  local number = tonumber(rule)
-  if number then
-    if number <= 0 or number ~= number then cli.fail(2, "--threshold: %s is not above 0", rule) end
-    if number == math.huge then cli.fail(2, "--threshold: %s is not finite", rule) end
-    return number
+  if is_own(settings) then
+    local note = ("this run has a threshold of its own, '%s': resume it with the script that made it (scripts/moonbow mine.lua "
+      .. "--resume ...)"):format(settings.threshold)
+    if o and o.own then return nil, note end
+    cli.fail(1, "%s", note)
   end
-  local kind, rest = rule:match "^(%a+)(.*)$"
-  local names, given, i = rules[kind], {}, 0
-  if not names or rest ~= "" and rest:sub(1, 1) ~= ":" then
-    cli.fail(2, "--threshold: '%s' is not a number, ema:BETA, quantile:Q:WINDOW, zscore:Z:ALPHA or autoclip:P:WINDOW", rule)
-  end
-  for text in rest:gmatch ":([^:]*)" do
-    i = i + 1
-    if not names[i] then cli.fail(2, "--threshold: '%s' has more than %s", rule, table.concat(names, ", ")) end
-    if text ~= "" then
-      given[names[i]] = tonumber(text) or cli.fail(2, "--threshold: '%s' in '%s' is not a number", text, rule)
-    end
-  end
-  local ok, result = pcall(mb.threshold[kind], given)
-  if not ok then cli.fail(2, "--threshold %s: %s", rule, result) end
-  return result
-end
-
----The rule of --threshold that stands for a threshold, or nil: a function, or a policy with more options than rules have.
----@param threshold number|moonbow.Threshold
----@return string?
-function M.rule_of(threshold)
-  local text = tostring(threshold)
-  local tau = text:match "^const%((.*)%)$" or text
-  if tonumber(tau) then return tau end
-  local kind, list = text:match "^(%a+)%((.*)%)$"
-  if not rules[kind] then return nil end
-  local values = {}
-  for value in list:gmatch "[^, ]+" do
-    values[#values + 1] = tonumber(value) and value
-  end
-  local rule = kind .. ":" .. table.concat(values, ":")
-  local ok, made = pcall(threshold_of, rule)
-  return ok and tostring(made) == text and rule or nil
-end
-
-function M.clip(settings)
-  local mb = require "moonbow"
   if settings.clip == "norm" then
-    if settings.threshold then return mb.clip.norm { threshold = threshold_of(settings.threshold), on = settings.clip_on } end
+    if settings.threshold then
+      return mb.clip.norm { threshold = rule.threshold(settings.threshold), on = settings.clip_on }
+    end
     return mb.clip.norm { max_norm = settings.max_norm, on = settings.clip_on }
   end
   if settings.clip == "none" then return mb.clip.norm { max_norm = math.huge } end
   local sketches = settings.method == "randomized"
   return mb.clip.spectral {
-    threshold = threshold_of(settings.threshold), scope = settings.scope, view = settings.view, on = settings.clip_on,
+    threshold = rule.threshold(settings.threshold), scope = settings.scope, view = settings.view, on = settings.clip_on,
     method = settings.method, rank = sketches and settings.rank or nil,
     oversample = sketches and settings.oversample or nil, power_iters = sketches and settings.power_iters or nil,
   }
@@ -317,8 +327,17 @@ function M.headline(settings, model, data, out)
   }
 end
 
+---Begins the books of a run, or goes on with them, and keeps the project's own text beside them where that is what it reads.
+---@param parts { settings: table, model: table, data: table, clip: table, optimizer: table }
 function M.start(parts)
-  return require("moonbow.report.job").new(parts)
+  local job = require("moonbow.report.job").new(parts)
+  local text = own_texts[parts.data]
+  if text then
+    local writing = require "moonbow.io.writing"
+    writing.whole_file(parts.settings.out .. "/" .. OWN_TEXT, function(aside) writing.text(aside, text) end)
+    own_texts[parts.data] = nil
+  end
+  return job
 end
 
 return M

@@ -14,8 +14,8 @@ local GPT2_VOCAB = 50257
 local SIZES = { "n_layer", "n_head", "n_embd", "block_size" }
 
 -- The run's own text or token files, as they were: an error if they have changed.
-local function data_of(config, state)
-  local data = require("moonbow.report.run").data(config)
+local function data_of(config, state, folder)
+  local data = require("moonbow.report.run").data(config, folder)
   data:load_state_dict(state)
   return data
 end
@@ -33,7 +33,7 @@ local function tokenizer_of_run(settings, config, state)
   if config.tokenizer == "bytes" then return tokenizers.bytes() end
   if config.tokenizer == "gpt2" then return gpt2_tokenizer(settings.bpe or config.bpe, config.data) end
   if state.codes then return tokenizers.of_codes(state.codes) end -- the checkpoint remembers the characters
-  return data_of(config, state).tokenizer
+  return data_of(config, state, settings.run).tokenizer
     or cli.fail(1, "'%s': nothing says which text the tokens of its data stand for", settings.run)
 end
 
