@@ -211,16 +211,18 @@ local function to_text(self)
   local lines = { { "matrix", "shape", "norm", "sigma_1", last, "stable rank", "eff. rank", "nuclear", "spectrum" } }
   for _, row in ipairs(self) do
     local bound, kth = row.exact and "" or "≥ ", row.sigma[self.k]
+    local most = row.exact and "" or "≤ "
     any_bound = any_bound or not row.exact
     lines[#lines + 1] = {
-      format.printable(row.name), format.shape(row.shape), number(row.norm), number(row.sigma[1]), kth and number(kth) or "-",
-      number(row.stable_rank), bound .. number(row.effective_rank), bound .. number(row.nuclear), row.sparkline,
+      format.printable(row.name), format.shape(row.shape), number(row.norm), bound .. number(row.sigma[1]),
+      kth and bound .. number(kth) or "-", most .. number(row.stable_rank), bound .. number(row.effective_rank),
+      bound .. number(row.nuclear), row.sparkline,
     }
   end
   local right = { [3] = true, [4] = true, [5] = true, [6] = true, [7] = true, [8] = true }
   local text = ("spectra of %s\n%s"):format(self.title, format.columns(lines, right))
-  if any_bound then text = text .. ("\n≥: at least, judging by the %d values computed and the norm"):format(self.k) end
-  return text
+  if not any_bound then return text end
+  return text .. ("\n≥, ≤: at least and at most, judging by the %d values computed and the norm"):format(self.k)
 end
 
 local Spectrum = { __tostring = to_text }

@@ -138,6 +138,28 @@ describe("scripts/repl.lua without a terminal", function()
     assert.are.equal(0, code, said .. complaint)
   end)
 
+  it("saves other clippers with the options that make them", function()
+    local folder = runner.folder()
+    local clips = { "mb.clip.norm { max_norm = 0.5 }", "nil",
+      "mb.clip.spectral { threshold = mb.threshold.ema { beta = 0.5 }, method = 'exact', view = 'qkv' }",
+      "mb.clip.norm { threshold = mb.threshold.quantile { q = 0.5, window = 7 } }" }
+    local lines = { "demo()" }
+    for i, clip in ipairs(clips) do
+      for _, line in ipairs { "clip = " .. clip, "step(1);", "was = tostring(clip or mb.clip.norm { max_norm = math.huge })",
+        ("save '%s/%d'"):format(folder, i), "next = step(1)[1].loss", ("open '%s/%d'"):format(folder, i),
+        "tostring(clip) == was, step(1)[1].loss == next" } do
+        lines[#lines + 1] = line
+      end
+    end
+    lines[#lines + 1] = "clip = mb.clip.spectral { threshold = 1, where = function(p) return p.role == 'matrix' end }"
+    lines[#lines + 1] = ("save '%s/own'"):format(folder)
+    local _, out, err = piped("", unpack(lines))
+    assert.are.equal("", err)
+    local _, right = out:gsub("\ntrue\ntrue\n", "%0")
+    assert.are.equal(#clips, right, out)
+    assert(out:find("no settings say how 'clip' was made", 1, true), out)
+  end)
+
   it("says what a checkpoint of another model is good for", function()
     local folder = runner.folder()
     local path = folder .. "/own"

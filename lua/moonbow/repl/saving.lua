@@ -22,9 +22,34 @@ end
 local function stranger(parts, made)
   if M.missing(parts.settings) then return "model" end
   if made.settings ~= parts.settings then return nil end -- a script's own
-  for _, name in ipairs { "model", "optimizer", "data", "clip" } do
+  for _, name in ipairs { "model", "optimizer", "data" } do
     if made[name] ~= parts[name] then return name end
   end
+end
+
+-- The options of train_gpt2.lua that make such a clipper, if there are.
+local function options_of(clip)
+  if type(clip) ~= "table" then return nil end
+  local rule, method = require("moonbow.report.run").rule_of(clip.threshold), clip.method or {}
+  if clip.who == "mb.clip.norm" then
+    return { clip = "norm", clip_on = clip.on, max_norm = clip.max_norm, threshold = not clip.max_norm and rule or nil }
+  elseif clip.who == "mb.clip.spectral" and rule and not clip.rule then
+    return { clip = "spectral", clip_on = clip.on, threshold = rule, scope = clip.scope, view = clip.view,
+             method = method.method, rank = method.rank, oversample = method.oversample, power_iters = method.power_iters }
+  end
+end
+
+-- Describes a clipper that took the place of the run's; false if no options make it. None is one that clips nothing, which is
+-- returned.
+local function describe_clip(now, clip)
+  local run = require "moonbow.report.run"
+  local given = clip == nil and { clip = "none" } or options_of(clip)
+  if not given then return false end
+  now.threshold, now.max_norm = nil, nil
+  for name, value in pairs(given) do now[name] = value end
+  local ok, again = pcall(run.clip, now)
+  if clip == nil then return true, again end
+  return ok and tostring(again) == tostring(clip) and again.where == clip.where, clip
 end
 
 -- The threshold that clip has by now, as an option of train_gpt2.lua.
@@ -66,19 +91,24 @@ end
 ---@param made table what was opened, or made by demo()
 ---@return table config
 ---@return string[] notes for the user
+---@return table? clip the clipper to save
 function M.config(folder, parts, made)
-  local now, notes = {}, {}
+  local now, notes, clip = {}, {}, parts.clip
+  for name, value in pairs(parts.settings) do now[name] = value end
   local other = stranger(parts, made)
+  if not other and made.settings == parts.settings and (clip == nil or made.clip ~= clip) then
+    local is_described, as_described = describe_clip(now, clip)
+    if is_described then clip = as_described else other = "clip" end
+  end
   if other then
     notes[1] = ("no settings say how %s was made, so neither open nor train_gpt2.lua can make it again: a script that does "
       .. "goes on with mb.checkpoint.load(%q, { model = model, optimizer = optimizer })"):format(
         M.missing(parts.settings) and "this" or "'" .. other .. "'", folder)
-    return {}, notes
+    return {}, notes, clip
   end
-  for name, value in pairs(parts.settings) do now[name] = value end
-  note_threshold(now, parts.clip, notes)
+  note_threshold(now, clip, notes)
   note_numbers(now, parts.optimizer, notes)
-  return now, notes
+  return now, notes, clip
 end
 
 return M

@@ -355,10 +355,10 @@ function Training:save(folder)
   folder = folder or self.folder
   if not folder then options.fail 'save: there is no run; name a folder: save "runs/mine"' end
   options.value("save", "the folder", folder, { type = "string" })
-  local config, notes = saving.config(folder, parts, self.made)
-  local has_state = type(parts.clip) == "table" and parts.clip.state_dict
+  local config, notes, clip = saving.config(folder, parts, self.made)
+  local has_state = type(clip) == "table" and clip.state_dict
   local path = require("moonbow").checkpoint.save(folder, {
-    model = parts.model, optimizer = parts.optimizer, clip = has_state and parts.clip or nil,
+    model = parts.model, optimizer = parts.optimizer, clip = has_state and clip or nil,
     data = type(parts.data) == "table" and parts.data.state_dict and parts.data or nil,
     step = self:steps_done(parts), config = config,
   })
