@@ -25,6 +25,10 @@ local marks = io.open(folder .. "/../marks", "a")
 marks:write(o.resume and "resumed" or "begun", "\n")
 marks:close()
 if o.mode == "broken" then error "this mode is broken" end
+if o.mode == "torn" then
+  io.stderr:write "it: this mode is torn\nit: the state after step 1 is in s\n"
+  os.exit(1)
+end
 if tonumber(o.lr) > 1 then os.exit(3) end
 os.execute(("mkdir -p '%s/step_00000001'"):format(folder))
 if o.resume then
@@ -105,6 +109,9 @@ describe("scripts/sweep.lua", function()
     local rc, _, stderr = run "--grid mode=a,broken"
     assert.equal(1, rc)
     assert(stderr:find("mode=broken failed", 1, true) and stderr:find("this mode is broken", 1, true), stderr)
+    rc, _, stderr = run "--grid mode=torn"
+    assert.equal(1, rc)
+    assert(stderr:find("this mode is torn", 1, true) and not stderr:find("the state after", 1, true), stderr)
     rc, _, stderr = run "--grid lr=0.1 --metric nothing"
     assert.equal(1, rc)
     assert(stderr:find("there is no 'nothing' in", 1, true), stderr)

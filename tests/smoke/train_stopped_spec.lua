@@ -105,6 +105,9 @@ describe("train_gpt2.lua stopped", function()
       ["in the loop, after the update"] = {
         { ["job:log(loss, report)"] = "job:log(loss, report)\nlocal x = step == 5 and nil .. 1" },
         "attempt to concatenate a nil value", 5 },
+      ["for want of memory"] = {
+        { [after_backward] = "if step == 3 then mb.memory_budget(mb.memory().bytes_live + 2 ^ 16) mb.zeros(1e6) end\n"
+          .. after_backward }, "out of memory", 2 },
     }
     for what, case in pairs(cases) do
       it(what .. " costs no other step", function()

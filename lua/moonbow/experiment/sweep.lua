@@ -197,11 +197,14 @@ local function command_of(o, folder, seed)
   return argv
 end
 
--- What a run's output ends with, but for the lines of a traceback.
+-- What a run's output ends with, but for the lines of a traceback and what cli.lua may add to an error, "script: ..." after
+-- "script: ...".
 local function last_line(folder)
-  local last = "it said nothing"
+  local last, script = "it said nothing", nil
   for line in read(folder .. "/output.txt"):gmatch "[^\n]+" do
-    if not line:find "^%s" and not line:find "^stack traceback" then last = line end
+    local before = script
+    script = line:match "^[%w_]+: "
+    if not line:find "^%s" and not line:find "^stack traceback" and not (script and script == before) then last = line end
   end
   return last
 end
