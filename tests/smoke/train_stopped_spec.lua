@@ -139,6 +139,15 @@ describe("train_gpt2.lua stopped", function()
       return out
     end
 
+    it("is one of the gradient where that is the optimizer's state: nothing is saved, exit code 3", function()
+      local path = script { [after_backward] = "if step == 3 then model:parameters()[1].grad:fill_(0 / 0) end\n"
+        .. after_backward }
+      local code, _, complaint = train(path, fresh(runner.folder() .. "/run", "--optimizer scion_light --clip none"))
+      assert.are.equal("train_gpt2: step 3: the gradient of wte.weight is not finite; nothing was updated, there is no "
+        .. "checkpoint\n", complaint)
+      assert.are.equal(3, code)
+    end)
+
     it("within the update saves nothing", function()
       local step = "local report = optimizer:step(clip)"
       nothing_saved({ [step] = "if step == 3 then optimizer.groups[1].rule.run = function() error 'half' end end\n" .. step }, "",

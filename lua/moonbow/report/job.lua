@@ -123,17 +123,19 @@ function Job:begin(step)
   self.step_started = mb.system.time()
 end
 
--- Ends the run as the step before left it, so that all but this step can be had again. No older checkpoint goes for it:
+-- Ends the run as the step before left it, so that all but this step can be had again, unless it is the optimizer's state
+-- that is not finite. No older checkpoint goes for it:
 -- the trouble may have begun earlier.
 local function stop_nonfinite(self, what)
   self.logger:write { step = self.step, nonfinite = what }
   local last = self.step - 1
-  if last > 0 and self.saved_step ~= last then
+  if last > 0 and self.saved_step ~= last and not rescue.keeps_gradients(self.optimizer) then
     self.data:load_state_dict(self.data_before)
     self:save(last, self.settings.keep + 1)
   end
   cli.fail(3, "step %d: %s; nothing was updated, %s", self.step, what,
-    self.last_saved and "the last checkpoint is " .. self.last_saved or "there is no checkpoint as no step was made")
+    self.last_saved and "the last checkpoint is " .. self.last_saved
+    or last > 0 and "there is no checkpoint" or "there is no checkpoint as no step was made")
 end
 
 ---True if loss and gradients are finite. Else stops the run before the update (exit code 3), naming the first bad

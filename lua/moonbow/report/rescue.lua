@@ -12,8 +12,10 @@ local state = require "moonbow.io.state"
 
 local M = {}
 
--- An optimizer whose state the gradients are, so that the backward of a step that failed has changed it.
-local function keeps_gradients(optimizer)
+--- Are the gradients a part of an optimizer's state, so that the backward of a step that fails has changed it?
+---@param optimizer moonbow.Optimizer
+---@return boolean
+function M.keeps_gradients(optimizer)
   for _, group in ipairs(optimizer.groups or {}) do
     if group.constructor.definition.keeps_gradient then return true end
   end
@@ -25,7 +27,7 @@ local function last_whole_step(job)
   local optimizer = job.optimizer
   if optimizer.halfway then return nil, ("step %d failed within its update"):format(job.step) end
   if job.skipped_step == job.step or optimizer.updates ~= job.updates_before then return job.step end
-  if keeps_gradients(optimizer) then
+  if M.keeps_gradients(optimizer) then
     return nil, ("the gradients of step %d, which failed, are in the optimizer's state"):format(job.step)
   end
   job.data:load_state_dict(job.data_before)
