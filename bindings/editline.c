@@ -81,6 +81,11 @@ static unsigned char on_quit(EditLine *el, int key) {
   return CC_NORM;
 }
 
+static unsigned char on_nothing(EditLine *el, int key) {
+  (void)el, (void)key;
+  return CC_NORM;
+}
+
 // Ctrl-D leaves from an empty line, and deletes a character in another.
 static unsigned char on_end(EditLine *el, int key) {
   (void)key;
@@ -101,6 +106,24 @@ static void bind_letters(EditLine *el) {
     char letter[3] = {(char)(0xC0 | code >> 6), (char)(0x80 | (code & 0x3F)), '\0'};
     el_set(el, EL_BIND, letter, "ed-insert", NULL);
   }
+}
+
+// Keys that have no meaning here, and would type the end of what the terminal sends for them: Insert, Page Up and Down, the
+// function keys, with Shift, Alt and Ctrl too; and Alt-x, with which libedit asks for a command of its own.
+static void bind_other_keys(EditLine *el) {
+  el_set(el, EL_ADDFN, "mb-nothing", "Do nothing", on_nothing);
+  for (int code = 2; code <= 34; code++) {
+    char keys[24];
+    if (code == 3 || code == 4 || code == 7 || code == 8) continue; // Delete, End, Home
+    snprintf(keys, sizeof keys, "\\e[%d~", code);
+    el_set(el, EL_BIND, keys, "mb-nothing", NULL);
+    for (int with = 2; with <= 8; with++) {
+      snprintf(keys, sizeof keys, "\\e[%d;%d~", code, with);
+      el_set(el, EL_BIND, keys, "mb-nothing", NULL);
+    }
+  }
+  static const char *const others[] = {"\\eOP", "\\eOQ", "\\eOR", "\\eOS", "\\ex"};
+  for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) el_set(el, EL_BIND, others[i], "mb-nothing", NULL);
 }
 
 static void bind_keys(EditLine *el) {
@@ -166,6 +189,7 @@ mb_edit *mb_edit_new(int history_size) {
   el_set(edit->el, EL_SIGNAL, 1); // a stop and a change of size draw the line anew
   locale_t before = uselocale(edit->locale);
   bind_letters(edit->el);
+  bind_other_keys(edit->el);
   bind_keys(edit->el);
   el_source(edit->el, NULL); // ~/.editrc
   el_set(edit->el, EL_SETTY, "-d", "-isig", NULL);

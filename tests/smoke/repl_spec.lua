@@ -42,6 +42,16 @@ describe("scripts/repl.lua without a terminal", function()
     assert.are.equal(0, (piped("", "1", ":quit", "error 'not reached'")))
   end)
 
+  it("shows numbers, members that are not loaded yet, data and variables", function()
+    local _, out, err = piped("", "0.1 + 0.2", "1234567.5", "2^53", "-0", "1/3", "mb.schedule", "mb", "demo()", "data",
+      "for i = 1, 60 do _G['v' .. i] = i end", "who()")
+    assert.are.equal("", err)
+    assert.are.equal(1, (out:find("0.3\n1234567.5\n9007199254740992\n-0\n0.33333333333333\n", 1, true)))
+    assert(out:find("cosine  ", 1, true) and out:find("  threshold  ", 1, true), out)
+    assert(out:find("\ntext: char tokens, a vocabulary of", 1, true), out)
+    assert(out:find("\nv2 .*\nv10 .*\n… 25 more"), out)
+  end)
+
   it("says that a variable hides a command", function()
     local code, _, err = piped("", "losses = 3", "losses = 4")
     assert.are.equal("note 'losses' is a variable now and hides the command; `losses = nil` gives that back\n", err)
@@ -407,6 +417,7 @@ describe("scripts/repl.lua in a terminal", function()
     for key in ("BSpace DC Left Right Up Down Home End C-a C-e C-k C-u C-l C-w"):gmatch "%S+" do
       t:key(key)
     end
+    for key in ("F1 F5 F12 PPage NPage IC S-F5 M-x"):gmatch "%S+" do t:key(key) end
     t:type "x"
     t:key "BSpace"
     t:type "yy"

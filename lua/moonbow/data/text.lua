@@ -25,6 +25,11 @@ local M = {}
 local Text = {}
 Text.__index = Text
 
+function Text:__tostring()
+  return ("text: %s tokens, a vocabulary of %d, %d to train on and %d to validate, batches of %d by %d"):format(
+    self.tokenizer.name, self.vocab_size, self.train_tokens, self.val_tokens, self.batch_size, self.block_size)
+end
+
 -- Streams of random numbers of their own, far from those that operations take one after the other.
 local STREAM = { train = 0x64617461, val = 0x64617462 }
 

@@ -31,16 +31,33 @@ local function describe(value)
   return type(value), show.cell(value), nil
 end
 
+local MOST = 40 -- rows of who()
+
+-- Names so that v2 is before v10.
+local function by_number(names)
+  local function key(name)
+    return (name:gsub("%d+", function(d) return ("0"):rep(20 - #d) .. d end))
+  end
+  table.sort(names, function(a, b)
+    local x, y = key(a), key(b)
+    return x < y or x == y and a < b
+  end)
+  return names
+end
+
 local function who(repl)
   return function()
-    local rows, globals, total = { { "name", "kind", "what", "memory" } }, repl.session.globals, 0
-    for _, name in ipairs(options.keys(globals)) do
+    local rows, globals, n = { { "name", "kind", "what", "memory" } }, repl.session.globals, 0
+    for _, name in ipairs(by_number(options.keys(globals))) do
       if name ~= "mb" and name ~= "_" and name ~= "arg" then
-        local kind, what, bytes = describe(globals[name])
-        total = total + (bytes or 0)
-        rows[#rows + 1] = { name, kind, format.cut(what, math.max(20, repl:width() - 40)), bytes and format.bytes(bytes) or "" }
+        n = n + 1
+        if n <= MOST then
+          local kind, what, bytes = describe(globals[name])
+          rows[#rows + 1] = { name, kind, format.cut(what, math.max(20, repl:width() - 40)), bytes and format.bytes(bytes) or "" }
+        end
       end
     end
+    if n > MOST then rows[#rows + 1] = { ("… %d more"):format(n - MOST) } end
     if #rows == 1 then return repl:say "there are no variables yet" end
     repl:say(format.columns(rows, { [4] = true }))
     local memory = runtime.memory()

@@ -22,6 +22,11 @@ local KEYWORDS = { "and", "break", "do", "else", "elseif", "end", "false", "for"
                    "or", "repeat", "return", "then", "true", "until", "while" }
 local SHOWN = 120
 
+-- Fields of models and their like that are not for users.
+local INTERNAL = { handle = true, list = true, by_name = true, run_loss = true, run_logits = true }
+-- Options of the prompt's own commands.
+local COMMANDS = { generate = { "tokens", "temperature", "top_k", "top_p", "seed" }, spectrum = { "of" } }
+
 -- ----- values -----------------------------------------------------------------------------------------------
 
 -- value[key], where that runs nothing of the user's.
@@ -52,11 +57,12 @@ local function add_names(set, value, is_method, is_inherited)
   elseif type(value) == "string" then
     for name in pairs(is_method and string or {}) do set[name] = true end
   elseif type(value) == "table" then
+    local is_object = getmetatable(value) ~= nil
     for name, found in next, value do
       local is_function = type(found) == "function"
       local is_name = type(name) == "string" and name:find "^[%a_][%w_]*$"
       local is_wanted = is_method and is_function or not is_method and not (is_inherited and is_function)
-      if is_name and is_wanted then set[name] = true end
+      if is_name and is_wanted and not (is_object and INTERNAL[name]) then set[name] = true end
     end
     local meta = getmetatable(value)
     if type(meta) ~= "table" then return end
@@ -175,13 +181,20 @@ local function parameter_names(session, before)
 end
 
 -- Calls whose string is the name of a parameter.
-local by_parameter = { spectrum = true, peek = true, parameter = true }
+local by_parameter = { spectrum = true, spectra = true, peek = true, parameter = true }
 local by_file = { require = true, dofile = true, loadfile = true, open = true, load = true, lines = true }
 
 local function in_string(session, before, stem, quote)
   local call = before:match "([%a_][%w_]*)%s*%(?%s*$"
   local list = {}
   if not by_file[call] then list = starting_with(stem, parameter_names(session, before)) end
+  if call == "spectra" then -- any part of a name
+    local parts = {}
+    for _, name in ipairs(parameter_names(session, before)) do
+      for part in name:gmatch "[^%.]+" do parts[part] = true end
+    end
+    for _, part in ipairs(starting_with(stem, options.keys(parts))) do list[#list + 1] = part end
+  end
   if not by_parameter[call] then
     for _, path in ipairs(M.files(stem)) do list[#list + 1] = path end
   end
@@ -192,6 +205,7 @@ end
 local function options_of(session, head)
   local call = head:match "([%a_][%w_%.:]*)%s*$" or head:match "([%a_][%w_%.:]*)%s*%([^()]*$"
   if not call then return {} end
+  if COMMANDS[call] then return COMMANDS[call] end
   local value = value_of(session, (call:gsub(":", ".")))
   local definition = type(value) == "table" and field(value, "definition")
   local names = {}
@@ -239,6 +253,8 @@ function M.candidates(session, before)
     local head, inside = open_brace(lead)
     if head and inside:find "^%s*$" or head and inside:find ",%s*$" then
       for _, name in ipairs(options_of(session, head)) do set[name .. " = "] = true end
+      local known = starting_with(stem, options.keys(set))
+      if #known > 0 then return stem, known end
     end
     for _, name in ipairs(session:names()) do set[name] = true end
     for _, name in ipairs(stem ~= "" and KEYWORDS or {}) do set[name] = true end

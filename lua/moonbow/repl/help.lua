@@ -6,6 +6,7 @@
 local doc = require "moonbow.doc"
 local format = require "moonbow.report.format"
 local show = require "moonbow.repl.show"
+local types = require "bindings.types"
 
 local M = {}
 
@@ -48,6 +49,32 @@ local function value_of(session, name)
   return value
 end
 
+-- What the overview says of a command with a colon.
+local function colon_text(name)
+  for part in (keys .. "\n"):gmatch "[^\n]+" do
+    local from = part:find(name .. "%f[%W]")
+    if from and #name > 1 then return (part:sub(from):gsub("%s%s+", "  "):gsub("  or Ctrl%-D", " or Ctrl-D")) end
+  end
+  return ("there is no '%s'; :help lists the commands"):format(name)
+end
+
+-- Where a value of the library is documented, by what it says of itself; or nil.
+local function class_of(value)
+  if types.is_tensor(value) then return "Tensor" end
+  if type(value) ~= "table" or not getmetatable(value) then return nil end
+  if rawget(value, "handle") and rawget(value, "list") then return "Model" end
+  return tostring(value):match "^mb%.[%w_%.]+"
+end
+
+local function variable_text(name, value)
+  local text = ("%s is a variable: %s"):format(name, show.cell(value))
+  local class = class_of(value)
+  local entry = class and doc.find(class)
+  return entry and text .. "\n\n" .. doc.text(entry) or text
+end
+
+local function is_of_lua(fn) return debug.getinfo(fn, "S").what == "C" end
+
 ---The text of `? asked`.
 ---@param session moonbow.repl.Session
 ---@param rows moonbow.repl.Command[]
@@ -55,9 +82,18 @@ end
 ---@return string
 function M.about(session, rows, asked)
   if asked == "" then return M.overview(rows) end
+  if asked:find "^:" then return colon_text(asked:match "^:%a*") end
+  if tonumber(asked) then return asked .. " is a number" end
+  if not loadstring("local " .. asked) and asked:find "^%l+$" then return asked .. " is a word of Lua's grammar" end
   local plain = asked:gsub("%s*[%({\"'].*$", "")
   for _, row in ipairs(rows) do
     if row[1]:match "^[%w_%.]+" == plain then return command_text(row) end
+  end
+  local own = plain ~= "mb" and rawget(session.globals, plain)
+  if own ~= nil and own ~= false then return variable_text(plain, own) end
+  if plain:find "^[%a_][%w_%.]*$" and not rawget(session.globals, plain:match "^[%w_]+") then
+    local value = value_of(session, plain)
+    if type(value) == "function" and is_of_lua(value) then return plain .. " is a function of Lua's own" end
   end
   local entry, near = doc.find(asked)
   if entry then return doc.text(entry) end

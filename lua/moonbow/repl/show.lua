@@ -19,14 +19,23 @@ local EDGE = 3     -- rows, columns and slices at either end of a tensor that is
 
 -- ----- numbers ------------------------------------------------------------------------------------------------
 
----A number in its shortest form with six digits at most; integers whole.
+-- A number with so many digits at most; integers whole up to 2^53, beyond which not all are numbers.
+local function digits(x, pattern)
+  if x ~= x then return "nan" end
+  if x == 0 then return 1 / x < 0 and "-0" or "0" end
+  if x == math.floor(x) and math.abs(x) <= 2 ^ 53 then return ("%.0f"):format(x) end
+  return (pattern:format(x))
+end
+
+---A measured number: six digits at most.
 ---@param x number
 ---@return string
-function M.number(x)
-  if x ~= x then return "nan" end
-  if x == math.floor(x) and math.abs(x) < 1e15 then return ("%d"):format(x) end
-  return (("%.6g"):format(x))
-end
+function M.number(x) return digits(x, "%.6g") end
+
+---A number as what was typed has it: fourteen digits at most, so that 0.1 + 0.2 is 0.3.
+---@param x number
+---@return string
+function M.exact(x) return digits(x, "%.14g") end
 
 -- How the elements of a tensor are written, all alike.
 local function number_format(values)
@@ -194,7 +203,7 @@ function M.cell(value)
     return #value.shape == 0 and ("%s: %s"):format(text, M.number(value:item())) or text
   end
   local kind = type(value)
-  if kind == "number" then return M.number(value) end
+  if kind == "number" then return M.exact(value) end
   if kind == "string" then return quoted(value, 60) end
   if kind == "function" then return M.fn(value) end
   if kind == "table" then
@@ -323,13 +332,43 @@ function M.table(t, width)
   return table.concat(lines, "\n")
 end
 
+-- The members of a table of the library's that loads them when they are named: __names of its metatable; or nil.
+local function members_of(t)
+  local meta = getmetatable(t)
+  local names = type(meta) == "table" and rawget(meta, "__names")
+  if not names then return nil end
+  local seen = {}
+  for key in pairs(t) do
+    if type(key) == "string" then seen[key] = true end
+  end
+  for _, name in ipairs(names()) do seen[name] = true end
+  return options.keys(seen)
+end
+
+-- Names in lines that are no wider than that.
+local function members_text(names, width)
+  local lines, line = {}, ""
+  for _, name in ipairs(names) do
+    if line ~= "" and #line + 2 + #name > width - 2 then
+      lines[#lines + 1] = line
+      line = ""
+    end
+    line = line == "" and name or line .. "  " .. name
+  end
+  lines[#lines + 1] = line
+  return table.concat(lines, "\n")
+end
+
 ---A value as the prompt shows it.
 ---@param value any
 ---@param width integer
 ---@return string
 function M.text(value, width)
   if types.is_tensor(value) then return M.tensor(value, width) end
-  if type(value) == "table" and not has_text(value) then return M.table(value, width) end
+  if type(value) == "table" and not has_text(value) then
+    local members = members_of(value)
+    return members and members_text(members, width) or M.table(value, width)
+  end
   if type(value) == "table" then return tostring(value) end
   if type(value) == "string" then return quoted(value, 2000) end
   return M.cell(value)
