@@ -147,6 +147,16 @@ describe("tokenize.lua", function()
     assert.are.equal(before, "meta.json " .. names())
   end)
 
+  it("sweeps away what a process left that was killed while it wrote a file", function()
+    os.execute(("mkdir -p '%s'"):format(out))
+    for _, name in ipairs { "train.bin.part", "tokenize.part.json", "meta.json" } do
+      write(("%s/%s.4711.part"):format(out, name), "x")
+    end
+    write(out .. "/mine.part", "x")
+    ok("- --tokenizer bytes --val 0 --quiet", "hello")
+    assert.are.equal("meta.json mine.part tokens_train_000001.bin ", names())
+  end)
+
   it("keeps a second process out of the folder", function()
     local slow = ("mkfifo '%s/pipe'; luajit '%s/scripts/data/tokenize.lua' '%s/pipe' --tokenizer bytes --quiet --out '%s' & "
       .. "echo $! > '%s/pid'; exec 3>'%s/pipe'; "):format(folder, runner.root, folder, out, folder, folder)
@@ -187,7 +197,7 @@ describe("tokenize.lua", function()
       local cuts = 0
       for i = 1, 60 do
         local signal = i % 3 == 0 and "KILL" or "INT"
-        local is_cut = cut_short(signal, 0.03 + 0.01 * (i % 5), arguments) and not names():find "meta.json"
+        local is_cut = cut_short(signal, 0.02 + 0.01 * (i % 5), arguments) and not names():find "meta.json"
         if not is_cut and cuts > 0 then break end
         if is_cut then cuts = cuts + 1 else os.execute(("rm -rf '%s'"):format(out)) end -- it was through before the signal came
         if signal == "INT" then assert.is_nil(names():find "bin%f[%s]", names()) end -- no name of a file that is complete

@@ -319,10 +319,13 @@ local function check(paths, settings)
   if settings.bpe and settings.tokenizer ~= "gpt2" then cli.fail(2, "--bpe is for --tokenizer gpt2") end
 end
 
--- Removes what an interrupted run left.
-local function remove_parts(folder)
+-- Removes what an interrupted run left, or of it only the files whose writing was cut short, which are never read.
+local function remove_parts(folder, whole)
   for _, name in ipairs(system.list(folder)) do
-    if name:find "%.bin%.part$" or name == STATE then system.remove(folder .. "/" .. name) end
+    local is_part = name:find "%.bin%.part$" or name == STATE
+    local of = name:match "^(.*)%.%d+%.part$" -- a file written aside, see writing.whole_file
+    local is_aside = of and (of:find "%.bin%.part$" or of:find "%.bin$" or of == STATE or of == "meta.json")
+    if whole and is_part or is_aside then system.remove(folder .. "/" .. name) end
   end
 end
 
@@ -389,7 +392,7 @@ local function run(paths, settings)
   if system.path_kind(meta_path) ~= "none" then
     cli.fail(1, "--out %s: the folder holds token files already (meta.json); choose another", settings.out)
   end
-  if settings.restart then remove_parts(settings.out) end
+  remove_parts(settings.out, settings.restart)
   local work = prepare(paths, settings)
   local ok, problem = pcall(work.run, work)
   if ok and work.writers.train.count == 0 then ok, problem = pcall(cli.fail, 1, "the inputs have no text") end
