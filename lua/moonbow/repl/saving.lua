@@ -57,7 +57,8 @@ local function note_threshold(now, clip, notes)
   if not clip or now.clip == nil or now.clip == "none" then return end
   local run = require "moonbow.report.run"
   local threshold = clip.threshold
-  if tostring(run.clip(now).threshold) == tostring(threshold) then return end
+  local was = run.clip(now, { own = true })
+  if was and tostring(was.threshold) == tostring(threshold) then return end
   local rule = run.rule_of(threshold)
   if rule then
     now.threshold, now.max_norm = rule, nil

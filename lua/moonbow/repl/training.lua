@@ -265,18 +265,20 @@ local function publish(self, parts)
   self.seen.model, self.seen.optimizer = parts.model, parts.optimizer
 end
 
--- What settings of train_gpt2.lua describe.
-local function made_by(settings)
+-- What settings of train_gpt2.lua describe, of a run in `folder`; without a clipper, and with a note, if its threshold is
+-- another script's.
+local function made_by(settings, folder)
   local mb, run = require "moonbow", require "moonbow.report.run"
-  local data = run.data(settings)
+  local data = run.data(settings, folder)
   local model = mb.models[settings.model or "gpt2"] {
     vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer, n_head = settings.n_head,
     n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed, dtype = settings.dtype,
     rounding = settings.rounding,
   }
+  local clip, note = run.clip(settings, { own = true })
   return {
-    settings = settings, data = data, model = model, clip = run.clip(settings), optimizer = run.optimizer(settings, model),
-  }
+    settings = settings, data = data, model = model, clip = clip, optimizer = run.optimizer(settings, model),
+  }, note
 end
 
 -- The settings of demo(): train_gpt2.lua's own, with a learning rate that stays.
@@ -336,7 +338,7 @@ function Training:open(folder, given)
   end
   settings.device, settings.threads = given.device or "auto", given.threads
   run.device(settings)
-  local parts = made_by(settings)
+  local parts, note = made_by(settings, folder)
   mb.checkpoint.load(folder, { model = parts.model, optimizer = parts.optimizer, clip = parts.clip, data = parts.data })
   publish(self, parts)
   local is_checkpoint = found.path == folder
@@ -344,6 +346,7 @@ function Training:open(folder, given)
   self.log = read_log(self.folder .. "/log.jsonl", found.step)
   self.repl:say(("model, optimizer, clip, data and settings of %s, after step %d of %d"):format(found.path, found.step,
     settings.steps))
+  if note then self.repl:say(note .. "; clip is not set here") end
 end
 
 -- ----- writing ------------------------------------------------------------------------------------------------
