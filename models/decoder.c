@@ -7,7 +7,7 @@
 
 enum { MOST_LAYERS = 1024 };
 
-mb_status decoder_check_sizes(const decoder_sizes *s, const char *who) {
+static mb_status check_sizes(const decoder_sizes *s, const char *prefix) {
   const struct {
     const char *name;
     int64_t value, most;
@@ -17,26 +17,30 @@ mb_status decoder_check_sizes(const decoder_sizes *s, const char *who) {
   };
   for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
     if (sizes[i].value < 1 || sizes[i].value > sizes[i].most)
-      return mb_fail(MB_ERR_ARG, "%s: %s is %lld, a number from 1 to %lld was expected", who, sizes[i].name, (long long)sizes[i].value,
+      return mb_fail(MB_ERR_ARG, "%s_new: %s is %lld, a number from 1 to %lld was expected", prefix, sizes[i].name, (long long)sizes[i].value,
                      (long long)sizes[i].most);
   if (s->n_embd % s->n_head != 0)
-    return mb_fail(MB_ERR_ARG, "%s: n_embd %lld is not divisible by n_head %lld", who, (long long)s->n_embd, (long long)s->n_head);
+    return mb_fail(MB_ERR_ARG, "%s_new: n_embd %lld is not divisible by n_head %lld", prefix, (long long)s->n_embd, (long long)s->n_head);
   if (!(s->dropout >= 0 && s->dropout < 1))
-    return mb_fail(MB_ERR_ARG, "%s: dropout is %g, a number in [0, 1) was expected", who, s->dropout);
+    return mb_fail(MB_ERR_ARG, "%s_new: dropout is %g, a number in [0, 1) was expected", prefix, s->dropout);
   return MB_OK;
 }
 
-mb_status decoder_check_inputs(const decoder_sizes *s, const mb_tensor *inputs, int64_t first, const char *who) {
-  if (!inputs) return mb_fail(MB_ERR_ARG, "%s: inputs is NULL, ids (B, T) were expected", who);
-  if (mb_tensor_ndim(inputs) != 2)
-    return mb_fail(MB_ERR_SHAPE, "%s: inputs has %d dimensions, ids (B, T) were expected", who, mb_tensor_ndim(inputs));
-  int64_t T = mb_tensor_shape(inputs)[1];
-  if (first == 0 && T > s->block_size)
-    return mb_fail(MB_ERR_SHAPE, "%s: inputs have %lld tokens, the model's block_size is %lld", who, (long long)T, (long long)s->block_size);
-  if (first < 0 || first > s->block_size - T)
-    return mb_fail(MB_ERR_ARG, "%s: inputs have %lld tokens from position %lld on, the model's block_size is %lld", who, (long long)T,
-                   (long long)first, (long long)s->block_size);
-  return MB_OK;
+mb_status decoder_new(const decoder *d, mb_model **out, const void *config, mb_dtype dtype, mb_device device, uint64_t seed) {
+  *out = NULL;
+  if (!config) return mb_fail(MB_ERR_ARG, "%s_new: config is NULL", d->prefix);
+  mb_model *model;
+  decoder_sizes sizes = d->sizes(config);
+  mb_status status = check_sizes(&sizes, d->prefix);
+  if (status == MB_OK && d->check) status = d->check(config);
+  if (status == MB_OK) status = mb_model_new(&model, d->name);
+  if (status != MB_OK) return status;
+  status = d->add_parameters(model, config);
+  if (status == MB_OK) status = mb_model_build(model, dtype, device, seed);
+  if (status == MB_OK) status = mb_model_set_config(model, config, d->config_bytes);
+  if (status == MB_OK) *out = model;
+  else mb_model_release(model);
+  return status;
 }
 
 mb_status decoder_add_matrix(mb_model *model, const char *prefix, const char *name, int64_t out, int64_t in, mb_role role, double std) {
@@ -46,35 +50,81 @@ mb_status decoder_add_matrix(mb_model *model, const char *prefix, const char *na
   return mb_model_add(model, full, 2, shape, role, MB_INIT_NORMAL, std);
 }
 
-mb_status decoder_loss(mb_tensor **out, decoder_logits *logits, mb_model *model, mb_tensor *inputs, mb_tensor *targets,
+// ----- forward ----------------------------------------------------------------------------------------------
+
+// The pass of a model that decoder_new made.
+static mb_status begin(decoder_pass *p, const decoder *d, mb_model *model) {
+  *p = (decoder_pass){0};
+  mb_status status = mb_model_config(&p->config, model, d->name);
+  if (status != MB_OK) return status;
+  p->sizes = d->sizes(p->config);
+  return MB_OK;
+}
+
+// ids (B, T) at positions first .. first + T - 1, below block_size; `function` is "_logits" or the like.
+static mb_status check_inputs(const decoder *d, const decoder_pass *p, const mb_tensor *inputs, const char *function) {
+  if (!inputs) return mb_fail(MB_ERR_ARG, "%s%s: inputs is NULL, ids (B, T) were expected", d->prefix, function);
+  if (mb_tensor_ndim(inputs) != 2)
+    return mb_fail(MB_ERR_SHAPE, "%s%s: inputs has %d dimensions, ids (B, T) were expected", d->prefix, function, mb_tensor_ndim(inputs));
+  int64_t T = mb_tensor_shape(inputs)[1], block_size = p->sizes.block_size;
+  if (p->first == 0 && T > block_size)
+    return mb_fail(MB_ERR_SHAPE, "%s%s: inputs have %lld tokens, the model's block_size is %lld", d->prefix, function, (long long)T,
+                   (long long)block_size);
+  if (p->first < 0 || p->first > block_size - T)
+    return mb_fail(MB_ERR_ARG, "%s%s: inputs have %lld tokens from position %lld on, the model's block_size is %lld", d->prefix, function,
+                   (long long)T, (long long)p->first, (long long)block_size);
+  return MB_OK;
+}
+
+mb_status decoder_logits(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs) {
+  *out = NULL;
+  decoder_pass p;
+  mb_status status = begin(&p, d, model);
+  if (status == MB_OK) status = check_inputs(d, &p, inputs, "_logits");
+  if (status != MB_OK) return status;
+  p.dropout = p.sizes.dropout;
+  flow f = flow_begin(model, inputs);
+  d->trunk(&f, &p);
+  d->head(&f, p.config);
+  return flow_end(&f, out);
+}
+
+mb_status decoder_loss(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets,
                        const mb_cross_entropy_options *options) {
-  mb_tensor *value;
+  mb_tensor *logits;
   uint64_t seed, step, stream;
   *out = NULL;
   mb_rng_get(&seed, &step, &stream);
-  mb_status status = logits(&value, model, inputs);
+  mb_status status = decoder_logits(d, &logits, model, inputs);
   if (status != MB_OK) return status;
-  status = mb_cross_entropy(out, value, targets, options);
+  status = mb_cross_entropy(out, logits, targets, options);
   if (status != MB_OK) mb_rng_set(seed, step, stream);
-  mb_tensor_release(value); // the tape's alone from here: backward writes its gradient over it
+  mb_tensor_release(logits); // the tape's alone from here: backward writes its gradient over it
   return status;
 }
 
 // ----- generation -------------------------------------------------------------------------------------------
 
-mb_status decoder_cache(mb_tensor **out, mb_model *model, const decoder_sizes *s, int64_t batch, const char *who) {
-  if (batch < 1) return mb_fail(MB_ERR_ARG, "%s: batch is %lld, at least 1 was expected", who, (long long)batch);
+mb_status decoder_cache(const decoder *d, mb_tensor **out, mb_model *model, int64_t batch) {
+  *out = NULL;
+  decoder_pass p;
+  mb_status status = begin(&p, d, model);
+  if (status != MB_OK) return status;
+  if (batch < 1) return mb_fail(MB_ERR_ARG, "%s_cache: batch is %lld, at least 1 was expected", d->prefix, (long long)batch);
+  const decoder_sizes *s = &p.sizes;
   int64_t shape[6] = {s->n_layer, 2, batch, s->n_head, s->block_size, s->n_embd / s->n_head};
   return mb_full(out, mb_model_compute(model), 6, shape, mb_tensor_device(mb_model_weight(model, 0)), 0.0);
 }
 
-mb_status decoder_check_cache(const decoder_sizes *s, const mb_tensor *cache, const mb_tensor *inputs, const char *who) {
-  if (!cache) return mb_fail(MB_ERR_ARG, "%s: cache is NULL, one of the model's was expected", who);
+static mb_status check_cache(const decoder *d, const decoder_pass *p, const mb_tensor *inputs) {
+  const decoder_sizes *s = &p->sizes;
+  if (!p->cache) return mb_fail(MB_ERR_ARG, "%s_next: cache is NULL, one of %s_cache was expected", d->prefix, d->prefix);
   int64_t batch = mb_tensor_shape(inputs)[0];
   int64_t expected[6] = {s->n_layer, 2, batch, s->n_head, s->block_size, s->n_embd / s->n_head};
-  int fits = mb_tensor_ndim(cache) == 6;
-  for (int i = 0; fits && i < 6; i++) fits = mb_tensor_shape(cache)[i] == expected[i];
-  if (!fits) return mb_fail(MB_ERR_SHAPE, "%s: the cache is not one of this model for %lld sequences", who, (long long)batch);
+  int fits = mb_tensor_ndim(p->cache) == 6;
+  for (int i = 0; fits && i < 6; i++) fits = mb_tensor_shape(p->cache)[i] == expected[i];
+  if (!fits)
+    return mb_fail(MB_ERR_SHAPE, "%s_next: the cache is not one of this model for %lld sequences", d->prefix, (long long)batch);
   return MB_OK;
 }
 
@@ -88,16 +138,17 @@ static mb_status cache_of(mb_tensor **out, mb_tensor *cache, int64_t layer) {
   return status;
 }
 
-void decoder_attend(flow *f, mb_tensor *cache, int64_t layer, int64_t first) {
+void decoder_attend(flow *f, const decoder_pass *p, int64_t layer) {
   if (!flow_is_on(f)) return;
   mb_tensor *part = NULL, *y = NULL;
-  mb_status status = cache_of(&part, cache, layer);
-  if (status == MB_OK) status = mb_attention_cached(&y, f->value, part, first, 0.0);
+  mb_status status = cache_of(&part, p->cache, layer);
+  if (status == MB_OK) status = mb_attention_cached(&y, f->value, part, p->first, 0.0);
   mb_tensor_release(part);
   flow_step(f, status, y);
 }
 
-void decoder_last_position(flow *f) {
+// (B, T, C) -> (B, C): what follows the last token is all that is wanted.
+static void last_position(flow *f) {
   if (!flow_is_on(f)) return;
   const int64_t *shape = mb_tensor_shape(f->value);
   int64_t B = shape[0], T = shape[1], C = shape[2];
@@ -106,4 +157,23 @@ void decoder_last_position(flow *f) {
   if (status == MB_OK) status = mb_reshape(&rows, last, 2, (int64_t[]){B, C});
   mb_tensor_release(last);
   flow_step(f, status, rows);
+}
+
+mb_status decoder_next(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs) {
+  *out = NULL;
+  decoder_pass p;
+  mb_status status = begin(&p, d, model);
+  p.cache = cache, p.first = first;
+  if (status == MB_OK) status = check_inputs(d, &p, inputs, "_next");
+  if (status == MB_OK) status = check_cache(d, &p, inputs);
+  if (status != MB_OK) return status;
+
+  int recording = mb_grad_mode(0);
+  flow f = flow_begin(model, inputs);
+  d->trunk(&f, &p);
+  last_position(&f);
+  d->head(&f, p.config);
+  status = flow_end(&f, out);
+  mb_grad_mode(recording);
+  return status;
 }

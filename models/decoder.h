@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
-// decoder.h: what language models share that read ids (B, T) and give logits (B, T, V): the sizes of a config and their
-// checks, the loss, and generation with a cache of keys and values. `who` is the public function that speaks in errors.
+// decoder.h: what language models share that read ids (B, T) and give logits (B, T, V): making them, logits, the loss, and
+// generation with a cache of keys and values. A model says what it is in a `decoder` and has its public functions in terms of
+// it; the names of those are the model's and what they do, "mb_gpt2" and "_logits", in errors too.
 #ifndef MODELS_DECODER_H
 #define MODELS_DECODER_H
 #include "flow.h"
@@ -12,27 +13,37 @@ typedef struct decoder_sizes {
   double dropout;
 } decoder_sizes;
 
-mb_status decoder_check_sizes(const decoder_sizes *s, const char *who);
+// A forward pass over ids (B, T) at positions first .. first + T - 1. Training's has no cache, and first = 0.
+typedef struct decoder_pass {
+  const void *config;
+  decoder_sizes sizes;
+  double dropout;   // 0 over a cache
+  mb_tensor *cache; // (n_layer, 2, B, H, N, D) or NULL
+  int64_t first;
+} decoder_pass;
 
-// ids (B, T) at positions first .. first + T - 1, below block_size.
-mb_status decoder_check_inputs(const decoder_sizes *s, const mb_tensor *inputs, int64_t first, const char *who);
+typedef struct decoder {
+  const char *name;   // of the model: "gpt2"
+  const char *prefix; // of its functions: "mb_gpt2"
+  size_t config_bytes;
+  decoder_sizes (*sizes)(const void *config);
+  mb_status (*check)(const void *config);                          // more than sizes; NULL for nothing
+  mb_status (*add_parameters)(mb_model *model, const void *config); // the embedding of tokens first
+  void (*trunk)(flow *f, const decoder_pass *p);                   // ids (B, T) -> (B, T, C)
+  void (*head)(flow *f, const void *config);                       // (..., C) -> (..., V)
+} decoder;
+
+mb_status decoder_new(const decoder *d, mb_model **out, const void *config, mb_dtype dtype, mb_device device, uint64_t seed);
+mb_status decoder_logits(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs);
+// A failure leaves the generator as if the dropouts had not been.
+mb_status decoder_loss(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets,
+                       const mb_cross_entropy_options *options);
+mb_status decoder_cache(const decoder *d, mb_tensor **out, mb_model *model, int64_t batch);
+mb_status decoder_next(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs);
 
 // A matrix (out, in) with normal initial values; its name is prefix, name and ".weight".
 mb_status decoder_add_matrix(mb_model *model, const char *prefix, const char *name, int64_t out, int64_t in, mb_role role, double std);
 
-// Cross entropy of what `logits` computes. A failure leaves the generator as if the dropouts had not been.
-typedef mb_status decoder_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs);
-mb_status decoder_loss(mb_tensor **out, decoder_logits *logits, mb_model *model, mb_tensor *inputs, mb_tensor *targets,
-                       const mb_cross_entropy_options *options);
-
-// ----- generation: a cache (n_layer, 2, batch, n_head, block_size, D) ----------------------------------------
-
-mb_status decoder_cache(mb_tensor **out, mb_model *model, const decoder_sizes *s, int64_t batch, const char *who);
-mb_status decoder_check_cache(const decoder_sizes *s, const mb_tensor *cache, const mb_tensor *inputs, const char *who);
-
-// The value, queries, keys and values (B, T, 3 C) at positions from `first` on, becomes what the layer attends to.
-void decoder_attend(flow *f, mb_tensor *cache, int64_t layer, int64_t first);
-
-// (B, T, C) -> (B, C): what follows the last token is all that is wanted.
-void decoder_last_position(flow *f);
+// The value, queries, keys and values (B, T, 3 C) of a pass over a cache, becomes what the layer attends to.
+void decoder_attend(flow *f, const decoder_pass *p, int64_t layer);
 #endif

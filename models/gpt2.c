@@ -34,7 +34,8 @@ static const double EPSILON = 1e-5, STD = 0.02;
 
 // ----- construction -----------------------------------------------------------------------------------------
 
-static decoder_sizes sizes_of(const mb_gpt2_config *c) {
+static decoder_sizes sizes_of(const void *config) {
+  const mb_gpt2_config *c = config;
   return (decoder_sizes){c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd, c->dropout};
 }
 
@@ -69,7 +70,8 @@ static mb_status add_block(mb_model *model, const mb_gpt2_config *c, int64_t lay
   return status;
 }
 
-static mb_status add_parameters(mb_model *model, const mb_gpt2_config *c) {
+static mb_status add_parameters(mb_model *model, const void *config) {
+  const mb_gpt2_config *c = config;
   mb_status status = decoder_add_matrix(model, "", "wte", c->vocab_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
   if (status == MB_OK) status = decoder_add_matrix(model, "", "wpe", c->block_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
   for (int64_t layer = 0; layer < c->n_layer && status == MB_OK; layer++) status = add_block(model, c, layer);
@@ -78,41 +80,7 @@ static mb_status add_parameters(mb_model *model, const mb_gpt2_config *c) {
   return decoder_add_matrix(model, "", "lm_head", c->vocab_size, c->n_embd, MB_ROLE_HEAD, STD);
 }
 
-mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed) {
-  *out = NULL;
-  if (!config) return mb_fail(MB_ERR_ARG, "mb_gpt2_new: config is NULL");
-  mb_model *model;
-  decoder_sizes sizes = sizes_of(config);
-  mb_status status = decoder_check_sizes(&sizes, "mb_gpt2_new");
-  if (status == MB_OK) status = mb_model_new(&model, "gpt2");
-  if (status != MB_OK) return status;
-  status = add_parameters(model, config);
-  if (status == MB_OK) status = mb_model_build(model, dtype, device, seed);
-  if (status == MB_OK) status = mb_model_set_config(model, config, sizeof *config);
-  if (status == MB_OK) *out = model;
-  else mb_model_release(model);
-  return status;
-}
-
 // ----- forward ----------------------------------------------------------------------------------------------
-
-// The config and its sizes; model is one of mb_gpt2_new's.
-static mb_status config_of(const mb_gpt2_config **out, decoder_sizes *sizes, mb_model *model) {
-  const void *config;
-  mb_status status = mb_model_config(&config, model, "gpt2");
-  if (status != MB_OK) return status;
-  *out = config;
-  *sizes = sizes_of(config);
-  return MB_OK;
-}
-
-// What a forward pass goes by: training's, or one over a cache.
-typedef struct pass {
-  const mb_gpt2_config *config;
-  double dropout;
-  mb_tensor *cache; // (n_layer, 2, B, H, N, D) or NULL
-  int64_t first;    // position of the first token
-} pass;
 
 // wpe[first .. first + T - 1] (T, C), to be added to every sequence of the batch.
 static mb_tensor *positions(flow *f, int64_t first, int64_t T) {
@@ -124,13 +92,13 @@ static mb_tensor *positions(flow *f, int64_t first, int64_t T) {
   return rows;
 }
 
-static void attend(flow *f, const pass *p, int64_t layer) {
-  if (p->cache) decoder_attend(f, p->cache, layer, p->first);
-  else flow_attention(f, p->config->n_head);
+static void attend(flow *f, const decoder_pass *p, int64_t layer) {
+  if (p->cache) decoder_attend(f, p, layer);
+  else flow_attention(f, p->sizes.n_head);
 }
 
 // (B, T, C) -> (B, T, C)
-static void block(flow *f, const pass *p, int64_t layer) {
+static void block(flow *f, const decoder_pass *p, int64_t layer) {
   int64_t first = FIRST_BLOCK + layer * PER_BLOCK; // the block's first parameter
   mb_tensor *residual = flow_keep(f);
   flow_layernorm(f, first + LN_1, first + LN_1 + 1, EPSILON);
@@ -143,7 +111,7 @@ static void block(flow *f, const pass *p, int64_t layer) {
   residual = flow_keep(f);
   flow_layernorm(f, first + LN_2, first + LN_2 + 1, EPSILON);
   flow_linear(f, first + FC, first + FC + 1); // (B, T, 4 C)
-  if (p->config->recompute) {
+  if (((const mb_gpt2_config *)p->config)->recompute) {
     flow_gelu_linear(f, first + FC_PROJ, first + FC_PROJ + 1);
   } else {
     flow_apply(f, mb_gelu_tanh);
@@ -154,63 +122,38 @@ static void block(flow *f, const pass *p, int64_t layer) {
 }
 
 // ids (B, T) -> (B, T, C), before the last norm.
-static void trunk(flow *f, const pass *p, int64_t T) {
+static void trunk(flow *f, const decoder_pass *p) {
+  if (!flow_is_on(f)) return;
+  int64_t T = mb_tensor_shape(f->value)[1];
   flow_embedding(f, WTE);
   flow_add(f, positions(f, p->first, T));
   flow_dropout(f, p->dropout);
-  for (int64_t layer = 0; layer < p->config->n_layer; layer++) block(f, p, layer);
+  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer);
 }
 
 // (..., C) -> (..., V)
-static void head(flow *f, const mb_gpt2_config *c) {
+static void head(flow *f, const void *config) {
+  const mb_gpt2_config *c = config;
   int64_t ln_f = FIRST_BLOCK + c->n_layer * PER_BLOCK;
   flow_layernorm(f, ln_f, ln_f + 1, EPSILON);
   flow_linear(f, c->untied_head ? ln_f + 2 : WTE, -1);
 }
 
-mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) {
-  *out = NULL;
-  const mb_gpt2_config *c;
-  decoder_sizes sizes;
-  mb_status status = config_of(&c, &sizes, model);
-  if (status == MB_OK) status = decoder_check_inputs(&sizes, inputs, 0, "mb_gpt2_logits");
-  if (status != MB_OK) return status;
+// ----- the model --------------------------------------------------------------------------------------------
 
-  flow f = flow_begin(model, inputs);
-  trunk(&f, &(pass){.config = c, .dropout = c->dropout}, mb_tensor_shape(inputs)[1]);
-  head(&f, c);
-  return flow_end(&f, out);
+static const decoder this = {
+  .name = "gpt2", .prefix = "mb_gpt2", .config_bytes = sizeof(mb_gpt2_config), .sizes = sizes_of,
+  .add_parameters = add_parameters, .trunk = trunk, .head = head,
+};
+
+mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed) {
+  return decoder_new(&this, out, config, dtype, device, seed);
 }
-
+mb_status mb_gpt2_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) { return decoder_logits(&this, out, model, inputs); }
 mb_status mb_gpt2_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options) {
-  return decoder_loss(out, mb_gpt2_logits, model, inputs, targets, options);
+  return decoder_loss(&this, out, model, inputs, targets, options);
 }
-
-// ----- generation -------------------------------------------------------------------------------------------
-
-mb_status mb_gpt2_cache(mb_tensor **out, mb_model *model, int64_t batch) {
-  *out = NULL;
-  const mb_gpt2_config *c;
-  decoder_sizes sizes;
-  mb_status status = config_of(&c, &sizes, model);
-  return status == MB_OK ? decoder_cache(out, model, &sizes, batch, "mb_gpt2_cache") : status;
-}
-
+mb_status mb_gpt2_cache(mb_tensor **out, mb_model *model, int64_t batch) { return decoder_cache(&this, out, model, batch); }
 mb_status mb_gpt2_next(mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs) {
-  *out = NULL;
-  const mb_gpt2_config *c;
-  decoder_sizes sizes;
-  mb_status status = config_of(&c, &sizes, model);
-  if (status == MB_OK) status = decoder_check_inputs(&sizes, inputs, first, "mb_gpt2_next");
-  if (status == MB_OK) status = decoder_check_cache(&sizes, cache, inputs, "mb_gpt2_next");
-  if (status != MB_OK) return status;
-
-  int recording = mb_grad_mode(0);
-  flow f = flow_begin(model, inputs);
-  trunk(&f, &(pass){.config = c, .cache = cache, .first = first}, mb_tensor_shape(inputs)[1]);
-  decoder_last_position(&f);
-  head(&f, c);
-  status = flow_end(&f, out);
-  mb_grad_mode(recording);
-  return status;
+  return decoder_next(&this, out, model, cache, first, inputs);
 }

@@ -26,14 +26,13 @@ static const double EPSILON = 0x1p-23, STD = 0.02;
 
 // ----- construction -----------------------------------------------------------------------------------------
 
-static decoder_sizes sizes_of(const mb_gpt_modern_config *c) {
+static decoder_sizes sizes_of(const void *config) {
+  const mb_gpt_modern_config *c = config;
   return (decoder_sizes){c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd, c->dropout};
 }
 
-static mb_status check_config(const mb_gpt_modern_config *c) {
-  decoder_sizes sizes = sizes_of(c);
-  mb_status status = decoder_check_sizes(&sizes, "mb_gpt_modern_new");
-  if (status != MB_OK) return status;
+static mb_status check_config(const void *config) {
+  const mb_gpt_modern_config *c = config;
   if (c->n_embd / c->n_head % 2 != 0)
     return mb_fail(MB_ERR_ARG, "mb_gpt_modern_new: heads of n_embd / n_head = %lld are odd, rotary positions turn pairs",
                    (long long)(c->n_embd / c->n_head));
@@ -61,47 +60,15 @@ static mb_status add_block(mb_model *model, const mb_gpt_modern_config *c, int64
   return status;
 }
 
-static mb_status add_parameters(mb_model *model, const mb_gpt_modern_config *c) {
+static mb_status add_parameters(mb_model *model, const void *config) {
+  const mb_gpt_modern_config *c = config;
   mb_status status = decoder_add_matrix(model, "", "wte", c->vocab_size, c->n_embd, MB_ROLE_EMBEDDING, STD);
   for (int64_t layer = 0; layer < c->n_layer && status == MB_OK; layer++) status = add_block(model, c, layer);
   if (status != MB_OK || !c->untied_head) return status;
   return decoder_add_matrix(model, "", "lm_head", c->vocab_size, c->n_embd, MB_ROLE_HEAD, STD);
 }
 
-mb_status mb_gpt_modern_new(mb_model **out, const mb_gpt_modern_config *config, mb_dtype dtype, mb_device device, uint64_t seed) {
-  *out = NULL;
-  if (!config) return mb_fail(MB_ERR_ARG, "mb_gpt_modern_new: config is NULL");
-  mb_model *model;
-  mb_status status = check_config(config);
-  if (status == MB_OK) status = mb_model_new(&model, "gpt_modern");
-  if (status != MB_OK) return status;
-  status = add_parameters(model, config);
-  if (status == MB_OK) status = mb_model_build(model, dtype, device, seed);
-  if (status == MB_OK) status = mb_model_set_config(model, config, sizeof *config);
-  if (status == MB_OK) *out = model;
-  else mb_model_release(model);
-  return status;
-}
-
 // ----- forward ----------------------------------------------------------------------------------------------
-
-// The config and its sizes; model is one of mb_gpt_modern_new's.
-static mb_status config_of(const mb_gpt_modern_config **out, decoder_sizes *sizes, mb_model *model) {
-  const void *config;
-  mb_status status = mb_model_config(&config, model, "gpt_modern");
-  if (status != MB_OK) return status;
-  *out = config;
-  *sizes = sizes_of(config);
-  return MB_OK;
-}
-
-// What a forward pass goes by: training's, or one over a cache.
-typedef struct pass {
-  const mb_gpt_modern_config *config;
-  double dropout;
-  mb_tensor *cache; // (n_layer, 2, B, H, N, D) or NULL
-  int64_t first;    // position of the first token
-} pass;
 
 static void norm(flow *f) {
   if (!flow_is_on(f)) return;
@@ -117,10 +84,10 @@ static void reshape(flow *f, int ndim, const int64_t *shape) {
   flow_step(f, status, y);
 }
 
-static void rotary(flow *f, const pass *p) {
+static void rotary(flow *f, const decoder_pass *p) {
   if (!flow_is_on(f)) return;
   mb_tensor *y = NULL;
-  mb_status status = mb_rotary(&y, f->value, p->config->rotary_base, p->first);
+  mb_status status = mb_rotary(&y, f->value, ((const mb_gpt_modern_config *)p->config)->rotary_base, p->first);
   flow_step(f, status, y);
 }
 
@@ -132,14 +99,14 @@ static flow branch(const flow *f) {
 }
 
 // Queries, keys (normed and turned) or values, (B, T, C) -> (B, T, H, D), from the normed x in f.
-static flow projected(const flow *f, const pass *p, int64_t weight, int turned) {
+static flow projected(const flow *f, const decoder_pass *p, int64_t weight, int turned) {
   flow part = branch(f);
   if (!flow_is_on(f)) return part;
   const int64_t *shape = mb_tensor_shape(f->value);
-  int64_t heads[4] = {shape[0], shape[1], p->config->n_head, p->config->n_embd / p->config->n_head};
+  int64_t heads[4] = {shape[0], shape[1], p->sizes.n_head, p->sizes.n_embd / p->sizes.n_head};
   flow_linear(&part, weight, -1);
   reshape(&part, 4, heads);
-  if (turned && !p->config->plain_qk) norm(&part);
+  if (turned && !((const mb_gpt_modern_config *)p->config)->plain_qk) norm(&part);
   if (turned) rotary(&part, p);
   return part;
 }
@@ -156,7 +123,7 @@ static mb_status packed(mb_tensor **out, flow part[3]) {
 }
 
 // (B, T, C), normed -> (B, T, C), what the heads have read.
-static void attend(flow *f, const pass *p, int64_t layer, int64_t first) {
+static void attend(flow *f, const decoder_pass *p, int64_t layer, int64_t first) {
   flow part[3] = {projected(f, p, first + Q, 1), projected(f, p, first + K, 1), projected(f, p, first + V, 0)};
   mb_status status = f->status;
   for (int i = 0; i < 3 && status == MB_OK; i++) status = part[i].status;
@@ -165,14 +132,14 @@ static void attend(flow *f, const pass *p, int64_t layer, int64_t first) {
     status = p->cache ? packed(&y, part) : mb_attention(&y, part[0].value, part[1].value, part[2].value, 0.0);
   for (int i = 0; i < 3; i++) mb_tensor_release(part[i].value);
   flow_step(f, status, y);
-  if (p->cache) decoder_attend(f, p->cache, layer, p->first);
+  if (p->cache) decoder_attend(f, p, layer);
   if (!flow_is_on(f)) return;
   const int64_t *shape = mb_tensor_shape(f->value);
-  reshape(f, 3, (int64_t[]){shape[0], shape[1], p->config->n_embd});
+  reshape(f, 3, (int64_t[]){shape[0], shape[1], p->sizes.n_embd});
 }
 
 // (B, T, C) -> (B, T, C)
-static void block(flow *f, const pass *p, int64_t layer) {
+static void block(flow *f, const decoder_pass *p, int64_t layer) {
   int64_t first = FIRST_BLOCK + layer * PER_BLOCK; // the block's first parameter
   mb_tensor *residual = flow_keep(f);
   norm(f);
@@ -192,63 +159,35 @@ static void block(flow *f, const pass *p, int64_t layer) {
 }
 
 // ids (B, T) -> (B, T, C), before the last norm.
-static void trunk(flow *f, const pass *p) {
+static void trunk(flow *f, const decoder_pass *p) {
   flow_embedding(f, WTE);
   norm(f);
   flow_dropout(f, p->dropout);
-  for (int64_t layer = 0; layer < p->config->n_layer; layer++) block(f, p, layer);
+  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer);
 }
 
 // (..., C) -> (..., V)
-static void head(flow *f, const mb_gpt_modern_config *c) {
+static void head(flow *f, const void *config) {
+  const mb_gpt_modern_config *c = config;
   norm(f);
   flow_linear(f, c->untied_head ? FIRST_BLOCK + c->n_layer * PER_BLOCK : WTE, -1);
 }
 
-mb_status mb_gpt_modern_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) {
-  *out = NULL;
-  const mb_gpt_modern_config *c;
-  decoder_sizes sizes;
-  mb_status status = config_of(&c, &sizes, model);
-  if (status == MB_OK) status = decoder_check_inputs(&sizes, inputs, 0, "mb_gpt_modern_logits");
-  if (status != MB_OK) return status;
+// ----- the model --------------------------------------------------------------------------------------------
 
-  flow f = flow_begin(model, inputs);
-  trunk(&f, &(pass){.config = c, .dropout = c->dropout});
-  head(&f, c);
-  return flow_end(&f, out);
+static const decoder this = {
+  .name = "gpt_modern", .prefix = "mb_gpt_modern", .config_bytes = sizeof(mb_gpt_modern_config), .sizes = sizes_of, .check = check_config,
+  .add_parameters = add_parameters, .trunk = trunk, .head = head,
+};
+
+mb_status mb_gpt_modern_new(mb_model **out, const mb_gpt_modern_config *config, mb_dtype dtype, mb_device device, uint64_t seed) {
+  return decoder_new(&this, out, config, dtype, device, seed);
 }
-
-mb_status mb_gpt_modern_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets,
-                             const mb_cross_entropy_options *options) {
-  return decoder_loss(out, mb_gpt_modern_logits, model, inputs, targets, options);
+mb_status mb_gpt_modern_logits(mb_tensor **out, mb_model *model, mb_tensor *inputs) { return decoder_logits(&this, out, model, inputs); }
+mb_status mb_gpt_modern_loss(mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets, const mb_cross_entropy_options *options) {
+  return decoder_loss(&this, out, model, inputs, targets, options);
 }
-
-// ----- generation -------------------------------------------------------------------------------------------
-
-mb_status mb_gpt_modern_cache(mb_tensor **out, mb_model *model, int64_t batch) {
-  *out = NULL;
-  const mb_gpt_modern_config *c;
-  decoder_sizes sizes;
-  mb_status status = config_of(&c, &sizes, model);
-  return status == MB_OK ? decoder_cache(out, model, &sizes, batch, "mb_gpt_modern_cache") : status;
-}
-
+mb_status mb_gpt_modern_cache(mb_tensor **out, mb_model *model, int64_t batch) { return decoder_cache(&this, out, model, batch); }
 mb_status mb_gpt_modern_next(mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs) {
-  *out = NULL;
-  const mb_gpt_modern_config *c;
-  decoder_sizes sizes;
-  mb_status status = config_of(&c, &sizes, model);
-  if (status == MB_OK) status = decoder_check_inputs(&sizes, inputs, first, "mb_gpt_modern_next");
-  if (status == MB_OK) status = decoder_check_cache(&sizes, cache, inputs, "mb_gpt_modern_next");
-  if (status != MB_OK) return status;
-
-  int recording = mb_grad_mode(0);
-  flow f = flow_begin(model, inputs);
-  trunk(&f, &(pass){.config = c, .cache = cache, .first = first});
-  decoder_last_position(&f);
-  head(&f, c);
-  status = flow_end(&f, out);
-  mb_grad_mode(recording);
-  return status;
+  return decoder_next(&this, out, model, cache, first, inputs);
 }
