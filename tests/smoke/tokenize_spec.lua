@@ -174,7 +174,8 @@ describe("tokenize.lua", function()
 
   -- Runs the command in the background and ends it with a signal after a while; returns whether it was still at work.
   local function cut_short(signal, seconds, arguments)
-    local command = "timeout -s %s %s luajit '%s/scripts/data/tokenize.lua' --out '%s' %s"
+    -- --foreground: else it signals its group too, and a second Ctrl-C ends a process at once
+    local command = "timeout --foreground -s %s %s luajit '%s/scripts/data/tokenize.lua' --out '%s' %s"
     local code = runner.shell(command:format(signal, seconds, runner.root, out, arguments))
     return code ~= 0
   end
