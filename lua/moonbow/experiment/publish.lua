@@ -62,7 +62,7 @@ function M.page(path, title, list)
   local sections, rows, data = {}, {}, {}
   for i, one in ipairs(list) do
     for _, claim in ipairs(one.summary.claims) do
-      rows[#rows + 1] = { one.summary.name, claim.claim, claim.measured,
+      rows[#rows + 1] = { one.summary.name, claim.claim, claim.measured, claim.expected,
         { text = claim.verdict, verdict = one.summary.size == "smoke" and "open" or kinds[claim.verdict] } }
     end
     sections[#sections + 1] = section_of(one.summary, one.figures)
@@ -70,7 +70,7 @@ function M.page(path, title, list)
   end
   if #list > 1 then
     table.insert(sections, 1, { title = "Verdicts",
-      table = { columns = { "experiment", "claim", "measured", "verdict" }, rows = rows } })
+      table = { columns = { "experiment", "claim", "measured", "expected", "verdict" }, rows = rows } })
   end
   local first = list[1].summary
   page.write(path, { title = title, subtitle = ("%s, %s"):format(first.size, first.build), sections = sections,
