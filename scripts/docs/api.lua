@@ -1,11 +1,11 @@
 -- SPDX-License-Identifier: MIT
 --
--- api.lua: writes the API reference, docs/api/*.md, and docs/editor/moonbow.lua, both from the comments of the sources.
+-- api.lua: writes the API reference, docs/api/*.md, and docs/editor/*.lua, both from the comments of the sources.
 --
 --   luajit scripts/docs/api.lua [--check]
 --
 -- --check writes nothing: it names the files that are not what the comments say now, and exits with 1 if there are any.
--- docs/editor/moonbow.lua declares for editors (lua-language-server) what they cannot see in the sources: members that are
+-- docs/editor/*.lua declare for editors (lua-language-server) what they cannot see in the sources: members that are
 -- found by their file, loaded when they are named, or copied in loops.
 
 local root = (arg and arg[0] or ""):match "^(.*)/scripts/docs/[^/]*$" or "."
@@ -217,36 +217,52 @@ local function options_class(lines, entry)
   entry.params[2].type = name
 end
 
-local function editor()
-  local lines = { "---@meta _", "-- SPDX-License-Identifier: MIT", "--",
-    "-- moonbow.lua: for editors; written by scripts/docs/api.lua from the comments of the sources, which no program loads.", "" }
-  local variables = {}
-  for _, entry in ipairs(entries) do
-    if entry.kind == "module" then
-      variables[entry.name] = entry.name:gsub("%.", "_")
-      lines[#lines + 1] = "---@class " .. entry.name:gsub("^mb", "moonbow")
-      for _, member in ipairs(entry.members) do
-        local one = by_name[member]
-        if one.kind == "module" then
-          lines[#lines + 1] = ("---@field %s %s"):format(member:match "([%w_]+)$", member:gsub("^mb", "moonbow"))
-        end
-      end
-      lines[#lines + 1] = ("local %s = {}\n"):format(variables[entry.name])
+local function variable_of(module) return (module:gsub("%.", "_")) end
+
+-- A module as a class that several files declare members of; its fields are the modules in it.
+local function declare_module(lines, entry, with_fields)
+  lines[#lines + 1] = "---@class " .. entry.name:gsub("^mb", "moonbow")
+  for _, member in ipairs(with_fields and entry.members or {}) do
+    if by_name[member].kind == "module" then
+      lines[#lines + 1] = ("---@field %s %s"):format(member:match "([%w_]+)$", member:gsub("^mb", "moonbow"))
     end
+  end
+  lines[#lines + 1] = ("local %s = {}\n"):format(variable_of(entry.name))
+end
+
+local function declarations(file, lines)
+  local head = { "---@meta _", "-- SPDX-License-Identifier: MIT", "--",
+    "-- " .. file .. ": for editors, no program loads it; written by scripts/docs/api.lua from the comments of the sources.\n" }
+  return (table.concat(head, "\n") .. "\n" .. table.concat(lines, "\n")):gsub("%s*$", "\n")
+end
+
+-- Functions of modules on a page that lie in other files than their modules, and the modules they are of; nil if there are none.
+local function editor_page(name)
+  local lines, declared = {}, {}
+  local function declare_holder(module)
+    if not declared[module.name] then declare_module(lines, module, page_of(module.name) == name) end
+    declared[module.name] = true
   end
   for _, entry in ipairs(entries) do
     local holder = entry.name:match "^(.*)%.[%w_]+$"
     local place = holder and by_name[holder]
-    if entry.kind == "function" and place and (place.file ~= entry.file) then
+    if page_of(entry.name) == name and entry.kind == "module" then declare_holder(entry) end
+    if page_of(entry.name) == name and entry.kind == "function" and place and place.file ~= entry.file then
+      declare_holder(place)
       if entry.params[2] and entry.params[2].fields and entry.params[2].type == "table" then options_class(lines, entry) end
-      declare(lines, entry, variables[holder], false)
+      declare(lines, entry, variable_of(holder), false)
     end
   end
-  lines[#lines + 1] = "---@class moonbow.Tensor\nlocal Tensor = {}\n"
+  return #lines > 0 and declarations(name .. ".lua", lines) or nil
+end
+
+-- The methods of tensors that bindings put there.
+local function editor_tensor()
+  local lines = { "---@class moonbow.Tensor\nlocal Tensor = {}\n" }
   for _, name in ipairs(by_name.Tensor.members) do
     if by_name[name].file ~= by_name.Tensor.file then declare(lines, by_name[name], "Tensor", true) end
   end
-  return (table.concat(lines, "\n"):gsub("%s*$", "\n"))
+  return declarations("tensor.lua", lines)
 end
 
 -- ----- writing --------------------------------------------------------------------------------------------------
@@ -272,18 +288,23 @@ local function write(path, text)
 end
 
 write("docs/api/README.md", index())
-local expected = { ["README.md"] = true }
+local expected = { ["docs/api/README.md"] = true, ["docs/editor/tensor.lua"] = true }
 for _, name in ipairs(order) do
   write("docs/api/" .. name .. ".md", page(name))
-  expected[name .. ".md"] = true
+  expected["docs/api/" .. name .. ".md"] = true
+  local text = editor_page(name)
+  if text then
+    write("docs/editor/" .. name .. ".lua", text)
+    expected["docs/editor/" .. name .. ".lua"] = true
+  end
 end
 for _, entry in ipairs(entries) do
   assert(titles[page_of(entry.name)], "api.lua: there is no page for " .. entry.name)
 end
-write("docs/editor/moonbow.lua", editor())
-for _, name in ipairs(system.list(root .. "/docs/api")) do
-  if not expected[name] then
-    stale[#stale + 1] = "docs/api/" .. name .. " (not of this script)"
+write("docs/editor/tensor.lua", editor_tensor())
+for _, folder in ipairs { "docs/api/", "docs/editor/" } do
+  for _, name in ipairs(system.list(root .. "/" .. folder)) do
+    if not expected[folder .. name] then stale[#stale + 1] = folder .. name .. " (not of this script)" end
   end
 end
 
