@@ -4,7 +4,7 @@
 // finite differences, accumulation, memory from step to step, every allocation failing once, generation with a cache,
 // and wrong use.
 // The comparison with PyTorch is tests/golden/gpt2_step_spec.lua.
-#include "check.h"
+#include "decoder.h"
 
 enum { V = 13, BLOCK = 6, LAYERS = 2, HEADS = 2, C = 8, B = 2, T = 5 };
 static const mb_gpt2_config config = {.vocab_size = V, .block_size = BLOCK, .n_layer = LAYERS, .n_head = HEADS, .n_embd = C};
@@ -16,27 +16,7 @@ static void counts(int64_t *tensors, int64_t *bytes) {
   *bytes = stats.bytes_live;
 }
 
-static double *values_of(mb_tensor *t) {
-  void *data;
-  CHECK_OK(mb_tensor_data(&data, t));
-  return data;
-}
-
-static const double *weight(mb_model *model, const char *prefix, const char *name) {
-  char full[64];
-  snprintf(full, sizeof full, "%s%s", prefix, name);
-  int64_t i = mb_model_find(model, full);
-  CHECK(i >= 0);
-  return values_of(mb_model_weight(model, i));
-}
-
-static mb_tensor *ids(int64_t rows, int64_t columns, int shift) {
-  int32_t data[64];
-  for (int64_t i = 0; i < rows * columns; i++) data[i] = (int32_t)((i * 7 + i * i * 3 + shift) % V);
-  mb_tensor *t;
-  CHECK_OK(mb_from_host(&t, MB_I32, 2, (int64_t[]){rows, columns}, MB_CPU, data));
-  return t;
-}
+static mb_tensor *ids(int64_t rows, int64_t columns, int shift) { return ids_below(V, rows, columns, shift); }
 
 // A model whose biases and norms are not at their initial zeros and ones.
 static mb_model *shaken_model(mb_dtype dtype, double dropout) {
@@ -44,14 +24,7 @@ static mb_model *shaken_model(mb_dtype dtype, double dropout) {
   c.dropout = dropout;
   mb_model *model;
   CHECK_OK(mb_gpt2_new(&model, &c, dtype, MB_CPU, 7));
-  mb_rng_seed(21);
-  for (int64_t i = 0; i < mb_model_count(model); i++) {
-    mb_tensor *noise;
-    mb_tensor *w = mb_model_weight(model, i);
-    CHECK_OK(mb_randn(&noise, dtype, mb_tensor_ndim(w), mb_tensor_shape(w), MB_CPU));
-    CHECK_OK(mb_add_(w, noise, 0.2));
-    mb_tensor_release(noise);
-  }
+  shake(model, dtype, 0.2);
   return model;
 }
 

@@ -3,7 +3,7 @@
 // test_gpt_modern.c: the GPT with rotary positions, RMS norms and squared ReLU in float64 against the same network written
 // out with plain loops below, its gradients by finite differences, every allocation failing once, generation with a cache,
 // initial values, and wrong use.
-#include "check.h"
+#include "decoder.h"
 
 enum { VOCAB = 11, BLOCK = 6, LAYERS = 2, HEADS = 2, C = 8, D = C / HEADS, B = 2, T = 5 };
 
@@ -12,39 +12,13 @@ static mb_gpt_modern_config config_with(int plain_qk, int untied) {
                                 .rotary_base = 50, .plain_qk = plain_qk, .untied_head = untied};
 }
 
-static double *values_of(mb_tensor *t) {
-  void *data;
-  CHECK_OK(mb_tensor_data(&data, t));
-  return data;
-}
-
-static const double *weight(mb_model *model, const char *prefix, const char *name) {
-  char full[64];
-  snprintf(full, sizeof full, "%s%s.weight", prefix, name);
-  int64_t i = mb_model_find(model, full);
-  CHECK(i >= 0);
-  return values_of(mb_model_weight(model, i));
-}
-
-static mb_tensor *ids(int64_t rows, int64_t columns, int shift) {
-  int32_t data[64];
-  for (int64_t i = 0; i < rows * columns; i++) data[i] = (int32_t)((i * 7 + i * i * 3 + shift) % VOCAB);
-  mb_tensor *t;
-  CHECK_OK(mb_from_host(&t, MB_I32, 2, (int64_t[]){rows, columns}, MB_CPU, data));
-  return t;
-}
+static mb_tensor *ids(int64_t rows, int64_t columns, int shift) { return ids_below(VOCAB, rows, columns, shift); }
 
 // A model whose residual projections are not at their initial zeros.
 static mb_model *shaken_model(const mb_gpt_modern_config *config, mb_dtype dtype) {
   mb_model *model;
   CHECK_OK(mb_gpt_modern_new(&model, config, dtype, MB_CPU, 7));
-  mb_rng_seed(21);
-  for (int64_t i = 0; i < mb_model_count(model); i++) {
-    mb_tensor *noise, *w = mb_model_weight(model, i);
-    CHECK_OK(mb_randn(&noise, dtype, mb_tensor_ndim(w), mb_tensor_shape(w), MB_CPU));
-    CHECK_OK(mb_add_(w, noise, 0.3));
-    mb_tensor_release(noise);
-  }
+  shake(model, dtype, 0.3);
   return model;
 }
 
@@ -96,29 +70,29 @@ static void plain_block(mb_model *model, const mb_gpt_modern_config *c, int laye
   double y[C], q[T][C], k[T][C], v[T][C], mixed[T][C], hidden[4 * C], added[C];
   for (int t = 0; t < T; t++) {
     norm(y, x[t], C);
-    linear(q[t], y, weight(model, p, "attn.c_q"), C, C);
-    linear(k[t], y, weight(model, p, "attn.c_k"), C, C);
-    linear(v[t], y, weight(model, p, "attn.c_v"), C, C);
+    linear(q[t], y, weight(model, p, "attn.c_q.weight"), C, C);
+    linear(k[t], y, weight(model, p, "attn.c_k.weight"), C, C);
+    linear(v[t], y, weight(model, p, "attn.c_v.weight"), C, C);
   }
   plain_attention(mixed, c, q, k, v);
   for (int t = 0; t < T; t++) {
-    linear(added, mixed[t], weight(model, p, "attn.c_proj"), C, C);
+    linear(added, mixed[t], weight(model, p, "attn.c_proj.weight"), C, C);
     for (int i = 0; i < C; i++) x[t][i] += added[i];
     norm(y, x[t], C);
-    linear(hidden, y, weight(model, p, "mlp.c_fc"), C, 4 * C);
+    linear(hidden, y, weight(model, p, "mlp.c_fc.weight"), C, 4 * C);
     for (int i = 0; i < 4 * C; i++) hidden[i] = hidden[i] > 0 ? hidden[i] * hidden[i] : 0;
-    linear(added, hidden, weight(model, p, "mlp.c_proj"), 4 * C, C);
+    linear(added, hidden, weight(model, p, "mlp.c_proj.weight"), 4 * C, C);
     for (int i = 0; i < C; i++) x[t][i] += added[i];
   }
 }
 
 static void plain_logits(double logits[T][VOCAB], mb_model *model, const mb_gpt_modern_config *c, const int32_t *tokens) {
   double x[T][C], y[C];
-  for (int t = 0; t < T; t++) norm(x[t], weight(model, "", "wte") + tokens[t] * C, C);
+  for (int t = 0; t < T; t++) norm(x[t], weight(model, "", "wte.weight") + tokens[t] * C, C);
   for (int layer = 0; layer < LAYERS; layer++) plain_block(model, c, layer, x);
   for (int t = 0; t < T; t++) {
     norm(y, x[t], C);
-    linear(logits[t], y, weight(model, "", c->untied_head ? "lm_head" : "wte"), C, VOCAB);
+    linear(logits[t], y, weight(model, "", c->untied_head ? "lm_head.weight" : "wte.weight"), C, VOCAB);
   }
 }
 
