@@ -5,7 +5,7 @@
 --   svdvals(a) -> s                          svd(a) -> u, s, v with a = u diag(s) v^T, thin
 --   svd_lowrank(a, rank, oversample, power_iters) -> u, s, v
 --   qr(a) -> q, r                            eigh(a) -> values, vectors        eigvalsh(a) -> values
---   cholesky(a) -> l                         msign(a, method, steps) -> u v^T, steps or nil
+--   cholesky(a) -> l                         msign(a, options) -> u v^T
 --   inverse_sqrt(a, steps) -> a^(-1/2)       sigma_max(a) -> the largest singular value
 
 local ffi = require "ffi"
@@ -93,15 +93,24 @@ end
 
 local msign_methods = { ns5 = C.MB_MSIGN_NS5, polar_express = C.MB_MSIGN_POLAR_EXPRESS, exact = C.MB_MSIGN_EXACT }
 
---- The polar factor u v^T of a = u diag(s) v^T.
+local precisions = { f32 = C.MB_MSIGN_FULL, tf32 = C.MB_MSIGN_TF32, bf16 = C.MB_MSIGN_BF16 }
+
+local function code_of(what, codes, name)
+  return codes[name] or status.fail("mb.linalg.msign: unknown %s %s", what, types.describe(name))
+end
+
+--- The polar factor of a = u diag(s) v^T: scale u v^T. `unchecked`: a is finite, and nothing is waited for.
 ---@param a moonbow.Tensor
----@param method "ns5"|"polar_express"|"exact"
----@param steps? integer
+---@param o { method: "ns5"|"polar_express"|"exact", steps?: integer, precision?: "f32"|"tf32"|"bf16", scale?: number,
+---  unchecked?: boolean }
 ---@return moonbow.Tensor
-function M.msign(a, method, steps)
+function M.msign(a, o)
   need_tensor("msign", a)
-  local code = msign_methods[method] or status.fail("mb.linalg.msign: unknown method %s", types.describe(method))
-  return produce("mb_msign", a, code, steps or 0)
+  local given = ffi.new("mb_msign_options[1]")
+  given[0].method = code_of("method", msign_methods, o.method)
+  given[0].precision = code_of("precision", precisions, o.precision or "f32")
+  given[0].steps, given[0].scale, given[0].unchecked = o.steps or 0, o.scale or 1, o.unchecked and 1 or 0
+  return produce("mb_msign_with", a, given)
 end
 
 --- a^(-1/2) of symmetric positive definite a.

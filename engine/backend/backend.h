@@ -20,7 +20,7 @@ typedef struct mbi_view {
   int64_t stride[MB_MAX_DIMS]; // in elements; 0 where a size-1 dimension was stretched
 } mbi_view;
 
-// C[i] = alpha op(A[i]) op(B[i]) + beta C[i] (+ bias of n along rows), i < batch, all row-major.
+// C[i] = alpha op(A[i]) op(B[i]) + beta D[i] (+ bias of n along rows), i < batch, all row-major.
 typedef struct mbi_gemm {
   int transpose_a, transpose_b;
   int64_t m, n, k;
@@ -31,8 +31,10 @@ typedef struct mbi_gemm {
   int64_t batch;                        // >= 1
   int64_t stride_a, stride_b, stride_c; // between batch members
   const void *bias;                     // (n) or NULL; only with beta = 0
-  int may_round;                        // float32 factors may be rounded to TF32, if the user allows it
+  const void *from;                     // D, which lies like C; NULL: C as it was
+  int may_round;                        // float32 factors may be rounded to TF32: MBI_ROUNDS_IF_ALLOWED by the user, MBI_ROUNDS
 } mbi_gemm;
+enum { MBI_ROUNDS_IF_ALLOWED = 1, MBI_ROUNDS };
 
 // Heads of attention in memory: D neighbours for each (b, t, h), at data + b * batch + t * time + h * head elements.
 typedef struct mbi_heads {

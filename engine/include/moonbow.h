@@ -484,6 +484,20 @@ typedef enum mb_msign_method { MB_MSIGN_NS5 = 0, MB_MSIGN_POLAR_EXPRESS, MB_MSIG
 //   EXACT          by decomposition; directions of singular values below rounding, max(m, n) epsilon s_1, are dropped
 // Both iterations take what is zero to zero, and tiny values nearly so.
 MB_CALL mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps);
+// What the products of an iteration are computed in, their sums being float32; the norm is found in float64.
+//   FULL   the matrices' dtype
+//   TF32   float32 with factors rounded to 10 bits of fraction, on devices that have such products; elsewhere the same as FULL
+//   BF16   as Muon is known: x and the polynomials are bf16 from step to step, and the last x is rounded. On cuda alone
+typedef enum mb_msign_precision { MB_MSIGN_FULL = 0, MB_MSIGN_TF32, MB_MSIGN_BF16 } mb_msign_precision;
+typedef struct mb_msign_options {
+  mb_msign_method method;
+  int64_t steps;                // 0 for 5
+  mb_msign_precision precision; // EXACT is computed in FULL
+  double scale;                 // of the result
+  int unchecked;                // a is known to be finite: the host need not wait. What is not gives what is not
+} mb_msign_options;
+// scale U V^T.
+MB_CALL mb_status mb_msign_with(mb_tensor **out, mb_tensor *a, const mb_msign_options *options);
 // a^(-1/2) of symmetric positive definite a (k, k) or (L, k, k), by products alone (coupled Newton-Schulz). `steps` decides
 // how far the smallest eigenvalue may lie below the Frobenius norm: 8 reach 4e-6 of it, each one more a sixteenth of that; 0
 // for 12. Below that, values come out too small. An `a` with |a - a^T|_F above 1e-4 (float64: 1e-10) of |a|_F is refused as not

@@ -28,6 +28,8 @@ typedef struct mbi_iteration {
   mb_device device;
   mb_dtype dtype;
   int symmetric;     // every x is symmetric, and so is what becomes of it
+  int may_round;     // of its products, see mbi_gemm
+  double last_scale; // in bf16: of what mbi_msign leaves
   int64_t count, m, n;
   mb_tensor *memory; // of all below
   void *x, *y;       // (count, m, n) the matrices, and as much room

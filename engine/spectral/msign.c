@@ -9,6 +9,10 @@
 // made on the Gram matrix R = X X^T alone, which they take to B R B: with Q the product of their B, X <- Q X at the end. All of
 // these are polynomials in R, and so symmetric. Five steps, as three and two, then take 3 s^2 l + 7 s^3 instead of 15/2 s^2 l +
 // 5/2 s^3: for l = 4 s, 19 instead of 32.5.
+//
+// With factors of bf16 a step is X <- B X + a X with B = b A + c A A, both sums made in float32: a on B's diagonal would round what
+// is most of a small value. Nothing is made symmetric: that A is so but for its rounding is enough. The Gram matrix alone would
+// know a value only down to a sixteenth of the largest (the root of 2^-8), and is not used.
 //   NS5            the same p every step, which is steep at 0 and does not settle: values end between 0.7 and 1.2
 //                  (Jordan et al. 2024, "Muon")
 //   POLAR_EXPRESS  the best p of every step, by Remez' algorithm, in which the largest error alternates (Amsel et
@@ -114,18 +118,34 @@ mb_status mbi_add_to_diagonal(const mbi_iteration *it, void *c, int64_t count, i
   return mbi_device_of(it->device)->kernels[it->dtype]->unary(MBI_AFFINE, &diagonal, &diagonal, 1, value);
 }
 
-static mb_status step(mbi_iteration *it, mbi_quintic p) {
+// y = scale (B x + a x) with B = b A + c A A; x and y change places.
+static mb_status rounded_step(mbi_iteration *it, mbi_quintic p, double scale, mbi_gemm *gram, mbi_gemm *square, mbi_gemm *apply) {
+  const mbi_kernels *k = mbi_device_of(it->device)->kernels[it->dtype];
+  square->from = it->a;
+  apply->from = it->x, apply->alpha = scale, apply->beta = scale * p.a;
+  MB_TRY(k->gemm(gram));
+  MB_TRY(k->gemm(square));
+  MB_TRY(k->gemm(apply));
+  void *x = it->x;
+  it->x = it->y;
+  it->y = x;
+  return MB_OK;
+}
+
+static mb_status step(mbi_iteration *it, mbi_quintic p, double scale) {
   const mbi_device *memory = mbi_device_of(it->device);
   const mbi_kernels *k = memory->kernels[it->dtype];
   int tall = it->m > it->n;
   int64_t m = it->m, n = it->n, s = tall ? n : m, l = tall ? m : n;
   mbi_gemm gram = {.transpose_a = tall, .transpose_b = !tall, .m = s, .n = s, .k = l, .alpha = 1, .a = it->x, .b = it->x, .c = it->a,
-                   .lda = n, .ldb = n, .ldc = s, .batch = it->count, .stride_a = m * n, .stride_b = m * n, .stride_c = s * s};
+                   .lda = n, .ldb = n, .ldc = s, .batch = it->count, .stride_a = m * n, .stride_b = m * n, .stride_c = s * s,
+                   .may_round = it->may_round};
   mbi_gemm square = {.m = s, .n = s, .k = s, .alpha = p.c, .beta = p.b, .a = it->a, .b = it->a, .c = it->b, .lda = s, .ldb = s,
-                     .ldc = s, .batch = it->count, .stride_a = s * s, .stride_b = s * s, .stride_c = s * s};
+                     .ldc = s, .batch = it->count, .stride_a = s * s, .stride_b = s * s, .stride_c = s * s, .may_round = it->may_round};
   mbi_gemm apply = {.m = m, .n = n, .k = s, .alpha = 1, .a = tall ? it->x : it->b, .b = tall ? it->b : it->x, .c = it->y,
                     .lda = s, .ldb = n, .ldc = n, .batch = it->count, .stride_a = tall ? m * n : s * s,
-                    .stride_b = tall ? s * s : m * n, .stride_c = m * n};
+                    .stride_b = tall ? s * s : m * n, .stride_c = m * n, .may_round = it->may_round};
+  if (it->dtype == MB_BF16) return rounded_step(it, p, scale, &gram, &square, &apply);
   MB_TRY(k->gemm_symmetric(&gram));
   MB_TRY(memory->convert(it->b, it->dtype, it->a, it->dtype, it->count * s * s));
   MB_TRY(k->gemm_symmetric(&square));
@@ -195,6 +215,7 @@ static int steps_together(const mbi_iteration *it, const mbi_quintic *steps, int
 // The same as mbi_msign, in fewer multiplications where matrices are long, good to most_gain epsilon. The last `exact_steps` of
 // the steps are made on the matrices themselves, which lose nothing.
 static mb_status msign_quickly(mbi_iteration *it, const mbi_quintic *steps, int n_steps, int exact_steps) {
+  if (it->dtype == MB_BF16 || it->may_round == MBI_ROUNDS) return mbi_msign(it, steps, n_steps);
   int64_t s = it->m < it->n ? it->m : it->n, l = it->m < it->n ? it->n : it->m;
   int i = 0;
   while (l >= 2 * s && i < n_steps - exact_steps) {
@@ -206,7 +227,7 @@ static mb_status msign_quickly(mbi_iteration *it, const mbi_quintic *steps, int 
 }
 
 mb_status mbi_msign(mbi_iteration *it, const mbi_quintic *steps, int n_steps) {
-  for (int i = 0; i < n_steps; i++) MB_TRY(step(it, steps[i]));
+  for (int i = 0; i < n_steps; i++) MB_TRY(step(it, steps[i], i == n_steps - 1 ? it->last_scale : 1));
   return MB_OK;
 }
 
@@ -248,14 +269,15 @@ static mb_status exact(mbi_iteration *it, void *matrices) {
 
 // ----- public -----------------------------------------------------------------------------------------------
 
-// it->x from the matrices as they are; EXACT overwrites them.
-static mb_status compute(mbi_iteration *it, mb_tensor *matrices, mb_msign_method method, int n_steps) {
-  const mbi_kernels *k = mbi_device_of(it->device)->kernels[it->dtype];
+// it->x from the finite matrices `a`, contiguous; EXACT overwrites them.
+static mb_status compute(mbi_iteration *it, const mb_tensor *a, mb_msign_method method, int n_steps) {
+  const mbi_kernels *k = mbi_kernels_of(a);
+  int64_t size = it->m * it->n;
   mbi_quintic steps[MBI_MOST_STEPS];
-  if (method == MB_MSIGN_EXACT) return exact(it, mbi_data(matrices));
+  if (method == MB_MSIGN_EXACT) return exact(it, mbi_data(a));
   if (method == MB_MSIGN_NS5) {
     for (int i = 0; i < n_steps; i++) steps[i] = (mbi_quintic){3.4445, -4.7750, 2.0315};
-    MB_TRY(k->normalize(it->x, NULL, 0, mbi_data(matrices), it->count, it->m * it->n, 1, 1e-7));
+    MB_TRY(k->normalize(it->x, it->dtype, NULL, 0, mbi_data(a), it->count, size, 1, 1e-7));
     return msign_quickly(it, steps, n_steps, 0);
   }
   static const double CUSHION = 0.02407327424182761; // the authors'
@@ -266,26 +288,66 @@ static mb_status compute(mbi_iteration *it, mb_tensor *matrices, mb_msign_method
   for (int i = made; i < n_steps; i++) steps[i] = (mbi_quintic){15.0 / 8, -10.0 / 8, 3.0 / 8};
   for (int i = 0; i < n_steps && i < 7; i++)
     steps[i] = (mbi_quintic){steps[i].a / ROOM, steps[i].b / pow(ROOM, 3), steps[i].c / pow(ROOM, 5)};
-  MB_TRY(k->normalize(it->x, NULL, 0, mbi_data(matrices), it->count, it->m * it->n, 1 / ROOM, 0));
+  MB_TRY(k->normalize(it->x, it->dtype, NULL, 0, mbi_data(a), it->count, size, 1 / ROOM, 0));
   return msign_quickly(it, steps, n_steps, n_steps > 3 ? n_steps - 3 : 0);
 }
 
-mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps) {
-  *out = NULL;
-  mbi_matrices s;
-  MB_TRY(mbi_matrices_of(&s, a, "mb_msign"));
-  if (method != MB_MSIGN_NS5 && method != MB_MSIGN_POLAR_EXPRESS && method != MB_MSIGN_EXACT)
-    MB_FAIL(MB_ERR_ARG, "mb_msign: unknown method %d", (int)method);
-  if (steps < 0 || steps > MBI_MOST_STEPS)
-    MB_FAIL(MB_ERR_ARG, "mb_msign: steps is %lld, 1 to %d, or 0 for 5, were expected", (long long)steps, MBI_MOST_STEPS);
-  mbi_iteration it;
-  mb_tensor *result = NULL;
-  MB_TRY(mbi_matrices_copy(&result, &s, a, "mb_msign"));
-  mb_status status = mbi_iteration_new(&it, a->storage->device, a->dtype, s.count, s.m, s.n);
-  if (status == MB_OK) status = compute(&it, result, method, steps == 0 ? 5 : (int)steps);
-  if (status == MB_OK) status = mbi_memory_of(a)->convert(mbi_data(result), a->dtype, it.x, a->dtype, mbi_numel(a));
-  mbi_iteration_release(&it);
+static mb_status check_options(const mb_msign_options *o, const mb_tensor *a) {
+  if (o->method != MB_MSIGN_NS5 && o->method != MB_MSIGN_POLAR_EXPRESS && o->method != MB_MSIGN_EXACT)
+    MB_FAIL(MB_ERR_ARG, "mb_msign: unknown method %d", (int)o->method);
+  if (o->steps < 0 || o->steps > MBI_MOST_STEPS)
+    MB_FAIL(MB_ERR_ARG, "mb_msign: steps is %lld, 1 to %d, or 0 for 5, were expected", (long long)o->steps, MBI_MOST_STEPS);
+  if ((int)o->precision < MB_MSIGN_FULL || o->precision > MB_MSIGN_BF16)
+    MB_FAIL(MB_ERR_ARG, "mb_msign: unknown precision %d", (int)o->precision);
+  if (!isfinite(o->scale)) MB_FAIL(MB_ERR_ARG, "mb_msign: scale is %g, a finite number was expected", o->scale);
+  if (o->precision != MB_MSIGN_BF16 || o->method == MB_MSIGN_EXACT || mbi_memory_of(a)->kernels[MB_BF16]) return MB_OK;
+  MB_FAIL(MB_ERR_DTYPE, "mb_msign: %s has no products of bf16, a is %s", mbi_memory_of(a)->name, mbi_dtype_name(a->dtype));
+}
+
+// The matrices as `compute` takes them: a itself where it is not overwritten and lies as it should.
+static mb_status take(mb_tensor **dense, mbi_matrices *s, mb_tensor *a, const mb_msign_options *o) {
+  if (o->method == MB_MSIGN_EXACT) return mbi_matrices_copy(dense, s, a, "mb_msign");
+  MB_TRY(mbi_dense(dense, a));
+  mb_status status = o->unchecked ? MB_OK : mbi_matrices_finite(*dense, "mb_msign");
+  if (status != MB_OK) mb_tensor_release(*dense);
+  return status;
+}
+
+// *out = scale it->x.
+static mb_status put(mb_tensor **out, const mb_tensor *a, const mbi_matrices *s, const mbi_iteration *it, double scale) {
+  mb_tensor *result;
+  MB_TRY(mbi_matrices_new(&result, a, a->dtype, s->m, s->n));
+  mbi_view to = {.data = mbi_data(result), .ndim = 1, .size = {mbi_numel(a)}, .stride = {1}}, from = to;
+  from.data = it->x;
+  mb_status status = scale != 1 && it->dtype == a->dtype
+                         ? mbi_kernels_of(a)->unary(MBI_AFFINE, &to, &from, scale, 0)
+                         : mbi_memory_of(a)->convert(to.data, a->dtype, from.data, it->dtype, mbi_numel(a));
   if (status != MB_OK) mb_tensor_release(result);
   else *out = result;
   return status;
+}
+
+mb_status mb_msign_with(mb_tensor **out, mb_tensor *a, const mb_msign_options *options) {
+  *out = NULL;
+  mbi_matrices s;
+  if (!options) MB_FAIL(MB_ERR_ARG, "mb_msign_with: options is NULL");
+  MB_TRY(mbi_matrices_of(&s, a, "mb_msign"));
+  MB_TRY(check_options(options, a));
+  int is_narrow = options->precision == MB_MSIGN_BF16 && options->method != MB_MSIGN_EXACT;
+  mbi_iteration it = {0};
+  mb_tensor *dense;
+  MB_TRY(take(&dense, &s, a, options));
+  mb_status status = mbi_iteration_new(&it, a->storage->device, is_narrow ? MB_BF16 : a->dtype, s.count, s.m, s.n);
+  it.may_round = options->precision == MB_MSIGN_TF32 ? MBI_ROUNDS : 0;
+  it.last_scale = is_narrow ? options->scale : 1;
+  if (status == MB_OK) status = compute(&it, dense, options->method, options->steps == 0 ? 5 : (int)options->steps);
+  mb_tensor_release(dense);
+  if (status == MB_OK) status = put(out, a, &s, &it, options->scale);
+  mbi_iteration_release(&it);
+  return status;
+}
+
+mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps) {
+  mb_msign_options options = {.method = method, .steps = steps, .scale = 1};
+  return mb_msign_with(out, a, &options);
 }

@@ -65,11 +65,11 @@ static mb_status check_symmetry(const mbi_iteration *it, mb_tensor *norms, void 
   int64_t s = it->n;
   mbi_view turned = {.data = a, .ndim = 3, .size = {it->count, s, s}, .stride = {s * s, 1, s}}, difference = turned;
   difference.data = it->y, difference.stride[1] = s, difference.stride[2] = 1;
-  MB_TRY(k->normalize(it->y, mbi_data(norms), 1, a, it->count, s * s, 1, 0));
+  MB_TRY(k->normalize(it->y, it->dtype, mbi_data(norms), 1, a, it->count, s * s, 1, 0));
   MB_TRY(memory->copy_out(host, mbi_data(norms), (size_t)it->count * sizeof(double)));
   MB_TRY(memory->convert(it->y, it->dtype, a, it->dtype, it->count * s * s));
   MB_TRY(k->axpby(&difference, &turned, -1, 1));
-  MB_TRY(k->normalize(it->y, mbi_data(norms), 1, it->y, it->count, s * s, 1, 0));
+  MB_TRY(k->normalize(it->y, it->dtype, mbi_data(norms), 1, it->y, it->count, s * s, 1, 0));
   MB_TRY(memory->copy_out(host + it->count, mbi_data(norms), (size_t)it->count * sizeof(double)));
   for (int64_t i = 0; i < it->count; i++)
     if (!(host[it->count + i] <= asymmetry(it->dtype) * host[i]))
@@ -104,7 +104,7 @@ static mb_status unit(mbi_iteration *it, void *a, double *norms) {
   MB_TRY(memory->convert(it->x, it->dtype, a, it->dtype, it->count * s * s));
   MB_TRY(k->axpby(&sum, &turned, 0.5, 0.5));
   MB_TRY(check_definite(it));
-  return k->normalize(it->x, norms, 1, it->x, it->count, s * s, 1, 0);
+  return k->normalize(it->x, it->dtype, norms, 1, it->x, it->count, s * s, 1, 0);
 }
 
 // out = z / sqrt(norm), matrix by matrix; `root` is room for (count).

@@ -100,7 +100,7 @@ static mb_status step(const lanczos *z, int64_t j) {
   from.data = (char *)mbi_data(z->h) + (size_t)j * element;
   MB_TRY(memory->copy_view(&to, &from, element));
   MB_TRY(take_out(z, j));
-  return k->normalize((char *)s.x + row, (double *)mbi_data(z->sides) + count * z->most + j, z->most, s.t, count, n, 1, 0);
+  return k->normalize((char *)s.x + row, z->dtype, (double *)mbi_data(z->sides) + count * z->most + j, z->most, s.t, count, n, 1, 0);
 }
 
 static mb_status start(const lanczos *z) {
@@ -112,7 +112,7 @@ static mb_status start(const lanczos *z) {
   MB_TRY(k->random_normal(z->s->t, n, 0, 1, START_SEED, 0, START_STREAM));
   mbi_view one = {.data = z->s->t, .ndim = 2, .size = {count, n}, .stride = {0, 1}}, all = {.data = mbi_data(z->v), .ndim = 2, .size = {count, n}, .stride = {n, 1}};
   MB_TRY(memory->copy_view(&all, &one, mbi_dtype_size(z->dtype)));
-  return k->normalize(all.data, NULL, 0, all.data, count, n, 1, 0);
+  return k->normalize(all.data, z->dtype, NULL, 0, all.data, count, n, 1, 0);
 }
 
 // sides: room for (2, count, most) on the host.
@@ -185,7 +185,7 @@ static mb_status of_copy(double *sigma, mb_tensor *copy, const mbi_matrices *s, 
     g[i] = (char *)mbi_data(copy) + (size_t)i * bytes;
     scale[i] = 1;
   }
-  mb_status status = mbi_kernels_of(copy)->normalize(mbi_data(copy), mbi_data(norms), 1, mbi_data(copy), s->count, s->m * s->n, 1, 0);
+  mb_status status = mbi_kernels_of(copy)->normalize(mbi_data(copy), copy->dtype, mbi_data(norms), 1, mbi_data(copy), s->count, s->m * s->n, 1, 0);
   if (status == MB_OK) status = memory->copy_out(host, mbi_data(norms), (size_t)s->count * sizeof(double));
   if (status == MB_OK) status = mbi_sigma_max(sigma, copy->storage->device, copy->dtype, s->count, s->m, s->n, g, scale);
   for (int64_t i = 0; i < s->count && status == MB_OK; i++) sigma[i] *= host[i];

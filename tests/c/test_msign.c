@@ -130,6 +130,13 @@ static void wrong_use(void) {
   CHECK_FAILS(MB_ERR_ARG, "mb_msign: unknown method 7", mb_msign(&out, a, (mb_msign_method)7, 5));
   CHECK_FAILS(MB_ERR_ARG, "mb_msign: steps is -1, 1 to 100, or 0 for 5, were expected", mb_msign(&out, a, MB_MSIGN_NS5, -1));
   CHECK_FAILS(MB_ERR_ARG, "steps is 101", mb_msign(&out, a, MB_MSIGN_NS5, 101));
+  mb_msign_options options = {.method = MB_MSIGN_NS5, .scale = 1, .precision = MB_MSIGN_BF16};
+  CHECK_FAILS(MB_ERR_DTYPE, "mb_msign: cpu has no products of bf16, a is f32", mb_msign_with(&out, a, &options));
+  options.precision = (mb_msign_precision)9;
+  CHECK_FAILS(MB_ERR_ARG, "mb_msign: unknown precision 9", mb_msign_with(&out, a, &options));
+  options.precision = MB_MSIGN_FULL, options.scale = (double)NAN;
+  CHECK_FAILS(MB_ERR_ARG, "mb_msign: scale is nan, a finite number was expected", mb_msign_with(&out, a, &options));
+  CHECK_FAILS(MB_ERR_ARG, "mb_msign_with: options is NULL", mb_msign_with(&out, a, NULL));
   CHECK_FAILS(MB_ERR_NONFINITE, "mb_msign: a holds NaN or Inf, first at element 7", mb_msign(&out, bad, MB_MSIGN_NS5, 5));
   CHECK(out == NULL);
   mb_memory_stats before, now;

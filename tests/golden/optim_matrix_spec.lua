@@ -34,7 +34,7 @@ local function hidden(name, o)
 end
 
 local function muon(o)
-  o.lr, o.momentum = 0.02, 0.8
+  o.lr, o.momentum, o.precision = 0.02, 0.8, "f32"
   return hidden("muon", o)
 end
 

@@ -32,7 +32,7 @@ local optimizers = {
     return mb.optim.adamw(model, { lr = 1e-3, betas = { 0.9, 0.95 }, eps = 1e-8, weight_decay = 0.1 })
   end,
   muon = function(model)
-    return mb.optim.muon(model, { lr = 0.01, momentum = 0.9, scale = "match_rms_adamw",
+    return mb.optim.muon(model, { lr = 0.01, momentum = 0.9, scale = "match_rms_adamw", precision = "f32",
       rest = { name = "adamw", lr = 1e-3, betas = { 0.9, 0.95 }, eps = 1e-8, weight_decay = 0 } })
   end,
 }

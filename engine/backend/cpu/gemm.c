@@ -65,8 +65,20 @@ static mb_status prepare(mbi_gemm *g) {
   return MB_OK;
 }
 
+// C = D, for libraries that add to C in place.
+static void copy_from(const mbi_gemm *g, size_t element) {
+  const char *from = g->from;
+  char *to = g->c;
+  for (int64_t i = 0; from && g->beta != 0 && i < g->batch; i++)
+    for (int64_t r = 0; r < g->m; r++) {
+      size_t at = (size_t)(i * g->stride_c + r * g->ldc) * element;
+      memcpy(to + at, from + at, (size_t)g->n * element);
+    }
+}
+
 mb_status mbi_cpu_gemm_f32(const mbi_gemm *product) {
   mbi_gemm g = *product;
+  copy_from(product, sizeof(float));
   MB_TRY(prepare(&g));
   int done = 0;
   if (chosen()->use_onednn && (double)g.batch * (double)g.m * (double)g.n * (double)g.k >= SMALL) MB_TRY(mbi_onednn_f32(&done, &g));
@@ -76,6 +88,7 @@ mb_status mbi_cpu_gemm_f32(const mbi_gemm *product) {
 
 mb_status mbi_cpu_gemm_f64(const mbi_gemm *product) {
   mbi_gemm g = *product;
+  copy_from(product, sizeof(double));
   MB_TRY(prepare(&g));
   mbi_openblas_f64(&g);
   return MB_OK;

@@ -38,7 +38,7 @@ bool may_time() {
 
 // The largest power of two up to 16 that divides every address.
 int64_t alignment_of(const mbi_gemm *g) {
-  uintptr_t all = (uintptr_t)g->a | (uintptr_t)g->b | (uintptr_t)g->c | (uintptr_t)g->bias | 16;
+  uintptr_t all = (uintptr_t)g->a | (uintptr_t)g->b | (uintptr_t)g->c | (uintptr_t)g->from | (uintptr_t)g->bias | 16;
   return (int64_t)(all & (~all + 1));
 }
 
@@ -143,7 +143,7 @@ mb_status multiply(const mbi_gemm *g, Type type, const Layouts &l, void *c, cons
   mb_status status = scratch(&workspace, WORKSPACE_SLOT, WORKSPACE);
   if (status != MB_OK) return status;
   if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias));
-  MBK_LT(cublasLtMatmul(the_handle, l.product, alpha, g->b, l.b, g->a, l.a, beta, c, l.c, c, l.c, algorithm, workspace, WORKSPACE, stream()));
+  MBK_LT(cublasLtMatmul(the_handle, l.product, alpha, g->b, l.b, g->a, l.a, beta, g->from ? g->from : c, l.c, c, l.c, algorithm, workspace, WORKSPACE, stream()));
 done:
   return status;
 }
@@ -192,7 +192,7 @@ void *place_to_write(const mbi_gemm *g, Type type, size_t *bytes) {
   size_t element = type == Type::F64 ? 8 : type == Type::F32 ? 4 : 2;
   int64_t extent = (g->batch - 1) * g->stride_c + (g->m - 1) * g->ldc + g->n;
   void *room = nullptr;
-  *bytes = g->beta == 0 ? 0 : (size_t)extent * element;
+  *bytes = g->beta == 0 || g->from ? 0 : (size_t)extent * element;
   if (*bytes == 0) return g->c;
   if (g->stride_c < 0 || engine->take(&room, *bytes) != MB_OK) return nullptr;
   if (cudaMemsetAsync(room, 0, *bytes, stream()) == cudaSuccess) return room;
@@ -353,6 +353,8 @@ void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, bf16 *c, bool) {
 template <class T> void multiply_all(const mbi_gemm *g, bool rounds) {
   for (int64_t i = 0; i < g->batch; i++) {
     T *c = (T *)g->c + i * g->stride_c;
+    const T *from = (const T *)g->from + i * g->stride_c;
+    for (int64_t r = 0; g->from && g->beta != 0 && r < g->m; r++) memcpy(c + r * g->ldc, from + r * g->ldc, (size_t)g->n * sizeof(T));
     multiply(g, (const T *)g->a + i * g->stride_a, (const T *)g->b + i * g->stride_b, c, rounds);
     for (int64_t r = 0; g->bias && r < g->m; r++)
       for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = (T)((Wide<T>)c[r * g->ldc + j] + (Wide<T>)((const T *)g->bias)[j]);

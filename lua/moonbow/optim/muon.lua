@@ -11,10 +11,14 @@
 --
 -- msign is five Newton-Schulz steps ("ns5"), Polar Express (arXiv 2505.16932) or exact. With split = "qkv" GPT-2's c_attn is
 -- three matrices. torch.optim.Muon is form = "lerp", nesterov = true, scale "original" or "match_rms_adamw", in bfloat16.
+-- precision, of msign's products (moonbow/linalg.lua), is "bf16" for float32 on the GPU and "f32" elsewhere unless it is given:
+-- there the iteration is most of the step. m, the norm and the weights are float32 in any case.
 -- Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
 
+local create = require "moonbow.create"
 local define = require "moonbow.optim.define"
-local linalg = require "moonbow.linalg"
+local fuse = require "moonbow.fuse"
+local linalg = require "bindings.linalg"
 local norms = require "moonbow.optim.norms"
 
 local scales = {
@@ -26,29 +30,51 @@ local scales = {
 local limits = {
   lr = { min = 0 }, momentum = { min = 0, below = 1 }, weight_decay = { min = 0 }, form = { choices = { "lerp", "jordan" } },
   scale = { choices = { "match_rms_adamw", "original", "spectral" } }, msign = norms.limits.msign, steps = norms.limits.steps,
+  precision = { choices = { "auto", "f32", "tf32", "bf16" } },
+}
+
+-- m moved on, and d where it is not m, in one pass.
+local passes = {
+  lerp = fuse(function(p, h) p.m = p.m + (1 - h.momentum) * (p.g - p.m) end),
+  jordan = fuse(function(p, h) p.m = h.momentum * p.m + p.g end),
+  lerp_nesterov = fuse(function(p, h)
+    p.m = p.m + (1 - h.momentum) * (p.g - p.m)
+    p.d = (1 - h.momentum) * p.g + h.momentum * p.m
+  end),
+  jordan_nesterov = fuse(function(p, h)
+    p.m = h.momentum * p.m + p.g
+    p.d = p.g + h.momentum * p.m
+  end),
 }
 
 -- d, and the momentum moved on.
 local function average(P, h, o)
-  if o.form == "lerp" then
-    P.m = P.m:lerp_(P.g, 1 - h.momentum)
-    return o.nesterov and P.g:mul(1 - h.momentum):add_(P.m, h.momentum) or P.m
-  end
-  P.m = P.m:mul_(h.momentum):add_(P.g)
-  return o.nesterov and P.g:add(P.m * h.momentum) or P.m
+  local m, arrays = P.m, { g = P.g }
+  arrays.m = m
+  if o.nesterov then arrays.d = create.empty_like(m) end
+  passes[o.nesterov and o.form .. "_nesterov" or o.form](arrays, { momentum = h.momentum })
+  P.m = m
+  return arrays.d or P.m
+end
+
+-- What products are computed in, for a tensor of directions.
+local function precision_of(o, d)
+  if o.precision ~= "auto" then return o.precision end
+  return o.msign ~= "exact" and d.dtype == "f32" and d.device == "cuda" and "bf16" or "f32"
 end
 
 local muon = define {
   name = "muon",
   defaults = { lr = 0.01, momentum = 0.9, weight_decay = 0, nesterov = false, form = "lerp", scale = "match_rms_adamw",
-               msign = "ns5", steps = 5 },
+               msign = "ns5", steps = 5, precision = "auto" },
   limits = limits,
   state = { "m" },
   momentum = "m",
   decoupled_decay = "weight_decay",
   update_group = function(P, h, o)
     local d = average(P, h, o)
-    P.update = linalg.msign(d, { method = o.msign, steps = h.steps }):mul_(scales[o.scale](P.shape[2], P.shape[3]))
+    P.update = linalg.msign(d, { method = o.msign, steps = h.steps, scale = scales[o.scale](P.shape[2], P.shape[3]),
+      precision = precision_of(o, d), unchecked = d.device == "cuda" })
   end,
 }
 

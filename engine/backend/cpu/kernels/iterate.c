@@ -31,6 +31,7 @@ mb_status MBK(gemm_symmetric)(const mbi_gemm *g) {
     part.a = (const real *)g->a + (g->transpose_a ? first : first * g->lda);
     part.b = (const real *)g->b + (g->transpose_b ? first * g->ldb : first);
     part.c = (real *)g->c + first * g->ldc + first;
+    if (g->from) part.from = (const real *)g->from + first * g->ldc + first;
     MB_TRY(MBK(gemm)(&part));
   }
 #pragma omp parallel for schedule(static) if (g->batch * n * n >= MBK_PARALLEL_FROM)
@@ -69,8 +70,10 @@ static mb_status length_of(double *length, double *scale, const real *x, int64_t
   return MB_OK;
 }
 
-mb_status MBK(normalize)(void *y, double *norms, int64_t norm_stride, const void *x, int64_t count, int64_t size, double factor,
-                         double epsilon) {
+mb_status MBK(normalize)(void *y, mb_dtype dtype, double *norms, int64_t norm_stride, const void *x, int64_t count, int64_t size,
+                         double factor, double epsilon) {
+  if (dtype != (sizeof(real) == sizeof(double) ? MB_F64 : MB_F32))
+    MB_FAIL(MB_ERR_DTYPE, "normalize: the CPU makes no %s", mbi_dtype_name(dtype));
   for (int64_t i = 0; i < count; i++) {
     const real *from = (const real *)x + i * size;
     real *to = (real *)y + i * size;

@@ -29,7 +29,7 @@ mb_status prepare(mbi_gemm *g) {
 }
 
 bool tf32_is_allowed;
-bool rounds(const mbi_gemm *g) { return g->may_round && tf32_is_allowed; }
+bool rounds(const mbi_gemm *g) { return g->may_round == MBI_ROUNDS || (g->may_round && tf32_is_allowed); }
 
 template <class T> constexpr Type type_of = sizeof(T) == sizeof(double) ? Type::F64 : sizeof(T) == sizeof(float) ? Type::F32 : Type::BF16;
 
@@ -81,6 +81,7 @@ template <class T> mb_status Kernels<T>::gemm(const mbi_gemm *given) {
     mbi_gemm part = g;
     part.batch = g.batch - first < MOST_MEMBERS ? g.batch - first : MOST_MEMBERS;
     part.a = (const T *)g.a + first * g.stride_a, part.b = (const T *)g.b + first * g.stride_b, part.c = (T *)g.c + first * g.stride_c;
+    if (g.from) part.from = (const T *)g.from + first * g.stride_c;
     MB_TRY(with_bias<T>(&part));
   }
   return MB_OK;

@@ -74,14 +74,14 @@ struct Lengths {
   }
 };
 
-template <class T> struct ScaleRow {
-  T *y;
+template <class T, class To> struct ScaleRow {
+  To *y;
   const T *x;
   const double *factors;
   int64_t size;
   SIMT void operator()(int64_t i) const {
     int64_t row = i / size;
-    y[i] = (T)((double)x[i] * factors[2 * row] * factors[2 * row + 1]);
+    y[i] = (To)((double)x[i] * factors[2 * row] * factors[2 * row + 1]);
   }
 };
 
@@ -94,8 +94,8 @@ template <class T> mb_status Kernels<T>::gemm_symmetric(const mbi_gemm *g) {
 }
 
 template <class T>
-mb_status Kernels<T>::normalize(void *y, double *norms, int64_t norm_stride, const void *x, int64_t count, int64_t size, double factor,
-                                double epsilon) {
+mb_status Kernels<T>::normalize(void *y, mb_dtype dtype, double *norms, int64_t norm_stride, const void *x, int64_t count, int64_t size,
+                                double factor, double epsilon) {
   constexpr int64_t SHARE = 8192, MOST_SHARES = 64;
   int64_t shares = ceil_div(size, SHARE);
   shares = shares < MOST_SHARES ? shares : MOST_SHARES;
@@ -105,7 +105,8 @@ mb_status Kernels<T>::normalize(void *y, double *norms, int64_t norm_stride, con
   MB_TRY(scratch_of(&factors, 1, 2 * count));
   MB_TRY(launch(RowSquares<T>{parts, (const T *)x, size, shares}, count * shares, "normalize"));
   MB_TRY(launch_elements(Lengths{factors, norms, parts, shares, norm_stride, factor, epsilon}, count, "normalize"));
-  return launch_elements(ScaleRow<T>{(T *)y, (const T *)x, factors, size}, count * size, "normalize");
+  if (dtype == MB_BF16) return launch_elements(ScaleRow<T, bf16>{(bf16 *)y, (const T *)x, factors, size}, count * size, "normalize");
+  return launch_elements(ScaleRow<T, T>{(T *)y, (const T *)x, factors, size}, count * size, "normalize");
 }
 
 MBK_SLOT(gemm_symmetric);
