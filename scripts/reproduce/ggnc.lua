@@ -52,33 +52,15 @@ local function make(run, context)
   local o = run.settings
   mb.seed(run.seed)
   local data = language.open(run, context)
-  local model = mb.models.gpt_modern { vocab_size = data.vocab_size, block_size = o.block_size, n_layer = o.n_layer,
-    n_head = o.n_head, n_embd = o.n_embd, seed = run.seed, dtype = o.dtype }
+  local model = language.model(mb.models.gpt_modern, run, data)
   local optimizer = optimizer_of(mb, model, o)
-  local journal = language.journal(run, context, { model = model, optimizer = optimizer, data = data })
-
-  for step = journal.step + 1, o.steps do
-    journal:begin(step)
-    optimizer:zero_grad()
-    local loss = 0
-    for _ = 1, o.grad_accum do
-      mb.scope(function()
-        local part = model:loss(data:batch()) / o.grad_accum
-        part:backward()
-        loss = loss + part:item()
-      end)
-    end
-    if not journal:is_finite(loss) then break end
-    optimizer:step()
-    journal:finish(loss, nil, function() return { dual = dual_norm(mb, model, optimizer, o) } end)
-    if journal:interrupted() then return nil end
-  end
-  return journal:result()
+  return (language.train(run, context, { model = model, optimizer = optimizer, data = data }, {
+    more = function() return { dual = dual_norm(mb, model, optimizer, o) } end }))
 end
 
 local function runs(s)
   local language, list = require "scripts.reproduce.problems.language", {}
-  if s.tokens == "characters" and not s.data then language.find_characters(s) else language.find_tokens(s) end
+  if s.tokens == "characters" then language.find_characters(s) else language.find_tokens(s) end
   for _, method in ipairs(METHODS) do
     for _, schedule in ipairs(SCHEDULES) do
       for _, lr in ipairs(language.numbers(s, "lrs")) do
@@ -230,7 +212,7 @@ require("moonbow.experiment").main {
   about = "Clipped against unclipped Scion on a modern GPT, constant step and decay; dual norms of the gradients.",
   source = SOURCE,
   options = require("scripts.reproduce.problems.language").rows({
-    { "tokens", "characters", "of Shakespeare, or those of token files", choices = { "characters", "files" } },
+    { "tokens", "characters", "of Shakespeare or the text of --data, or token files", choices = { "characters", "files" } },
     { "merges", 50000, "of GPT-2's byte-pair code, where a text is encoded", kind = "integer", min = 1 },
     { "lrs", "3.6e-4", "learning rates of both methods", kind = "string", value = "LIST" },
     { "momentum", 0.1, "alpha: share of the new gradient", min = 0, max = 1 },

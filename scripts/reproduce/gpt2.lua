@@ -29,28 +29,9 @@ local function make(run, context)
   local o = run.settings
   mb.seed(run.seed)
   local data = language.open(run, context)
-  local model = mb.models.gpt2 { vocab_size = data.vocab_size, block_size = o.block_size, n_layer = o.n_layer, n_head = o.n_head,
-    n_embd = o.n_embd, seed = run.seed, dtype = o.dtype }
-  local clip, optimizer = language.clip(o), optimizer_of(mb, model, o)
-  local journal = language.journal(run, context, { model = model, optimizer = optimizer, clip = clip, data = data })
-
-  for step = journal.step + 1, o.steps do
-    journal:begin(step)
-    optimizer:zero_grad()
-    local loss = 0
-    for _ = 1, o.grad_accum do
-      mb.scope(function()
-        local part = model:loss(data:batch()) / o.grad_accum
-        part:backward()
-        loss = loss + part:item()
-      end)
-    end
-    if not journal:is_finite(loss) then break end
-    local report = optimizer:step(clip)
-    journal:finish(loss, report)
-    if journal:interrupted() then return nil end
-  end
-  return journal:result()
+  local model = language.model(mb.models.gpt2, run, data)
+  return (language.train(run, context, { model = model, optimizer = optimizer_of(mb, model, o), clip = language.clip(o),
+    data = data }))
 end
 
 local function runs(s)

@@ -21,29 +21,18 @@ local SOURCE = "arXiv 2605.11838, figures 1 and 7"
 
 -- ----- training -----------------------------------------------------------------------------------------
 
--- Trains the model by AdamW; false if that was interrupted.
+-- Trains the model by AdamW; returns its loss of validation, or nil if it was interrupted.
 local function train(run, context, model, data)
   local mb, language = require "moonbow", require "scripts.reproduce.problems.language"
   local o = run.settings
   local optimizer = mb.optim.adamw(model, { lr = mb.schedule.cosine { peak = o.lr, warmup = o.warmup, steps = o.steps },
     betas = { 0.9, 0.95 }, weight_decay = 0.1 })
-  local clip = mb.clip.norm { max_norm = 1 }
-  local journal = language.journal(run, context, { model = model, optimizer = optimizer, clip = clip, data = data })
-  for step = journal.step + 1, o.steps do
-    journal:begin(step)
-    optimizer:zero_grad()
-    local loss
-    mb.scope(function()
-      local mean = model:loss(data:batch())
-      mean:backward()
-      loss = mean:item()
-    end)
-    if not journal:is_finite(loss) then error("the training diverged: try a smaller --lr", 0) end
-    journal:finish(loss, optimizer:step(clip))
-    if journal:interrupted() then return false end
-  end
-  context:save(o.steps)
-  return journal:result().final
+  local result, journal = language.train(run, context, { model = model, optimizer = optimizer,
+    clip = mb.clip.norm { max_norm = 1 }, data = data })
+  if not result then return nil end
+  if result.diverged_at then error("the training diverged: try a smaller --lr", 0) end
+  journal:save() -- measuring takes its time
+  return result.final
 end
 
 -- ----- measuring ----------------------------------------------------------------------------------------
@@ -112,8 +101,7 @@ local function make(run, context)
     data = mb.data.shards { path = s.text_path, block_size = o.block_size, batch_size = 1, vocab_size = model.config.vocab_size }
   else
     data = language.open(run, context)
-    model = mb.models.gpt2 { vocab_size = data.vocab_size, block_size = o.block_size, n_layer = o.n_layer, n_head = o.n_head,
-      n_embd = o.n_embd, seed = run.seed }
+    model = language.model(mb.models.gpt2, run, data)
     loss = train(run, context, model, data)
     if not loss then return nil end
     data = mb.data.text { path = s.text_path, text = not s.text_path and mb.data.corpus() or nil, block_size = o.block_size,

@@ -5,6 +5,7 @@
 local helper = require "tests.helper"
 local scratch = require "tests.scratch"
 local claims = require "moonbow.experiment.claims"
+local code = require "moonbow.experiment.code"
 local process = require "bindings.process"
 local records = require "moonbow.experiment.records"
 local statistics = require "moonbow.experiment.statistics"
@@ -147,6 +148,78 @@ describe("records", function()
   end)
 end)
 
+describe("records of another text of the script", function()
+  after_each(scratch.clean)
+
+  local run = { name = "a", seed = 1, settings = { lr = 1 } }
+
+  -- The result that a reader finds, after these were written, each { code, device, value }.
+  local function found(list, by)
+    local folder = scratch.folder()
+    for _, one in ipairs(list) do
+      local log = records.open(folder, { code = one[1], device = one[2] })
+      log:write(run, { value = one[3] }, 1)
+      log:close()
+    end
+    local records_found, count, others = records.read(folder, by)
+    local record = records_found[records.key(run)]
+    return record and record.result.value, count, others[records.key(run)]
+  end
+
+  it("are used if that is wanted, where there are no others", function()
+    local new, keep = { code = "new", device = "cpu" }, { code = "new", device = "cpu", keep = true }
+    assert.same({ nil, 0, "code" }, { found({ { "old", "cpu", 5 } }, new) })
+    assert.same({ nil, 0, "code" }, { found({ { nil, nil, 5 } }, new) })
+    assert.same({ 5, 1 }, { found({ { "old", "cpu", 5 } }, keep) })
+    for _, by in ipairs { new, keep } do
+      assert.same({ 6, 1 }, { found({ { "old", "cpu", 5 }, { "new", "cpu", 6 } }, by) })
+      assert.same({ 6, 1 }, { found({ { "new", "cpu", 6 }, { "old", "cpu", 5 } }, by) })
+    end
+  end)
+
+  it("or of another device are not used", function()
+    local by = { code = "new", device = "cpu" }
+    assert.same({ nil, 0, "device" }, { found({ { "new", "cuda", 5 } }, by) })
+    by.keep = true
+    assert.same({ nil, 0, "device" }, { found({ { "new", "cuda", 5 } }, by) })
+    assert.same({ 6, 1 }, { found({ { "new", "cpu", 6 }, { "new", "cuda", 5 } }, by) })
+  end)
+end)
+
+describe("the text of a script", function()
+  after_each(scratch.clean)
+
+  local function write(path, text)
+    local file = assert(io.open(path, "wb"))
+    file:write(text)
+    file:close()
+  end
+
+  it("is its own and that of what it requires, but for Moonbow's", function()
+    local folder = scratch.folder()
+    local script, part, deep = folder .. "/script.lua", folder .. "/part_of_it.lua", folder .. "/deep_in_it.lua"
+    write(script, 'require "moonbow" require("bindings.system") require "part_of_it" require "part_of_it" require "ffi"\n')
+    write(part, "local deep = require('deep_in_it')\n")
+    write(deep, "return 1\n")
+    local paths = {}
+    for i, file in ipairs(code.files(script)) do paths[i] = file.path:match "[^/]+$" end
+    assert.same({ "script.lua", "part_of_it.lua", "deep_in_it.lua" }, paths)
+    local before = code.of(script)
+    assert(before:find "^%x%x%x%x%x%x%x%x%x%x%x%x$")
+    assert.equal(before, code.of(script))
+    write(deep, "return 2\n")
+    assert.is_false(before == code.of(script))
+    write(deep, "return 1\n")
+    assert.equal(before, code.of(script))
+  end)
+
+  it("is found of every script of the papers", function()
+    local names, root = {}, os.getenv "MOONBOW_ROOT" or "."
+    for _, file in ipairs(code.files(root .. "/scripts/reproduce/gpt2.lua")) do names[file.path:match "[^/]+$"] = true end
+    assert.same({ ["gpt2.lua"] = true, ["comparison.lua"] = true, ["language.lua"] = true }, names)
+  end)
+end)
+
 describe("claims", function()
   local function verdict(holds)
     return claims.of({ claim = "c", source = "s", measured = "m", expected = "e", holds = holds }).verdict
@@ -243,5 +316,83 @@ describe("a run", function()
     assert.equal(10, resumed.records)
     assert.equal(whole.last, resumed.last)
     for _, name in ipairs(system.list(settings.out .. "/runs")) do assert(name:find "%.jsonl$", name .. " is left") end
+  end)
+
+  it("brings back what was noted with a checkpoint, and begins again if the script has changed since", function()
+    local mb = require "moonbow"
+    local out = scratch.folder()
+    local function first_of(settings)
+      settings.out = out
+      local first, books, seconds
+      local stderr = io.stderr
+      io.stderr = io.tmpfile() -- luacheck: ignore 122
+      make(function(_, context)
+        local model = mb.models.mlp { n_input = 2, n_hidden = 2, n_layer = 1, n_output = 1, seed = 1 }
+        first, books = context:resume { model = model }
+        seconds = context:seconds()
+        context.started = context.started - 1000
+        context:save(first + 3, { sum = first + 0.1 })
+        error "the power went"
+      end, settings)
+      io.stderr = stderr -- luacheck: ignore 122
+      return first, books and books.sum, seconds
+    end
+    local old, new, kept = { code = "old", device = "cpu" }, { code = "new", device = "cpu" },
+      { code = "new", device = "cpu", keep = true }
+    assert.equal(0, (first_of(old)))
+    local first, sum, seconds = first_of(old)
+    assert.same({ 3, 0.1 }, { first, sum })
+    assert(seconds >= 1000 and seconds < 1100)
+    assert.same({ 0 }, { first_of(new), nil })
+    assert.equal(3, (first_of { code = "newer", device = "cpu", keep = true }))
+    assert.equal(0, (first_of(old)))
+    assert.equal(3, (first_of(kept)))
+    assert.equal(0, (first_of { code = "new", device = "cuda" }))
+  end)
+end)
+
+describe("a training", function()
+  after_each(scratch.clean)
+
+  it("that was interrupted ends as one that was not", function()
+    local mb = require "moonbow"
+    local language = require "scripts.reproduce.problems.language"
+    local run = { name = "r", seed = 2, settings = { n_layer = 1, n_head = 1, n_embd = 8, block_size = 8, batch_size = 2,
+      steps = 9, eval_every = 4, eval_iters = 1, grad_accum = 2, clip = "spectral", threshold = 0.02, rank = 2, oversample = 2,
+      power_iters = 1 } }
+    local settings
+
+    -- One start of the run, until it is interrupted after step `stop`.
+    local function start(stop)
+      return worker.make({ make = function(_, context)
+        mb.seed(run.seed)
+        local data = language.open(run, context)
+        local model = language.model(mb.models.gpt2, run, data)
+        local clip, done = language.clip(run.settings), 0
+        local optimizer = mb.optim.sgd(model, { lr = 0.1, momentum = 0.9 })
+        context.interrupted = function() return done == stop end
+        return (language.train(run, context, { model = model, optimizer = optimizer, clip = clip, data = data }, {
+          update = function(step, journal)
+            done = step
+            journal:add("seconds", 100)
+            return optimizer:step(clip)
+          end }))
+      end }, settings, run, function() end)
+    end
+
+    settings = { out = scratch.folder(), device = "cpu", threads = 1, code = "a" }
+    local whole = start().result
+    settings = { out = scratch.folder(), device = "cpu", threads = 1, code = "a" }
+    assert.is_true(start(2).stopped)
+    assert.is_true(start(6).stopped)
+    local resumed = start().result
+    for i, point in ipairs(whole.curve) do
+      local other = resumed.curve[i]
+      assert.same({ point.step, point.train, point.val }, { other.step, other.train, other.val })
+      assert(math.abs(point.seconds - other.seconds) < 50, "seconds before the interruption are not counted")
+    end
+    assert.equal(#whole.curve, #resumed.curve)
+    assert.same({ whole.final, whole.clipped, whole.saturated }, { resumed.final, resumed.clipped, resumed.saturated })
+    assert(whole.clipped > 0 and whole.saturated > 0, "nothing is tested")
   end)
 end)

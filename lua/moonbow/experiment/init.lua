@@ -30,8 +30,9 @@
 --   }
 --
 -- A run's settings must hold all that its result depends on: a run whose name, seed and settings are among the results of the
--- folder is not made again. They and the results travel as JSON. Runs see nothing of each other, and take their seed from
--- run.seed. What a run can do beside is in worker.lua: progress, a log, checkpoints for long ones.
+-- folder is not made again, unless they come from another device or the text of the script has changed since (code.lua). They
+-- and the results travel as JSON. Runs see nothing of each other, and take their seed from run.seed. What a run can do beside
+-- is in worker.lua: progress, a log, checkpoints for long ones.
 --
 -- In OUT: results.jsonl (records.lua), FIGURE.svg, summary.json, report.html (publish.lua), and worker-N.log of a process that
 -- complained.
@@ -73,6 +74,7 @@ local function common_rows(spec)
     { "out", nil, ("folder of the results; those it holds are used [runs/reproduce/%s]"):format(spec.name), kind = "string",
       value = "DIR" },
     { "only", nil, "make only runs whose name contains this", kind = "string", value = "TEXT" },
+    { "keep", false, "use results that an earlier text of the script has made" },
     { "plain", false, "no live line, plain lines instead" },
     { "quiet", false, "print errors and the verdicts only" },
   }
@@ -82,16 +84,52 @@ end
 ---@param text string
 ---@return integer[]
 function M.seeds(text)
-  local seeds = {}
+  local seeds, seen = {}, {}
   for word in text:gmatch "[^,]+" do
     local seed = tonumber(word)
     if not seed or seed % 1 ~= 0 or seed < 0 or seed > 2 ^ 53 then
       cli.fail(2, "--seeds: '%s' is no whole number from 0", word)
     end
-    seeds[#seeds + 1] = seed
+    if seen[seed] then cli.fail(2, "--seeds %s: %d is there twice", text, seed) end
+    seeds[#seeds + 1], seen[seed] = seed, true
   end
   if #seeds == 0 then cli.fail(2, "--seeds %s: there is none", text) end
   return seeds
+end
+
+---Which of --smoke, --quick and --full is given; more than one ends the script.
+---@param given table<string, any>
+---@return "smoke"|"quick"|"full"
+function M.size(given)
+  local size
+  for _, name in ipairs { "smoke", "quick", "full" } do
+    if given[name] and size then cli.fail(2, "--%s and --%s: one of them", size, name) end
+    if given[name] then size = name end
+  end
+  return size or "quick"
+end
+
+-- Rows with the defaults that they have in a size.
+local function sized_rows(rows, values)
+  local list = {}
+  for i, row in ipairs(rows) do
+    list[i] = {}
+    for key, value in pairs(row) do list[i][key] = value end
+    if values[row[1]] ~= nil then list[i][2] = values[row[1]] end
+  end
+  return list
+end
+
+-- The script's own options that are not as the size has them: "--steps 500 (2000)".
+local function changes_of(rows, given)
+  local list = {}
+  for _, row in ipairs(rows) do
+    local value = given[row[1]]
+    if value ~= nil and value ~= row[2] then
+      list[#list + 1] = ("--%s %s%s"):format(row[1], tostring(value), row[2] and (" (%s)"):format(tostring(row[2])) or "")
+    end
+  end
+  return list
 end
 
 -- Settings from the command line, or nil after --help.
@@ -100,19 +138,25 @@ local function settings_of(spec, argv)
   for _, row in ipairs(common_rows(spec)) do rows[#rows + 1] = row end
   for _, row in ipairs(spec.options or {}) do rows[#rows + 1] = row end
   local given = cli.parse(rows, argv)
+  local size = M.size(given)
+  local values = spec.sizes[size] or {}
+  rows = sized_rows(rows, values)
   if given.help then
-    print(cli.help(("%s\nSource: %s."):format(spec.about, spec.source), rows))
+    print(cli.help(("%s\nSource: %s. Values in brackets are those of --%s%s."):format(spec.about, spec.source, size,
+      size == "quick" and "; --full --help shows the paper's" or ""), rows))
     return nil
   end
-  local size
-  for _, name in ipairs { "smoke", "quick", "full" } do
-    if given[name] and size then cli.fail(2, "--%s and --%s: one of them", size, name) end
-    if given[name] then size = name end
-  end
-  local s = cli.settings(rows, spec.sizes[size or "quick"] or {}, given)
-  s.size, s.seeds = size or "quick", M.seeds(given.seeds or spec.sizes[size or "quick"].seeds or s.seeds)
-  s.out = s.out or "runs/reproduce/" .. spec.name
+  local s = cli.settings(rows, values, given)
+  s.size, s.seeds = size, M.seeds(s.seeds)
+  s.changes, s.out = changes_of(sized_rows(spec.options or {}, values), given), s.out or "runs/reproduce/" .. spec.name
   return s
+end
+
+-- Does what may fail by an option's value; the error names the option, not a line of the script.
+local function by_option(name, action, ...)
+  local ok, result = pcall(action, ...)
+  if ok then return result end
+  cli.fail(1, "--%s: %s", name, (tostring(result):gsub("^%S-:%d+: ", "")))
 end
 
 -- What depends on the machine.
@@ -120,25 +164,66 @@ local function settle(s)
   local mb = require "moonbow"
   local cores = require("bindings.process").cores()
   if s.device == "auto" then s.device = mb.device() end
+  by_option("device", require("bindings.runtime").check_device, s.device)
   s.jobs = s.jobs or (s.device == "cuda" and 1 or cores)
   s.threads = s.threads or math.max(1, math.floor(cores / s.jobs))
-  mb.system.make_folder(s.out)
-  s.out = mb.system.absolute(s.out)
+  by_option("out", mb.system.make_folder, s.out)
+  s.out, s.code = mb.system.absolute(s.out), s.code or require("moonbow.experiment.code").of(arg[0])
 end
 
 -- ----- runs ------------------------------------------------------------------------------------------------
 
--- Runs of the plan that have no result yet; refuses two that cannot be told apart.
-local function missing(plan, found, only)
+-- The runs there are to make, with their keys; refuses two that cannot be told apart.
+local function plan_of(spec, s)
   local records = require "moonbow.experiment.records"
-  local list, seen = {}, {}
+  local plan, seen = spec.runs(s), {}
   for _, run in ipairs(plan) do
     run.key = records.key(run)
     if seen[run.key] then error(("experiment: two runs are the same: %s"):format(run.key), 0) end
     seen[run.key] = true
-    if not found[run.key] and (not only or records.label(run):find(only, 1, true)) then list[#list + 1] = run end
+  end
+  return plan
+end
+
+-- Runs of the plan that have no result yet.
+local function missing(plan, found)
+  local list = {}
+  for _, run in ipairs(plan) do
+    if not found[run.key] then list[#list + 1] = run end
   end
   return list
+end
+
+-- Of these runs, those whose name contains a text; there must be such in the plan.
+local function chosen(runs, only, plan)
+  local label = require("moonbow.experiment.records").label
+  local function pick(list)
+    local picked = {}
+    for _, run in ipairs(list) do
+      if label(run):find(only, 1, true) then picked[#picked + 1] = run end
+    end
+    return picked
+  end
+  if #pick(plan) == 0 then
+    cli.fail(2, "--only %s: none of the %d runs has that in its name, such as '%s'", only, #plan, label(plan[1]))
+  end
+  return pick(runs)
+end
+
+-- What is said of results that are there and not used.
+local function show_others(plan, others)
+  local count = { code = 0, device = 0 }
+  for _, run in ipairs(plan) do
+    local why = others[run.key]
+    if why then count[why] = count[why] + 1 end
+  end
+  if count.code > 0 then
+    print(("%d results are of an earlier text of the script: they stay in results.jsonl and are made anew (--keep uses them)")
+      :format(count.code))
+  end
+  if count.device > 0 then
+    print(("%d results are of another device: they stay in results.jsonl and are not used"):format(count.device))
+  end
 end
 
 -- Makes what is missing, in processes; returns the number of runs that failed, and whether it was interrupted.
@@ -151,7 +236,7 @@ local function make_all(spec, s, todo, found, total)
   local progress = require("moonbow.experiment.progress").new {
     total = total, done = total - #todo, cost = cost, plain = s.plain, quiet = s.quiet }
   cli.before_error(function() progress:finish() end)
-  local log, failed = records.open(s.out), 0
+  local log, failed = records.open(s.out, s), 0
   system.interrupt_install()
   local all = pool.make(todo, {
     command = { arg[-1] or "luajit", arg[0], "--worker", tostring(system.process_id()) }, settings = s, jobs = s.jobs,
@@ -185,6 +270,20 @@ local function results_of(plan, found)
   return results
 end
 
+-- What a reader of the report must know of its runs.
+local function add_notes(report, plan, found, s)
+  local notes, old = {}, 0
+  for _, run in ipairs(plan) do old = old + (found[run.key].code ~= s.code and 1 or 0) end
+  if s.changes and #s.changes > 0 then
+    notes[1] = ("Not all is as --%s has it: %s."):format(s.size, table.concat(s.changes, ", "))
+  end
+  if old > 0 then
+    notes[#notes + 1] = ("%d of %d results were made by an earlier text of the script (--keep)."):format(old, #plan)
+  end
+  for _, note in ipairs(report.notes or {}) do notes[#notes + 1] = note end
+  report.notes = notes
+end
+
 ---Makes what is missing of an experiment's runs, and its report.
 ---@param spec moonbow.Experiment
 ---@param s table
@@ -193,13 +292,15 @@ function M.execute(spec, s)
   settle(s)
   local system = require "bindings.system"
   local lock = system.lock(s.out .. "/lock")
-  local found, kept = require("moonbow.experiment.records").read(s.out)
-  local plan = spec.runs(s)
-  local todo = missing(plan, found, s.only)
+  local found, kept, others = require("moonbow.experiment.records").read(s.out, s)
+  local plan = plan_of(spec, s)
+  local todo = missing(plan, found)
+  if s.only then todo = chosen(todo, s.only, plan) end
   if not s.quiet then
     local old = kept > 0 and (" (%d results of these or other settings found)"):format(kept) or ""
     print(("%s: %d runs (%s), %d to make%s, %d at once, into %s"):format(spec.name, #plan, s.size, #todo, old,
       math.min(s.jobs, math.max(1, #todo)), s.out))
+    show_others(plan, others)
   end
   local failed, interrupted = 0, false
   if #todo > 0 then failed, interrupted = make_all(spec, s, todo, found, #plan) end
@@ -214,6 +315,7 @@ function M.execute(spec, s)
     return failed > 0 and 1 or 0
   end
   local report = spec.report(results_of(plan, found), s)
+  add_notes(report, plan, found, s)
   local publish = require "moonbow.experiment.publish"
   publish.write(spec, s, report)
   publish.show(spec, s, report)

@@ -1,9 +1,10 @@
 -- SPDX-License-Identifier: MIT
 --
 -- records.lua: the results of an experiment's runs, one JSON object a line in OUT/results.jsonl:
---   { "name": "ema", "seed": 11, "settings": {...}, "result": {...}, "seconds": 2.5 }
--- A run is the same as a recorded one if name, seed and all settings are the same; results of other settings stay in the
--- file and are not used. The file is only appended to, each line flushed at once; a line that a crash cut off is dropped.
+--   { "name": "ema", "seed": 11, "settings": {...}, "result": {...}, "seconds": 2.5, "code": "0f3c...", "device": "cpu" }
+-- A run is the same as a recorded one if name, seed and all settings are the same, and it was made by the same text of the
+-- script (code.lua) on the same kind of device; other results stay in the file and are not used. The file is only appended
+-- to, each line flushed at once; a line that a crash cut off is dropped.
 -- NaN and infinities are numbers here and the strings "NaN", "Infinity", "-Infinity" in JSON.
 
 local json = require "moonbow.io.json"
@@ -52,22 +53,34 @@ function M.label(run)
   return run.seed and ("%s, seed %d"):format(run.name, run.seed) or run.name
 end
 
----Records of a folder by key, and how many there are.
+---Records of a folder by key: those that the text of the script and the device `by` would give. With `by.keep`, those of
+---another text are as good where there are no others.
 ---@param folder string
+---@param by? { code?: string, device?: string, keep?: boolean } nil: any
 ---@return table<string, table> records
 ---@return integer count
-function M.read(folder)
-  local path, found, count = folder .. "/results.jsonl", {}, 0
-  if system.path_kind(path) ~= "file" then return found, 0 end
+---@return table<string, "code"|"device"> others keys of which there are only records that are not good, and what differs
+function M.read(folder, by)
+  by = by or { keep = true }
+  local path, found, others, count = folder .. "/results.jsonl", {}, {}, 0
+  if system.path_kind(path) ~= "file" then return found, 0, others end
   for line in io.lines(path) do
     local record = M.decode(line)
     if type(record) == "table" and record.name and type(record.result) == "table" then
-      local key = M.key(record)
-      if not found[key] then count = count + 1 end
-      found[key] = record
+      local key, is_old = M.key(record), record.code ~= by.code
+      if by.device and record.device and record.device ~= by.device then
+        others[key] = others[key] or "device"
+      elseif is_old and not by.keep then
+        others[key] = "code"
+      elseif not (is_old and found[key] and found[key].code == by.code) then
+        found[key] = record
+      end
     end
   end
-  return found, count
+  for key in pairs(found) do
+    others[key], count = nil, count + 1
+  end
+  return found, count, others
 end
 
 ---@class moonbow.experiment.Log
@@ -76,13 +89,14 @@ Log.__index = Log
 
 ---A log to append records to; what a crash left of a line is taken out first.
 ---@param folder string
+---@param by? { code?: string, device?: string } what its records are made by
 ---@return moonbow.experiment.Log
-function M.open(folder)
+function M.open(folder, by)
   local path = folder .. "/results.jsonl"
   jsonl.open(path, { resume_after = math.huge }):close()
   local file, problem = io.open(path, "ab")
   if not file then error("experiment: cannot write: " .. problem, 0) end
-  return setmetatable({ file = file, path = path }, Log)
+  return setmetatable({ file = file, path = path, by = by or {} }, Log)
 end
 
 ---@param run moonbow.Run
@@ -90,7 +104,8 @@ end
 ---@param seconds number
 ---@return table record
 function Log:write(run, result, seconds)
-  local record = { name = run.name, seed = run.seed, settings = run.settings or {}, result = result, seconds = seconds }
+  local record = { name = run.name, seed = run.seed, settings = run.settings or {}, result = result, seconds = seconds,
+    code = self.by.code, device = self.by.device }
   local ok, problem = self.file:write(M.encode(record), "\n")
   if ok then ok, problem = self.file:flush() end
   if not ok then error(("experiment: cannot write to '%s': %s"):format(self.path, problem), 0) end

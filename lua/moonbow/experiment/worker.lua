@@ -14,12 +14,13 @@
 --   context.settings                the script's settings
 --   context:progress(share)         0 to 1; cheap enough for every step
 -- and for runs that are long enough to be continued after an interruption
---   local step = context:resume(objects)   brings { model =, optimizer =, clip =, data = } to the last context:save(), and
---                                          says after which step that was: 0 at the beginning
+--   local step, books = context:resume(objects)
+--                                          brings { model =, optimizer =, clip =, data = } to the last context:save(), and
+--                                          says after which step that was, 0 at the beginning, and what was noted with it
 --   context:log { step = 3, ... }          a record in OUT/runs/RUN.jsonl; those after the last save go at a resume
 --   context:history()                      all records so far
---   context:save(step)                     a checkpoint of the objects
---   if context:interrupted() then context:save(step) return nil end
+--   context:save(step, books)              a checkpoint of the objects; `books` are plain values, such as sums so far
+--   if context:interrupted() then context:save(step, books) return nil end
 
 local process = require "bindings.process"
 local records = require "moonbow.experiment.records"
@@ -44,7 +45,7 @@ end
 ---@param run moonbow.Run
 ---@param tell fun(share: number)
 function M.context(settings, run, tell)
-  return setmetatable({ settings = settings, run = run, tell = tell, told = -math.huge }, Context)
+  return setmetatable({ settings = settings, run = run, tell = tell, told = -math.huge, started = system.time() }, Context)
 end
 
 function Context:progress(share)
@@ -59,16 +60,26 @@ local function own_path(self)
   return ("%s/runs/%s"):format(self.settings.out, file_name(self.run))
 end
 
+-- What a checkpoint must have been made by to be gone on from.
+local function made_by(settings)
+  return { code = not settings.keep and settings.code or nil, device = settings.device }
+end
+
 ---@param objects { model?: table, optimizer?: table, clip?: table, data?: table }
 ---@return integer step
+---@return table? books
 function Context:resume(objects)
   local checkpoint = require "moonbow.io.checkpoint"
   system.interrupt_install()
   self.path, self.objects, self.saved = own_path(self), objects, 0
-  local steps = 0
+  local steps, books = 0, nil
   if system.path_kind(self.path) == "folder" then
-    local ok, found = pcall(checkpoint.load, self.path, objects)
-    if ok then steps = found.step
+    local parts = { config = made_by(self.settings) }
+    for name, object in pairs(objects) do parts[name] = object end
+    local ok, found = pcall(checkpoint.load, self.path, parts)
+    if ok then
+      steps, books = found.step, found.config.books
+      self.started = self.started - (found.config.seconds or 0)
     else
       io.stderr:write(("%s: begun again: %s\n"):format(records.label(self.run), tostring(found)))
       system.remove(self.path)
@@ -76,7 +87,7 @@ function Context:resume(objects)
   end
   self.saved = steps
   self.logger = require("moonbow.io.jsonl").open(self.path .. ".jsonl", { resume_after = steps })
-  return steps
+  return steps, books
 end
 
 function Context:log(record) self.logger:write(record) end
@@ -89,13 +100,19 @@ function Context:history()
 end
 
 ---@param step integer steps done
-function Context:save(step)
+---@param books? table plain values that resume() brings back
+function Context:save(step, books)
   if step == self.saved or step < 1 then return end
-  local parts = { step = step, keep = 1 }
+  local config = made_by(self.settings)
+  config.code, config.books, config.seconds = self.settings.code, books, self:seconds()
+  local parts = { step = step, keep = 1, config = config }
   for name, object in pairs(self.objects) do parts[name] = object end
   require("moonbow.io.checkpoint").save(self.path, parts)
   self.saved = step
 end
+
+---@return number seconds that the run has taken, those before an interruption with them
+function Context:seconds() return system.time() - self.started end
 
 function Context:interrupted() -- luacheck: ignore 212/self
   return system.interrupted() ~= 0
@@ -116,7 +133,7 @@ end
 ---@param tell fun(share: number)
 ---@return table answer { result, seconds }, { problem } or { stopped }
 function M.make(spec, settings, run, tell)
-  local context, started = M.context(settings, run, tell), system.time()
+  local context = M.context(settings, run, tell)
   local ok, result = xpcall(function() return spec.make(run, context) end, function(problem)
     io.stderr:write(debug.traceback(records.label(run) .. ": " .. tostring(problem)), "\n")
     return tostring(problem)
@@ -125,7 +142,7 @@ function M.make(spec, settings, run, tell)
   if result == nil and context:interrupted() then return { stopped = true } end
   if type(result) ~= "table" then return { problem = "the run gave no result" } end
   clean(context)
-  return { result = result, seconds = system.time() - started }
+  return { result = result, seconds = context:seconds() }
 end
 
 ---Body of a worker process.

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
--- language.lua: what the scripts that train language models have in common: where texts lie, sizes as options, clippers, and
--- the books of a run (loss of validation against steps and seconds, checkpoints). The loops stay in the scripts.
+-- language.lua: what the scripts that train language models have in common: where texts lie, sizes as options, models,
+-- clippers, the loop of a training, and its books (loss of validation against steps and seconds, checkpoints). What is theirs
+-- alone, optimizers, grids and claims, is in the scripts.
 --
 -- Seconds are those of training alone, evaluations left out. On the CPU they are processor seconds divided by the threads, so
 -- that runs beside each other, and other programs, do not show; on CUDA they are the clock's.
@@ -58,16 +59,19 @@ function M.settings(s, more)
   return o
 end
 
----Numbers of an option with commas between.
+---Numbers of an option with commas between, each once.
 ---@param s table
 ---@param name string
+---@param whole? boolean whether they must be without a fraction
 ---@return number[]
-function M.numbers(s, name)
-  local list = {}
+function M.numbers(s, name, whole)
+  local list, seen = {}, {}
   for word in s[name]:gmatch "[^,]+" do
     local value = tonumber(word)
-    if not value or value <= 0 then cli.fail(2, "--%s: '%s' is no number above 0", name, word) end
-    list[#list + 1] = value
+    if not value or not (value > 0 and value < math.huge) then cli.fail(2, "--%s: '%s' is no number above 0", name, word) end
+    if whole and value % 1 ~= 0 then cli.fail(2, "--%s: %s is not a whole number", name, word) end
+    if seen[value] then cli.fail(2, "--%s %s: %s is there twice", name, s[name], word) end
+    list[#list + 1], seen[value] = value, true
   end
   if #list == 0 then cli.fail(2, "--%s %s: there is none", name, s[name]) end
   return list
@@ -94,6 +98,9 @@ end
 ---@param s table
 function M.find_characters(s)
   local path = M.find(s, { "data/shakespeare/input.txt", "../shared/data/tinyshakespeare/input.txt" })
+  if path and system.path_kind(path) == "folder" then
+    cli.fail(1, "--data: '%s' is a folder; characters are those of one text", s.data)
+  end
   s.text_path = path or nil
   if path then
     s.data_id = system.sha256_file(path):sub(1, 12)
@@ -109,7 +116,8 @@ end
 local function texts_of(path, out)
   if path:find "%.xz$" then
     local unpacked = out .. "/text.txt"
-    local done = os.execute(("xz -dc '%s' >'%s'"):format(path:gsub("'", "'\\''"), unpacked:gsub("'", "'\\''")))
+    local function quoted(word) return "'" .. word:gsub("'", "'\\''") .. "'" end
+    local done = os.execute(("xz -dc %s >%s"):format(quoted(path), quoted(unpacked)))
     if done ~= 0 and done ~= true then cli.fail(1, "cannot unpack '%s' with xz", path) end
     return { unpacked }
   end
@@ -206,6 +214,16 @@ end
 
 -- ----- parts of a run -----------------------------------------------------------------------------------
 
+---The model of a run: `build` with the sizes that its settings have.
+---@param build fun(options: table): moonbow.LanguageModel such as mb.models.gpt2
+---@param run moonbow.Run
+---@param data moonbow.Text|moonbow.Shards
+function M.model(build, run, data)
+  local o = run.settings
+  return build { vocab_size = data.vocab_size, block_size = o.block_size, n_layer = o.n_layer, n_head = o.n_head,
+    n_embd = o.n_embd, dropout = o.dropout, dtype = o.dtype, seed = run.seed }
+end
+
 ---The clipper of a run: o.clip is "norm", of all gradients, or "spectral", of all but those of embeddings and head.
 ---@param o { clip: string, threshold: number, rank: integer, oversample: integer, power_iters: integer }
 function M.clip(o)
@@ -246,9 +264,13 @@ end
 
 ---@class moonbow.reproduce.Journal
 ---@field step integer steps done
----@field seconds number of them
+---@field sums table<string, number> all that is counted along the way; a checkpoint holds it
 local Journal = {}
 Journal.__index = Journal
+
+-- seconds: of training; loss, losses: of the steps since the last point of the curve; asked, clipped, saturated: matrices that
+-- were looked at, clipped, not fully clipped.
+local NOTHING = { seconds = 0, loss = 0, losses = 0, asked = 0, clipped = 0, saturated = 0 }
 
 ---The books of a run, which goes on from its last checkpoint if there is one.
 ---@param run moonbow.Run
@@ -256,13 +278,13 @@ Journal.__index = Journal
 ---@param objects { model: table, optimizer: table, clip?: table, data: table }
 ---@return moonbow.reproduce.Journal
 function M.journal(run, context, objects)
-  local self = setmetatable({ run = run, o = run.settings, context = context, model = objects.model, data = objects.data,
-    step = context:resume(objects), clipped = 0, asked = 0, saturated = 0, sum = 0, count = 0, saved_at = system.time() },
-    Journal)
-  local history = context:history()
-  local last = history[#history]
-  self.seconds = last and last.seconds or 0
-  if not last then context:log { step = 0, seconds = 0, val = M.evaluate(self.model, self.data, self.o.eval_iters) } end
+  local step, sums = context:resume(objects)
+  local self = setmetatable({ o = run.settings, context = context, model = objects.model, data = objects.data, step = step,
+    sums = sums or {}, saved_at = system.time() }, Journal)
+  for name, value in pairs(NOTHING) do self.sums[name] = self.sums[name] or value end
+  if #context:history() == 0 then -- one that was killed early has its first point
+    context:log { step = 0, seconds = 0, val = M.evaluate(self.model, self.data, self.o.eval_iters) }
+  end
   return self
 end
 
@@ -280,15 +302,21 @@ function Journal:is_finite(loss)
   return ok
 end
 
+---Adds to a sum of the run's own.
+---@param name string
+---@param value number
+function Journal:add(name, value) self.sums[name] = (self.sums[name] or 0) + value end
+
 -- Counts what a clipper reports: matrices that were clipped, and not fully.
 local function count(self, report)
   for _, row in ipairs(report or {}) do
-    self.asked = self.asked + 1
-    self.clipped = self.clipped + (row.clipped and 1 or 0)
-    self.saturated = self.saturated + (row.saturated and 1 or 0)
+    self:add("asked", 1)
+    self:add("clipped", row.clipped and 1 or 0)
+    self:add("saturated", row.saturated and 1 or 0)
   end
   if report and report.norm and #report == 0 then
-    self.asked, self.clipped = self.asked + 1, self.clipped + (report.clipped and 1 or 0)
+    self:add("asked", 1)
+    self:add("clipped", report.clipped and 1 or 0)
   end
 end
 
@@ -296,40 +324,79 @@ end
 ---that gives them, asked only then.
 ---@param loss number
 ---@param report? table
----@param more? table<string, number>|fun(): table<string, number>
+---@param more? table<string, any>|fun(): table<string, any>
 function Journal:finish(loss, report, more)
-  local o = self.o
-  self.seconds = self.seconds + M.clock(self.context.settings) - self.started
+  local o, sums = self.o, self.sums
+  self:add("seconds", M.clock(self.context.settings) - self.started)
+  self:add("loss", loss)
+  self:add("losses", 1)
   self.step = self.step + 1
-  self.sum, self.count = self.sum + loss, self.count + 1
   count(self, report)
   self.context:progress(self.step / o.steps)
   if self.step % o.eval_every ~= 0 and self.step ~= o.steps then return end
-  local record = { step = self.step, seconds = self.seconds, train = self.sum / self.count,
+  local record = { step = self.step, seconds = sums.seconds, train = sums.loss / sums.losses,
     val = M.evaluate(self.model, self.data, o.eval_iters) }
   for name, value in pairs(type(more) == "function" and more() or more or {}) do record[name] = value end
   self.context:log(record)
-  self.sum, self.count = 0, 0
-  if system.time() - self.saved_at > SAVE_EVERY then
-    self.context:save(self.step)
-    self.saved_at = system.time()
-  end
+  sums.loss, sums.losses = 0, 0
+  if system.time() - self.saved_at > SAVE_EVERY then self:save() end
+end
+
+---Saves the run where it is.
+function Journal:save()
+  self.context:save(self.step, self.sums)
+  self.saved_at = system.time()
 end
 
 ---Whether the run was interrupted; then it is saved.
 function Journal:interrupted()
   if not self.context:interrupted() then return false end
-  self.context:save(self.step)
+  self:save()
   return true
 end
 
----The run's result: the curve, its last loss, shares of clipped and of not fully clipped matrices since the last resume.
+---The run's result: the curve, its last loss, shares of clipped and of not fully clipped matrices.
 ---@return table
 function Journal:result()
-  local curve = self.context:history()
-  local share = function(number) return self.asked > 0 and number / self.asked or 0 end
+  local curve, sums = self.context:history(), self.sums
+  local share = function(number) return sums.asked > 0 and number / sums.asked or 0 end
   return { curve = curve, final = self.diverged_at and 0 / 0 or curve[#curve].val, diverged_at = self.diverged_at,
-    seconds = self.seconds, clipped = share(self.clipped), saturated = share(self.saturated) }
+    seconds = sums.seconds, clipped = share(sums.clipped), saturated = share(sums.saturated) }
+end
+
+-- ----- training -----------------------------------------------------------------------------------------
+
+---Trains a run's model to its last step, or until it diverges.
+---@param run moonbow.Run
+---@param context moonbow.experiment.Context
+---@param objects { model: table, optimizer: table, clip?: table, data: table }
+---@param o? { update?: fun(step: integer, journal: moonbow.reproduce.Journal): table?, table?, more?: fun(): table }
+---  update: what is done with the gradients in the place of optimizer:step(clip); gives the clipper's report, and numbers for
+---  the point of the curve. more: numbers for such a point, asked only there
+---@return table? result of the journal, or nil: interrupted
+---@return moonbow.reproduce.Journal
+function M.train(run, context, objects, o)
+  local mb, settings = require "moonbow", run.settings
+  local model, optimizer, parts = objects.model, objects.optimizer, settings.grad_accum or 1
+  local update = o and o.update or function() return optimizer:step(objects.clip) end
+  local journal = M.journal(run, context, objects)
+  for step = journal.step + 1, settings.steps do
+    journal:begin(step)
+    optimizer:zero_grad()
+    local loss = 0
+    for _ = 1, parts do
+      mb.scope(function()
+        local part = model:loss(objects.data:batch()) / parts
+        part:backward()
+        loss = loss + part:item()
+      end)
+    end
+    if not journal:is_finite(loss) then break end
+    local report, numbers = update(step, journal)
+    journal:finish(loss, report, numbers or o and o.more)
+    if journal:interrupted() then return nil, journal end
+  end
+  return journal:result(), journal
 end
 
 return M
