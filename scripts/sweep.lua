@@ -30,6 +30,7 @@ local options = {
   { "threads", nil, "threads of each process [cores / jobs]", kind = "integer", min = 1, max = 4096 },
   { "device", "auto", "where to compute", choices = { "auto", "cpu", "cuda" } },
   { "out", nil, "folder of the results [runs/sweep/SCRIPT]", kind = "string", value = "DIR" },
+  { "keep", false, "use results that an earlier text of the script has made" },
   { "plain", false, "no live line, plain lines instead" },
   { "quiet", false, "print errors and the ranking only" },
 }
@@ -48,40 +49,46 @@ local function runs_of(s)
     for name, value in pairs(swept) do values[name] = value end
     for _, seed in ipairs(#s.seeds > 0 and s.seeds or { false }) do
       list[#list + 1] = { name = sweep.name_of(swept), seed = seed or nil,
-        settings = { script = s.script, values = values, metric = s.metric, pick = s.pick } }
+        settings = { script = s.script:match "[^/]+$", values = values, metric = s.metric, pick = s.pick } }
     end
   end
   return list
 end
 
+-- The folder of a run: what it is called, and a hash of all that it depends on, which its metric is not.
+local function folder_of(run, s)
+  local system, records = require "bindings.system", require "moonbow.experiment.records"
+  local slug = run.name:gsub("[^%w%.=%-]+", "_"):sub(1, 80)
+  local all = records.encode { values = run.settings.values, seed = run.seed, code = s.code, device = s.device }
+  return ("%s/runs/%s-%s"):format(s.out, slug, system.sha256(all):sub(1, 8))
+end
+
 local function make(run, context)
   local s = context.settings
-  local slug = run.name:gsub("[^%w%.=%-]+", "_"):sub(1, 80)
-  local records = require "moonbow.experiment.records"
-  local hash = require("bindings.system").sha256(records.key(run)):sub(1, 8)
   return require("moonbow.experiment.sweep").run({
     luajit = s.luajit, script = s.script, knows = s.knows, values = run.settings.values, threads = s.threads, device = s.device,
-    metric = s.metric, pick = s.pick }, ("%s/runs/%s-%s"):format(s.out, slug, hash), run.seed)
+    metric = s.metric, pick = s.pick }, folder_of(run, s), run.seed)
 end
 
 -- ----- the ranking ----------------------------------------------------------------------------------------
 
--- Swept names in order, and of each combination its values, the mean of its runs and how many there are; the best one first.
+-- Of each combination its values, the mean of its runs and how many there are; the best one first. Those of which a run has
+-- no result are left out.
 local function ranking(results, s)
-  local statistics, numbers = require "moonbow.experiment.statistics", {}
-  local list, seen, names = {}, {}, {}
+  local statistics, by_name = require "moonbow.experiment.statistics", {}
+  local list, whole = {}, {}
   for _, r in ipairs(results) do
-    local entry = numbers[r.name]
+    local entry = by_name[r.name]
     if not entry then
-      entry = { name = r.name, values = {}, all = {} }
-      for name, value in r.name:gmatch "(%S-)=(%S+)" do
-        entry.values[name] = value
-        if not seen[name] then names[#names + 1], seen[name] = name, true end
-      end
-      numbers[r.name], list[#list + 1] = entry, entry
+      entry = { name = r.name, values = r.settings.values, all = {} }
+      by_name[r.name], list[#list + 1] = entry, entry
     end
     entry.all[#entry.all + 1] = r.result.value
   end
+  for _, entry in ipairs(list) do
+    if #entry.all == math.max(1, #s.seeds) then whole[#whole + 1] = entry end
+  end
+  list = whole
   local worst = s.goal == "min" and math.huge or -math.huge
   for i, entry in ipairs(list) do
     entry.mean, entry.std, entry.place = statistics.mean(entry.all), statistics.std(entry.all), i
@@ -91,7 +98,7 @@ local function ranking(results, s)
     if a.key ~= b.key then return (a.key < b.key) == (s.goal == "min") end
     return a.place < b.place
   end)
-  return list, names
+  return list
 end
 
 -- A chart of the metric over one option, if its values are numbers; logarithmic where they span more than a decade.
@@ -119,7 +126,7 @@ local function bars_of(list, name, s)
 end
 
 local function report(results, s)
-  local list, names = ranking(results, s)
+  local list, names = ranking(results, s), s.names
   local rows, right = { { "rank", s.metric } }, { [1] = true, [2] = true }
   if #s.seeds > 1 then rows[1][3] = "std" end
   for _, name in ipairs(names) do
@@ -134,9 +141,10 @@ local function report(results, s)
     rows[rank + 1] = row
   end
   local charts = {}
-  for i, name in ipairs(names) do charts[i] = chart_of(list, name, s) or bars_of(list, name, s) end
+  for i, name in ipairs(#list > 0 and names or {}) do charts[i] = chart_of(list, name, s) or bars_of(list, name, s) end
   return {
-    figures = { { name = "sweep", title = ("%s of %d combinations"):format(s.metric, #list), charts = charts } },
+    figures = #list > 0 and { { name = "sweep", title = ("%s of %d combinations"):format(s.metric, #list),
+      charts = charts } } or {},
     tables = { { title = ("the best %d of %d, %s first"):format(#rows - 1, #list, s.goal == "min" and "least" or "most"),
       rows = rows, right = right } },
     notes = { "Every run's own folder, with its log and what it said, is in runs/." },
@@ -145,17 +153,24 @@ end
 
 -- ----- the command line -----------------------------------------------------------------------------------
 
--- Checks the options that are swept against those that the script tells.
+-- Checks the options that are swept against those that the script tells; returns the names of --grid and --random.
 local function check_names(s)
   local known = require("moonbow.options")
+  local names, given_by = {}, {}
   for _, option in ipairs { "grid", "random", "set" } do
     for _, text in ipairs(s[option] or {}) do
       local name = text:match "^%-*([%w_]+)=" or text
       if not s.knows[name] then
         cli.fail(2, "--%s %s: %s has no option --%s%s", option, text, s.script, name, known.suggest(name, known.keys(s.knows)))
       end
+      if name == "out" or name == "resume" then cli.fail(2, "--%s %s: every run has a folder of its own", option, text) end
+      if name == "seed" and s.seeds then cli.fail(2, "--%s %s: --seeds gives the seeds", option, text) end
+      if given_by[name] then cli.fail(2, "--%s %s: --%s gives %s already", option, text, given_by[name], name) end
+      given_by[name] = option
+      if option ~= "set" then names[#names + 1] = name end
     end
   end
+  return names
 end
 
 local function settings_of(given)
@@ -164,11 +179,13 @@ local function settings_of(given)
   if not s.script then cli.fail(2, "--script: what is to be run? (--help)") end
   if system.path_kind(s.script) ~= "file" then cli.fail(1, "--script: there is no file %s", s.script) end
   if not s.grid and not s.random then cli.fail(2, "nothing is swept: give --grid or --random") end
+  if given.runs and not s.random then cli.fail(2, "--runs: it counts draws, and there is no --random") end
   s.out = s.out or "runs/sweep/" .. s.script:match "([^/]+)$":gsub("%.lua$", "")
   s.script, s.luajit, s.size = system.absolute(s.script), arg[-1] or "luajit", "sweep"
   system.make_folder(s.out)
   s.knows = sweep.options_of(s.luajit, s.script, s.out)
-  check_names(s)
+  s.names = check_names(s)
+  s.code = require("moonbow.experiment.code").of(s.script)
   s.fixed, s.seeds = {}, s.seeds and require("moonbow.experiment").seeds(s.seeds) or {}
   for _, text in ipairs(s.set or {}) do
     local name, value = text:match "^%-*([%w_]+)=(.+)$"
@@ -181,7 +198,7 @@ end
 
 local spec = {
   name = "sweep", about = "Values of a script's options, ranked.", source = "scripts/sweep.lua",
-  runs = runs_of, make = make, report = report, prepares = false,
+  runs = runs_of, make = make, report = report, prepares = false, partial = true,
 }
 
 cli.main("sweep", function()

@@ -24,6 +24,7 @@ local folder = o.resume or o.out
 local marks = io.open(folder .. "/../marks", "a")
 marks:write(o.resume and "resumed" or "begun", "\n")
 marks:close()
+if o.mode == "odd" and o.seed == "2" then error "it cannot do both" end
 if o.mode == "broken" then error "this mode is broken" end
 if o.mode == "torn" then
   io.stderr:write "it: this mode is torn\nit: the state after step 1 is in s\n"
@@ -115,6 +116,50 @@ describe("scripts/sweep.lua", function()
     rc, _, stderr = run "--grid lr=0.1 --metric nothing"
     assert.equal(1, rc)
     assert(stderr:find("there is no 'nothing' in", 1, true), stderr)
+    assert(stderr:find("numbers there: step, val)", 1, true), stderr)
+  end)
+
+  it("ranks what has a result where others failed", function()
+    local rc, stdout = run "--grid mode=a,broken --grid lr=1e-2"
+    assert.equal(1, rc)
+    assert(stdout:find "1 +0 +a +1e%-2\n" and stdout:find("note: 1 of 2 runs have no result.", 1, true), stdout)
+    rc, stdout = run "--grid mode=a,odd --grid lr=1e-2 --seeds 1,2" -- one of the odd ones has a result
+    assert.equal(1, rc)
+    assert(stdout:find("the best 1 of 1", 1, true) and not stdout:find("  odd  ", 1, true), stdout)
+    rc, stdout = run "--grid mode=odd --grid lr=1e-2 --seeds 1,2"
+    assert.equal(1, rc)
+    assert(stdout:find("the best 0 of 0", 1, true), stdout)
+  end)
+
+  it("ranks by another metric without making the runs again", function()
+    assert.equal(0, (run "--grid lr=1e-3,1e-2"))
+    local rc, stdout = run "--grid lr=1e-3,1e-2 --metric step --goal max --pick most"
+    assert.equal(0, rc)
+    assert(stdout:find "1 +3 +1e%-3", stdout)
+    assert.equal(2, count "begun")
+    assert.equal(1, (run "--grid lr=1e-3,1e-2 --metric nothing"))
+    assert.equal(2, count "begun")
+  end)
+
+  it("makes runs again when the script has changed", function()
+    assert.equal(0, (run "--grid lr=1e-3,1e-2"))
+    local file = io.open(path, "ab")
+    file:write "-- another text\n"
+    file:close()
+    assert.equal(0, (run "--grid lr=1e-3,1e-2 --keep"))
+    assert.equal(2, count "begun")
+    assert.equal(0, (run "--grid lr=1e-3,1e-2"))
+    assert.equal(4, count "begun")
+  end)
+
+  it("draws each combination once, and takes values with spaces", function()
+    local rc, stdout = run "--random mode=choice:a,b --random seed=int:1:2 --runs 40"
+    assert.equal(0, rc)
+    assert(stdout:find("the best 4 of 4", 1, true), stdout)
+    assert.equal(4, count "begun")
+    rc, stdout = run "--grid 'mode=x y,z=1 2'"
+    assert.equal(0, rc)
+    assert(stdout:find "1 +4 +x y\n +2 +4 +z=1 2\n", stdout)
   end)
 
   it("takes its runs along at Ctrl-C, and goes on from their checkpoints", function()
@@ -144,6 +189,12 @@ describe("scripts/sweep.lua", function()
     wrong("--grid lr", "NAME=... was expected")
     wrong("--grid lrr=1,2", "has no option --lrr, did you mean 'lr'?")
     wrong("--grid lr=1,1", "1 is there twice")
+    wrong("--grid lr=1,2 --grid lr=3", "--grid lr=3: --grid gives lr already")
+    wrong("--grid lr=1,2 --set lr=3", "--set lr=3: --grid gives lr already")
+    wrong("--grid out=a,b", "every run has a folder of its own")
+    wrong("--grid seed=1,2 --seeds 3", "--seeds gives the seeds")
+    wrong("--random mode=choice:a,", "an empty value")
+    wrong("--grid lr=1,2 --runs 5", "there is no --random")
     wrong("--random lr=log:0:1", "two numbers above 0")
     wrong("--random lr=normal:0:1", "choice:A,B,C was expected")
     wrong("--random lr=int:1:2.5", "without a fraction")

@@ -55,6 +55,7 @@ local M = {}
 ---@field sizes table<string, table>
 ---@field seeds? integer[]
 ---@field device? "cpu"|"cuda"|"auto" default of --device
+---@field partial? boolean true: a report is made of the runs that have a result, even where others failed
 ---@field prepares? boolean false: workers do not compute themselves, and leave device and threads alone
 ---@field runs fun(s: table): moonbow.Run[]
 ---@field make fun(run: moonbow.Run, context: moonbow.experiment.Context): table?
@@ -261,9 +262,9 @@ end
 
 local function results_of(plan, found)
   local results = { by_name = {} }
-  for i, run in ipairs(plan) do
+  for _, run in ipairs(plan) do
     local record = found[run.key]
-    results[i] = record
+    results[#results + 1] = record
     results.by_name[run.name] = results.by_name[run.name] or {}
     table.insert(results.by_name[run.name], record)
   end
@@ -272,14 +273,15 @@ end
 
 -- What a reader of the report must know of its runs.
 local function add_notes(report, plan, found, s)
-  local notes, old = {}, 0
-  for _, run in ipairs(plan) do old = old + (found[run.key].code ~= s.code and 1 or 0) end
+  local notes, old, lacking = {}, 0, #missing(plan, found)
+  for _, run in ipairs(plan) do old = old + (found[run.key] and found[run.key].code ~= s.code and 1 or 0) end
   if s.changes and #s.changes > 0 then
     notes[1] = ("Not all is as --%s has it: %s."):format(s.size, table.concat(s.changes, ", "))
   end
   if old > 0 then
     notes[#notes + 1] = ("%d of %d results were made by an earlier text of the script (--keep)."):format(old, #plan)
   end
+  if lacking > 0 then notes[#notes + 1] = ("%d of %d runs have no result."):format(lacking, #plan) end
   for _, note in ipairs(report.notes or {}) do notes[#notes + 1] = note end
   report.notes = notes
 end
@@ -309,7 +311,7 @@ function M.execute(spec, s)
     print(("interrupted: %d of %d runs are done; the same command goes on from here"):format(#plan - lacking, #plan))
     return 130
   end
-  if lacking > 0 then
+  if lacking > 0 and not (spec.partial and lacking < #plan) then
     print(("%d of %d runs have no result%s; the report needs all: the same command makes the others"):format(lacking, #plan,
       failed > 0 and (", %d failed"):format(failed) or ""))
     return failed > 0 and 1 or 0
@@ -320,7 +322,7 @@ function M.execute(spec, s)
   publish.write(spec, s, report)
   publish.show(spec, s, report)
   system.unlock(lock)
-  return 0
+  return lacking > 0 and 1 or 0
 end
 
 ---Runs a script: all of the command line, or one of its worker processes.

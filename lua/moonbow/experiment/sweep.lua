@@ -14,10 +14,12 @@ local options = require "moonbow.options"
 local process = require "bindings.process"
 local records = require "moonbow.experiment.records"
 local system = require "bindings.system"
+local writing = require "moonbow.io.writing"
 
 local M = {}
 
 local NAN = 0 / 0
+local DIVERGED = 3 -- exit code of a script whose loss or gradients are not finite any more
 
 -- ----- values ---------------------------------------------------------------------------------------------
 
@@ -63,6 +65,9 @@ function M.random(text)
   local kind, range = rest:match "^(%a+):(.+)$"
   if kind == "choice" then
     local values = words(range, ",")
+    for _, value in ipairs(values) do
+      if value == "" then cli.fail(2, "--random %s: an empty value", text) end
+    end
     return { name = name, kind = kind, draw = function() return values[math.random(#values)] end }
   end
   if not draws[kind] then
@@ -77,7 +82,8 @@ function M.random(text)
   return { name = name, kind = kind, draw = function() return draws[kind](low, high) end }
 end
 
----All combinations of the grids' values, each with `count` draws of the random ones. One seed, always the same draws.
+---All combinations of the grids' values, each with `count` draws of the random ones, and each once: what has been drawn
+---already is left out. One seed, always the same draws.
 ---@param grids { name: string, values: string[] }[]
 ---@param randoms { name: string, draw: fun(): string }[]
 ---@param count integer
@@ -98,13 +104,14 @@ function M.combinations(grids, randoms, count, seed)
   end
   if #randoms == 0 then return list end
   math.randomseed(seed)
-  local drawn = {}
+  local drawn, seen = {}, {}
   for _ = 1, count do
     for _, before in ipairs(list) do
       local one = {}
       for key, old in pairs(before) do one[key] = old end
       for _, random in ipairs(randoms) do one[random.name] = random.draw() end
-      drawn[#drawn + 1] = one
+      local name = M.name_of(one)
+      if not seen[name] then drawn[#drawn + 1], seen[name] = one, true end
     end
   end
   return drawn
@@ -158,7 +165,7 @@ function M.metric(folder, metric, pick)
       local record = line:find('"' .. metric .. '"', 1, true) and records.decode(line)
       local value = type(record) == "table" and record[metric]
       if type(value) == "number" then
-        if pick == "last" or found == nil then found = value
+        if pick == "last" or found == nil or found ~= found then found = value
         elseif pick == "least" and value < found or pick == "most" and value > found then found = value end
       end
     end
@@ -169,6 +176,18 @@ function M.metric(folder, metric, pick)
     if name == metric then found = tonumber(value) or found end
   end
   return found
+end
+
+-- What of a run's log could be a metric: "loss, val_loss".
+local function fields_of(folder)
+  local fields = {}
+  for line in read(folder .. "/log.jsonl"):gmatch "[^\n]+" do
+    local record = records.decode(line)
+    for name, value in pairs(type(record) == "table" and record or {}) do
+      if type(value) == "number" then fields[name] = true end
+    end
+  end
+  return #options.keys(fields) > 0 and table.concat(options.keys(fields), ", ") or "none"
 end
 
 -- The command line of a run, which goes on from a checkpoint where there is one.
@@ -191,8 +210,8 @@ local function command_of(o, folder, seed)
     end
     if seed then add("seed", seed) end
   end
-  if o.knows.threads then add("threads", o.threads) end
-  if o.knows.device then add("device", o.device) end
+  if o.knows.threads and not o.values.threads then add("threads", o.threads) end
+  if o.knows.device and not o.values.device then add("device", o.device) end
   if o.knows.plain then argv[#argv + 1] = "--plain" end
   return argv
 end
@@ -209,14 +228,11 @@ local function last_line(folder)
   return last
 end
 
----Runs a script once.
----@param o { luajit: string, script: string, knows: table<string, boolean>, values: table<string, string>, threads?: integer,
----  device?: string, metric: string, pick: string }
----@param folder string
----@param seed? integer
----@return table? result { value }, NaN if it diverged (exit code 3); nil if it was interrupted
-function M.run(o, folder, seed)
-  system.interrupt_install()
+-- Runs the script in its folder; returns its exit code, or nil if it was interrupted. FOLDER/ended keeps the code of one that
+-- has come to its end, so that another metric of it needs no further run.
+local function exit_code_of(o, folder, seed)
+  local ended = tonumber(read(folder .. "/ended"))
+  if ended then return ended end
   local command = command_of(o, folder, seed)
   system.make_folder(folder)
   local child, told = process.spawn(command, { log = folder .. "/output.txt" }), false
@@ -230,16 +246,31 @@ function M.run(o, folder, seed)
     end
   until child:poll()
   child.channel:close()
-  local ended = child:wait()
+  local status = child:wait()
   if told then return nil end
-  if ended.code == 3 then return { value = NAN } end
-  if ended.code ~= 0 then
-    error(("%s: %s: %s"):format(o.script, ended.code and "exit code " .. ended.code or "signal " .. ended.signal,
-      last_line(folder)), 0)
+  if status.code == 0 or status.code == DIVERGED then
+    writing.whole_file(folder .. "/ended", function(aside) writing.text(aside, status.code .. "\n") end)
+    return status.code
   end
+  error(("%s: %s: %s"):format(o.script, status.code and "exit code " .. status.code or "signal " .. status.signal,
+    last_line(folder)), 0)
+end
+
+---Runs a script once, unless it has run to its end in that folder.
+---@param o { luajit: string, script: string, knows: table<string, boolean>, values: table<string, string>, threads?: integer,
+---  device?: string, metric: string, pick: string }
+---@param folder string
+---@param seed? integer
+---@return table? result { value }, NaN if it diverged; nil if it was interrupted
+function M.run(o, folder, seed)
+  system.interrupt_install()
+  local code = exit_code_of(o, folder, seed)
+  if not code then return nil end
+  if code == DIVERGED then return { value = NAN } end
   local value = M.metric(folder, o.metric, o.pick)
   if not value then
-    error(("%s: there is no '%s' in %s/log.jsonl, nor a line that says it in output.txt"):format(o.script, o.metric, folder), 0)
+    error(("there is no '%s' in %s/log.jsonl (numbers there: %s), nor a line that says it in output.txt"):format(o.metric, folder,
+      fields_of(folder)), 0)
   end
   return { value = value }
 end
