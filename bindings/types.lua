@@ -85,6 +85,12 @@ function M.device(name)
   return devices[name] or status.fail("unknown device '%s': expected cpu or cuda", tostring(name))
 end
 
+--- The name of the engine's number of a device, or of a dtype.
+---@return string
+function M.device_name(code) return device_names[tonumber(code)] end
+---@return string
+function M.dtype_name(code) return dtype_of_code[tonumber(code)].name end
+
 ---@return string
 function M.device_of(t)
   return device_names[tonumber(C.mb_tensor_device(t))]

@@ -63,6 +63,7 @@ typedef struct mbi_arrays {
   int64_t count, most; // most: the largest of the sizes
   void *const *x;      // (count) of the device
   const int64_t *size; // (count) of the device: elements
+  int64_t all;         // their sum, for who reckons what a call costs
 } mbi_arrays;
 
 // A few singular directions of `count` matrices G[i] (m, n), seen at scale[i] G[i]. Thin matrices are kept as
@@ -216,6 +217,14 @@ typedef struct mbi_device {
   mb_status (*choices)(const char **text);
   mb_status (*set_choices)(const char *text);
   void (*allow_tf32)(int allowed); // optional: products of float32 may round their factors
+  // For a profile; optional, absent where calls return when their work is done. A stamp is a moment in the queue, behind the work
+  // given so far; taking one waits for nothing. After synchronize() the seconds between two can be asked for, until all are
+  // forgotten. -1 where no time can be taken, such as while work is recorded instead of done.
+  mb_status (*stamp)(int64_t *stamp);
+  mb_status (*stamp_seconds)(double *seconds, int64_t from, int64_t to);
+  void (*forget_stamps)(void);
+  int64_t (*launches)(void); // optional: kernels started so far, a library's call counting as one
+  mb_status (*info)(mb_device_facts *facts); // optional: what mb_device_info says beyond the name
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;
 

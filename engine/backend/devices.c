@@ -11,6 +11,7 @@
 
 #include "backend/cpu/device.h"
 #include "backend/plugin.h"
+#include "backend/profile.h"
 #include "core/storage.h"
 
 enum { PATH_CAPACITY = 4096, REASON_CAPACITY = 512 };
@@ -84,7 +85,10 @@ void mb_tf32_set(int allowed) {
   if (opened && opened->allow_tf32) opened->allow_tf32(tf32);
 }
 
-const mbi_device *mbi_device_of(mb_device device) { return device == MB_CPU ? mbi_cpu_device() : cuda_device(); }
+const mbi_device *mbi_device_of(mb_device device) {
+  const mbi_device *found = device == MB_CPU ? mbi_cpu_device() : cuda_device();
+  return mbi_profile_is_on ? mbi_profiled(device, found) : found;
+}
 
 mb_status mb_device_check(mb_device device) {
   if (device != MB_CPU && device != MB_CUDA) MB_FAIL(MB_ERR_DEVICE, "mb_device_check: unknown device %d", (int)device);
@@ -98,6 +102,14 @@ mb_status mb_device_synchronize(mb_device device) {
 }
 
 int64_t mb_device_waits(mb_device device) { return mb_device_check(device) == MB_OK ? mbi_device_of(device)->waits() : -1; }
+
+mb_status mb_device_info(mb_device_facts *out, mb_device device) {
+  MB_TRY(mb_device_check(device));
+  const mbi_device *found = mbi_device_of(device);
+  *out = (mb_device_facts){0};
+  snprintf(out->name, sizeof out->name, "%s", found->name);
+  return found->info ? found->info(out) : MB_OK;
+}
 
 // The device, or MB_OK without one: a device that was never used has chosen nothing.
 static mb_status device_with_choices(const mbi_device **out, mb_device device, const char *who) {

@@ -73,6 +73,17 @@ MB_CALL mb_status mb_device_synchronize(mb_device device);
 // How many times the host has waited for the device so far, for results or to the end; -1 without such a device. Calls that are said
 // to wait for nothing leave it as it is.
 MB_API int64_t mb_device_waits(mb_device device);
+// What a device is: sizes that the best possible rates follow from. Numbers that are not known are 0, as all are of the CPU.
+typedef struct mb_device_facts {
+  char name[96];
+  int32_t capability;       // 10 times the compute capability: 90
+  int32_t multiprocessors;
+  double clock;             // Hz, the highest that the cores may run at
+  double memory_clock;      // Hz
+  int64_t memory_bus;       // bits
+  int64_t bytes, cache;     // of memory, of the level-2 cache
+} mb_device_facts;
+MB_CALL mb_status mb_device_info(mb_device_facts *out, mb_device device);
 MB_CALL mb_status mb_threads_set(int threads);        // threads of the CPU backend, >= 1
 MB_API int mb_threads(void);
 // Whether products of float32 matrices on CUDA may round their factors to TF32 (10 bits of fraction) for speed. Off at first,
@@ -84,6 +95,25 @@ MB_API int mb_tf32(void);
 // valid until the next product. MB_ERR_STATE if the text is another machine's.
 MB_CALL mb_status mb_choices(const char **out, mb_device device);
 MB_CALL mb_status mb_choices_set(mb_device device, const char *text);
+
+// ----- profile ----------------------------------------------------------------------------------
+// What the devices are asked to do between begin and end: each kernel, copy and fill, with its time there and what it costs at
+// least. Nothing waits for the device until the end, or until 16384 calls have been noted. Calls that work is recorded by, for a
+// later replay, have no time.
+
+typedef struct mb_profile_row {
+  const char *name, *shape; // of the kernel, of its sizes; valid until the next profile
+  mb_device device;
+  mb_dtype dtype;           // of the elements; u8 where bytes are moved
+  int is_product;           // its operations are those of matrix products
+  int64_t calls, launches;  // launches: kernels started in the device's queue, a library's product counting as one
+  double seconds;
+  double bytes, flops;      // least bytes moved in the device's memory, operations; of all calls
+} mb_profile_row;
+MB_CALL mb_status mb_profile_begin(void);        // MB_ERR_STATE if a profile is on
+MB_CALL mb_status mb_profile_end(void);          // waits for the devices; rows are sorted, the slowest first
+MB_API int64_t mb_profile_count(void);           // rows of the last profile; 0 while one is on
+MB_CALL mb_status mb_profile_row_at(mb_profile_row *row, int64_t index);
 
 // ----- memory -----------------------------------------------------------------------------------
 

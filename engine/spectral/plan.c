@@ -86,6 +86,7 @@ static mb_status make_groups(mb_spectral *p) {
       if (!same_group(g, &kind)) continue;
       size[member] = mbi_numel(p->matrices[i]);
       g->most = size[member] > g->most ? size[member] : g->most;
+      g->all += size[member];
       g->index[member++] = i;
     }
   }
@@ -163,5 +164,5 @@ mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g) {
 }
 
 mbi_arrays mbi_spectral_arrays_of(const mbi_spectral_group *g) {
-  return (mbi_arrays){.count = g->count, .most = g->most, .x = g->on.data, .size = g->on.size};
+  return (mbi_arrays){.count = g->count, .most = g->most, .x = g->on.data, .size = g->on.size, .all = g->all};
 }

@@ -35,7 +35,7 @@ typedef struct mbi_spectral_group {
   int64_t k;         // singular directions at hand: 1, min(m, n) or q
   int64_t kept;      // of them, those reported
   int64_t count;
-  int64_t most;      // elements of the largest
+  int64_t most, all; // elements of the largest, of all
   int64_t first;     // members before the group's in the plan's arrays
   int64_t first_sigma, first_gain; // and numbers
   int64_t *index;    // (count) places in the plan, ascending

@@ -158,7 +158,8 @@ local modules = {
   schedule = "moonbow.schedule", models = "moonbow.models", safetensors = "moonbow.io.safetensors",
   checkpoint = "moonbow.io.checkpoint", jsonl = "moonbow.io.jsonl", system = "bindings.system",
   tensorboard = "moonbow.io.tensorboard", data = "moonbow.data", fuse = "moonbow.fuse",
-  graph = "moonbow.graph", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum",
+  graph = "moonbow.graph", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum", profile = "moonbow.profile",
+  device_info = "moonbow.device_info",
 }
 
 local function load_part(t, key)

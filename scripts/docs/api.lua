@@ -20,13 +20,13 @@ local HEAD = "<!-- Written by scripts/docs/api.lua from the comments of the sour
 
 -- Parts of mb that are told on one page.
 local together = { threshold = "clip", schedule = "optim", graph = "fuse", tensorboard = "logs", jsonl = "logs",
-                   safetensors = "files", checkpoint = "files" }
+                   safetensors = "files", checkpoint = "files", device_info = "profile" }
 local titles = {
   tensors = "Tensors", optim = "Optimizers and schedules", clip = "Clipping and thresholds", models = "Models", data = "Data",
   files = "Files: safetensors and checkpoints", logs = "Logs", fuse = "Fused functions", linalg = "Decompositions",
-  spectrum = "Spectra", system = "The operating system",
+  spectrum = "Spectra", profile = "Profiles and devices", system = "The operating system",
 }
-local order = { "tensors", "models", "data", "clip", "optim", "fuse", "linalg", "spectrum", "files", "logs", "system" }
+local order = { "tensors", "models", "data", "clip", "optim", "fuse", "linalg", "spectrum", "profile", "files", "logs", "system" }
 
 local entries = doc.all()
 local by_name, parts = {}, {}

@@ -202,6 +202,9 @@ MBK_GUARD(mail_new, "out, bytes")
 MBK_GUARD(mail_send, "mail, device")
 MBK_GUARD(mail_open, "data, mail")
 MBK_GUARD(set_product_choices, "")
+MBK_GUARD(stamp, "")
+MBK_GUARD(stamp_seconds, "")
+MBK_GUARD(device_facts, "")
 
 mbi_device make_device() {
   mbi_device d{};
@@ -216,6 +219,8 @@ mbi_device make_device() {
   d.mail_send = Call<Name_mail_send, &mail_send>::run, d.mail_open = Call<Name_mail_open, &mail_open>::run;
   d.allow_tf32 = allow_tf32;
   d.choices = product_choices, d.set_choices = Call<Name_set_product_choices, &set_product_choices>::run;
+  d.stamp = Call<Name_stamp, &stamp>::run, d.stamp_seconds = Call<Name_stamp_seconds, &stamp_seconds>::run;
+  d.forget_stamps = forget_stamps, d.launches = launches_made, d.info = Call<Name_device_facts, &device_facts>::run;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;
   d.kernels[MB_BF16] = &table<bf16>;

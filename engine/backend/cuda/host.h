@@ -54,6 +54,13 @@ mb_status usable();
 // After a launch: whether it was accepted. On the stand-in, before what stands for a launch or a library's call:
 // MOONBOW_CUDA_FAULT may want it to fail (errors.cu).
 mb_status launched(const char *what, const char *file = __builtin_FILE(), int line = __builtin_LINE());
+// Launches so far, a library's call counting as one (stamps.cu).
+extern int64_t launches;
+#ifndef __CUDACC__
+// On the stand-in: MOONBOW_CUDA_DRY=1 goes through all calls and does none of their work, so that a step of any size shows what it
+// would launch. Memory is only reserved; what is read back is -1 or NaN.
+bool is_dry();
+#endif
 
 #ifdef __CUDACC__
 cudaStream_t stream();

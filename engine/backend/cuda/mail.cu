@@ -59,7 +59,8 @@ static mb_status make(mbi_mail *mail) {
 }
 
 mb_status mail_send(mbi_mail *mail, const void *device) {
-  memcpy(mail->data, device, mail->bytes);
+  if (is_dry()) memset(mail->data, 0xff, mail->bytes);
+  else memcpy(mail->data, device, mail->bytes);
   return MB_OK;
 }
 

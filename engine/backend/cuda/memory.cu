@@ -9,6 +9,7 @@
 #include <cstring>
 #include <vector>
 
+#include <sys/mman.h>
 #include <unistd.h>
 
 namespace mbk {
@@ -162,8 +163,22 @@ struct Copy {
 std::vector<Copy> queue;
 
 constexpr size_t ALIGNMENT = 256;
+constexpr int64_t DRY_ROOM = (int64_t)141 << 30;
+
+// Addresses without memory behind them until they are touched.
+mb_status reserve(void **out, size_t bytes) {
+  *out = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (*out != MAP_FAILED) return MB_OK;
+  *out = nullptr;
+  return fail(MB_ERR_NOMEM, "out of memory: %zu bytes of addresses", bytes);
+}
 
 } // namespace
+
+bool is_dry() {
+  static const char *const wish = getenv("MOONBOW_CUDA_DRY");
+  return wish && strcmp(wish, "1") == 0;
+}
 
 void settle() {
   for (const Copy &copy : queue) memcpy(copy.to, copy.from, copy.bytes);
@@ -175,18 +190,24 @@ mb_status open_device() { return MB_OK; }
 mb_status allocate(void **out, int *is_zero, size_t bytes) {
   *is_zero = 0;
   MB_TRY(launched("cudaMallocAsync"));
+  if (is_dry()) return reserve(out, bytes);
   *out = aligned_alloc(ALIGNMENT, (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
   if (!*out) return fail(MB_ERR_NOMEM, "out of memory: %zu bytes", bytes);
   memset(*out, 0xff, bytes); // NaN: what is read before it is written shows
   return MB_OK;
 }
 
-void release(void *data, size_t) {
+void release(void *data, size_t bytes) {
   settle();
-  free(data);
+  if (is_dry()) munmap(data, bytes);
+  else free(data);
 }
 
 mb_status room(int64_t *free_bytes, int64_t *total_bytes) {
+  if (is_dry()) {
+    *free_bytes = *total_bytes = DRY_ROOM;
+    return MB_OK;
+  }
   *free_bytes = (int64_t)sysconf(_SC_AVPHYS_PAGES) * sysconf(_SC_PAGESIZE);
   *total_bytes = (int64_t)sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
   return MB_OK;
@@ -196,7 +217,7 @@ void trim() { free_scratch(); }
 
 mb_status zero(void *data, size_t bytes) {
   MB_TRY(launched("cudaMemsetAsync"));
-  memset(data, 0, bytes);
+  if (!is_dry()) memset(data, 0, bytes);
   return MB_OK;
 }
 
@@ -210,9 +231,10 @@ mb_status pinned(void **out, size_t bytes) {
   return *out ? MB_OK : fail(MB_ERR_NOMEM, "out of memory: %zu bytes", bytes);
 }
 
-mb_status queue_copy(void *to, const void *from, size_t bytes, Way) {
+mb_status queue_copy(void *to, const void *from, size_t bytes, Way way) {
   MB_TRY(launched("cudaMemcpyAsync"));
-  queue.push_back(Copy{to, from, bytes});
+  if (!is_dry()) queue.push_back(Copy{to, from, bytes});
+  else if (way == Way::OUT) memset(to, 0xff, bytes);
   return MB_OK;
 }
 

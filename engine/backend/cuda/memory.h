@@ -40,6 +40,12 @@ void settle(); // makes the copies that are queued
 mb_status make_mark(Mark *out);
 mb_status mark(Mark m);
 mb_status wait(Mark m);
+// Times in the stream, for a profile (stamps.cu); what the device is.
+mb_status stamp(int64_t *stamp);
+mb_status stamp_seconds(double *seconds, int64_t from, int64_t to);
+void forget_stamps();
+int64_t launches_made();
+mb_status device_facts(mb_device_facts *facts);
 // kernels/gemm.cu: whether products of float32 may round their factors.
 void allow_tf32(int allowed);
 

@@ -162,6 +162,7 @@ mb_status launch_module(const Module &module, int64_t blocks, int threads, void 
   MB_TRY(driver_of(&driver));
   if (blocks > INT32_MAX) return fail(MB_ERR_SHAPE, "%s: %lld blocks are more than a launch can have", name, (long long)blocks);
   MBK_CUDA(cudaSetDevice(0));
+  launches++;
   CUresult result = driver->launch((CUfunction)module.function, (unsigned)blocks, 1, 1, (unsigned)threads, 1, 1, 0, stream(), arguments, nullptr);
   return check(driver, result, name, __LINE__);
 }

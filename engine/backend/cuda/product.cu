@@ -380,6 +380,7 @@ mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *has_n
   const Entry *entry;
   MB_TRY(open_library());
   MB_TRY(entry_of(&entry, g, type, rounds, has_none));
+  launches++;
   return multiply(g, type, entry->layouts, g->c, &entry->algorithm);
 }
 #else
@@ -387,6 +388,8 @@ mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *) {
   MB_TRY(launched("cublasLtMatmul"));
   MB_TRY(open_library());
   choose(g, type, rounds);
+  launches++;
+  if (is_dry()) return MB_OK;
   if (type == Type::F32) multiply_all<float>(g, rounds);
   else if (type == Type::F64) multiply_all<double>(g, rounds);
   else multiply_all<bf16>(g, rounds);

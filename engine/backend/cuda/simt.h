@@ -192,10 +192,13 @@ mb_status launch(const K &kernel, int64_t blocks, const char *name, const char *
 #ifdef __CUDACC__
   if constexpr (bytes > 48 * 1024)
     MBK_CUDA(cudaFuncSetAttribute(run_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+  launches++;
   run_kernel<K><<<(unsigned)blocks, K::THREADS, bytes, stream()>>>(kernel);
   return launched(name, file, line);
 #else
   MB_TRY(launched(name, file, line));
+  launches++;
+  if (is_dry()) return MB_OK;
 #pragma omp parallel
   {
     alignas(64) static thread_local unsigned char shared[bytes];

@@ -1,0 +1,51 @@
+-- SPDX-License-Identifier: MIT
+--
+-- profile.lua: what the engine's devices were asked to do, as tables; and what a device is.
+
+local ffi = require "ffi"
+local handle = require "bindings.handle"
+local load = require "bindings.load"
+local types = require "bindings.types"
+
+local C = load.C
+
+local M = {}
+
+local row = ffi.new "mb_profile_row"
+local facts = ffi.new "mb_device_facts"
+
+--- Runs fn(...) while every call of a device is noted.
+---@param fn function
+---@param ... any arguments of fn
+---@return table[] rows name, shape, device, dtype, is_product, calls, launches, seconds, bytes, flops; the slowest first
+---@return boolean ok whether fn came to its end
+---@return any problem what it raised if not
+function M.record(fn, ...)
+  handle.act "mb_profile_begin"
+  local ok, problem = pcall(fn, ...)
+  handle.act "mb_profile_end"
+  local rows = {}
+  for i = 1, tonumber(C.mb_profile_count()) do
+    handle.act("mb_profile_row_at", row, i - 1)
+    rows[i] = {
+      name = ffi.string(row.name), shape = ffi.string(row.shape), device = types.device_name(row.device),
+      dtype = types.dtype_name(row.dtype), is_product = row.is_product ~= 0, calls = tonumber(row.calls),
+      launches = tonumber(row.launches), seconds = row.seconds, bytes = row.bytes, flops = row.flops,
+    }
+  end
+  return rows, ok, problem
+end
+
+--- What a device is; numbers that are not known are 0.
+---@param device string
+---@return { name: string, capability: number, multiprocessors: integer, clock: number, memory_clock: number, memory_bus: integer, bytes: integer, cache: integer }
+function M.device(device)
+  handle.act("mb_device_info", facts, types.device(device))
+  return {
+    name = ffi.string(facts.name), capability = facts.capability / 10, multiprocessors = facts.multiprocessors, clock = facts.clock,
+    memory_clock = facts.memory_clock, memory_bus = tonumber(facts.memory_bus), bytes = tonumber(facts.bytes),
+    cache = tonumber(facts.cache),
+  }
+end
+
+return M

@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: MIT
+//
+// costs.c: one function a slot, see costs.h. In the formulas e is the size of an element of the table's dtype, w that of the wide
+// one (float32 for bf16), in which losses and row statistics are.
+#include "backend/costs.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+// A slot's cost need not look at every argument.
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
+typedef long long Long;
+
+static double size_of(const mbi_cost *c) { return (double)mbi_dtype_size(c->dtype); }
+static double wide_of(const mbi_cost *c) { return (double)mbi_dtype_size(mbi_wide_dtype(c->dtype)); }
+
+int64_t mbi_view_elements(const mbi_view *v) {
+  int64_t n = 1;
+  for (int d = 0; d < v->ndim; d++) n *= v->stride[d] == 0 ? 1 : v->size[d];
+  return n;
+}
+
+static int64_t all_of(const mbi_view *v) {
+  int64_t n = 1;
+  for (int d = 0; d < v->ndim; d++) n *= v->size[d];
+  return n;
+}
+
+void mbi_cost_shape(mbi_cost *cost, const char *format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(cost->shape, sizeof cost->shape, format, arguments);
+  va_end(arguments);
+}
+
+void mbi_cost_view(mbi_cost *cost, const mbi_view *v) {
+  size_t used = 1;
+  cost->shape[0] = '(', cost->shape[1] = 0;
+  for (int d = 0; d < v->ndim && used < sizeof cost->shape; d++) {
+    int n = snprintf(cost->shape + used, sizeof cost->shape - used, "%s%lld", d ? ", " : "", (Long)v->size[d]);
+    used += n > 0 ? (size_t)n : 0;
+  }
+  if (used < sizeof cost->shape) snprintf(cost->shape + used, sizeof cost->shape - used, ")");
+}
+
+// Contiguous elements: `moved` of them for each of `count`, and `operations`.
+static void flat(mbi_cost *c, int64_t count, double moved, double operations) {
+  c->bytes = moved * (double)count * size_of(c);
+  c->flops = operations * (double)count;
+  mbi_cost_shape(c, "%lld", (Long)count);
+}
+
+// ----- element-wise --------------------------------------------------------------------------------------------
+
+static double operations_of(enum mbi_unary f) {
+  switch (f) {
+    case MBI_AFFINE: return 2;
+    case MBI_SIGMOID: return 3;   // 1 / (1 + exp(-x))
+    case MBI_SILU: return 4;
+    case MBI_GELU_TANH: return 9; // x/2 (1 + tanh(c (x + d x x x)))
+    case MBI_GELU_ERF: return 5;
+    default: return 1;
+  }
+}
+
+void mbi_cost_unary(mbi_cost *c, enum mbi_unary f, const mbi_view *y, const mbi_view *x, double alpha, double beta) {
+  c->bytes = (double)(all_of(y) + mbi_view_elements(x)) * size_of(c);
+  c->flops = operations_of(f) * (double)all_of(y);
+  mbi_cost_view(c, y);
+}
+
+void mbi_cost_unary_backward(mbi_cost *c, enum mbi_unary f, void *dx, const void *dy, const void *x, const void *y, int64_t count,
+                             double alpha) {
+  flat(c, count, 3, 1 + 2 * operations_of(f)); // dx, dy, and one of x and y
+}
+
+void mbi_cost_binary(mbi_cost *c, enum mbi_binary f, const mbi_view *out, const mbi_view *a, const mbi_view *b) {
+  c->bytes = (double)(all_of(out) + mbi_view_elements(a) + mbi_view_elements(b)) * size_of(c);
+  c->flops = (double)all_of(out);
+  mbi_cost_view(c, out);
+}
+
+void mbi_cost_binary_backward(mbi_cost *c, enum mbi_binary f, int side, void *dx, const void *dy, const mbi_view *a, const mbi_view *b) {
+  int needs_a = f != MBI_MUL || side == 1, needs_b = f != MBI_MUL || side == 0;
+  if (f == MBI_DIV && side == 0) needs_a = 0;
+  int64_t read = (needs_a ? mbi_view_elements(a) : 0) + (needs_b ? mbi_view_elements(b) : 0);
+  c->bytes = (double)(2 * all_of(a) + read) * size_of(c);
+  c->flops = (f == MBI_MUL ? 1 : 3) * (double)all_of(a);
+  mbi_cost_view(c, a);
+}
+
+void mbi_cost_axpby(mbi_cost *c, const mbi_view *y, const mbi_view *x, double alpha, double beta) {
+  c->bytes = (double)(all_of(y) * (beta == 0 ? 1 : 2) + mbi_view_elements(x)) * size_of(c);
+  c->flops = (beta == 0 ? 1 : 3) * (double)all_of(y);
+  mbi_cost_view(c, y);
+}
+
+void mbi_cost_where(mbi_cost *cost, const mbi_view *out, const mbi_view *c, const mbi_view *a, const mbi_view *b) {
+  cost->bytes = (double)(all_of(out) + mbi_view_elements(c) + mbi_view_elements(a) + mbi_view_elements(b)) * size_of(cost);
+  mbi_cost_view(cost, out);
+}
+
+// ----- reductions -----------------------------------------------------------------------------------------------
+
+static int64_t kept_by(const mbi_view *x, unsigned dims) {
+  int64_t n = 1;
+  for (int d = 0; d < x->ndim; d++) n *= dims >> d & 1 ? 1 : x->size[d];
+  return n;
+}
+
+void mbi_cost_reduce(mbi_cost *c, enum mbi_reduce f, void *out, int32_t *index, const mbi_view *x, unsigned dims, double alpha) {
+  int64_t kept = kept_by(x, dims);
+  c->bytes = (double)(mbi_view_elements(x) + (out ? kept : 0)) * size_of(c) + (index ? 4.0 * (double)kept : 0);
+  c->flops = (double)all_of(x);
+  mbi_cost_view(c, x);
+}
+
+void mbi_cost_reduce_pick_backward(mbi_cost *c, void *dx, const void *dy, const int32_t *index, const mbi_view *x_sizes, unsigned dims,
+                                   int accumulate) {
+  int64_t kept = kept_by(x_sizes, dims);
+  c->bytes = (double)((accumulate ? 2 * kept : all_of(x_sizes)) + kept) * size_of(c) + 4.0 * (double)kept;
+  mbi_cost_view(c, x_sizes);
+}
+
+void mbi_cost_sum_squares(mbi_cost *c, double *out, const void *x, int64_t count) { flat(c, count, 1, 2); }
+void mbi_cost_find_nonfinite(mbi_cost *c, int64_t *index, const void *x, int64_t count) { flat(c, count, 1, 0); }
+
+// ----- random ---------------------------------------------------------------------------------------------------
+
+void mbi_cost_random_normal(mbi_cost *c, void *out, int64_t count, double mean, double std, uint64_t seed, uint64_t step, uint64_t stream) {
+  flat(c, count, 1, 6); // a logarithm, a root, a sine or cosine, and what they are joined by
+}
+void mbi_cost_random_uniform(mbi_cost *c, void *out, int64_t count, double low, double high, uint64_t seed, uint64_t step, uint64_t stream) {
+  flat(c, count, 1, 2);
+}
+void mbi_cost_dropout(mbi_cost *c, void *y, const void *x, int64_t count, double p, uint64_t seed, uint64_t step, uint64_t stream) {
+  flat(c, count, 2, 1);
+}
+void mbi_cost_round_stochastic(mbi_cost *c, void *out, const void *x, int64_t count, uint64_t seed, uint64_t step, uint64_t stream) {
+  flat(c, count, 0, 0);
+  c->bytes = (4.0 + 2.0) * (double)count;
+}
+
+// ----- products -------------------------------------------------------------------------------------------------
+
+static double times(int64_t batch, int64_t stride, double elements) { return stride == 0 ? elements : elements * (double)batch; }
+
+void mbi_cost_gemm(mbi_cost *c, const mbi_gemm *g) {
+  double m = (double)g->m, n = (double)g->n, k = (double)g->k;
+  double moved = times(g->batch, g->stride_a, m * k) + times(g->batch, g->stride_b, k * n);
+  moved += (double)g->batch * m * n * (g->beta == 0 ? 1 : 2) + (g->bias ? n : 0);
+  c->bytes = moved * size_of(c);
+  c->flops = 2 * m * n * k * (double)g->batch;
+  c->is_product = 1;
+  // Members that share B and lie one after another are the rows of one product.
+  int are_rows = g->stride_b == 0 && !g->transpose_a && g->stride_a == g->m * g->lda && g->stride_c == g->m * g->ldc;
+  int64_t batch = are_rows ? 1 : g->batch, rows = are_rows ? g->m * g->batch : g->m;
+  mbi_cost_shape(c, batch > 1 ? "m %lld, n %lld, k %lld, batch %lld" : "m %lld, n %lld, k %lld", (Long)rows, (Long)g->n, (Long)g->k,
+                 (Long)batch);
+}
+
+void mbi_cost_gemm_symmetric(mbi_cost *c, const mbi_gemm *g) {
+  mbi_cost_gemm(c, g);
+  c->flops /= 2;
+}
+
+// ----- attention ------------------------------------------------------------------------------------------------
+
+// T queries over `before` keys each and the causal triangle.
+static void attend(mbi_cost *c, const mbi_attention *s, int64_t before, double products) {
+  double heads = (double)(s->batch * s->heads), t = (double)s->time;
+  c->flops = products * 2 * (double)s->width * heads * (t * (double)before + t * (t + 1) / 2);
+  c->is_product = 1;
+  mbi_cost_shape(c, "batch %lld, time %lld, heads %lld, width %lld", (Long)s->batch, (Long)s->time, (Long)s->heads, (Long)s->width);
+}
+static double heads_of(const mbi_attention *s) { return (double)(s->batch * s->time * s->heads); }
+
+void mbi_cost_attention(mbi_cost *c, const mbi_attention *s, const mbi_heads *out, void *lse, const mbi_heads *q, const mbi_heads *k,
+                        const mbi_heads *v) {
+  attend(c, s, 0, 2);
+  c->bytes = 4 * heads_of(s) * (double)s->width * size_of(c) + (lse ? heads_of(s) * wide_of(c) : 0);
+}
+
+void mbi_cost_attention_backward(mbi_cost *c, const mbi_attention *s, const mbi_attention_gradients *g, const void *lse, const mbi_heads *q,
+                                 const mbi_heads *k, const mbi_heads *v) {
+  int wanted = !!g->dq.data + !!g->dk.data + !!g->dv.data;
+  attend(c, s, 0, 2 + wanted); // q k^T and dout v^T, then one product a gradient
+  c->bytes = (5 + wanted) * heads_of(s) * (double)s->width * size_of(c) + heads_of(s) * wide_of(c);
+}
+
+void mbi_cost_attention_cached(mbi_cost *c, const mbi_attention *s, const mbi_heads *out, const mbi_heads *q, const mbi_heads *k,
+                               const mbi_heads *v, int64_t first) {
+  attend(c, s, first, 2);
+  c->bytes = 2 * (double)(s->batch * s->heads * (2 * s->time + first)) * (double)s->width * size_of(c);
+}
+
+// ----- layers ---------------------------------------------------------------------------------------------------
+
+static void rows_of(mbi_cost *c, int64_t rows, int64_t columns) { mbi_cost_shape(c, "(%lld, %lld)", (Long)rows, (Long)columns); }
+
+void mbi_cost_embedding(mbi_cost *c, void *out, const void *table, const int32_t *ids, int64_t count, int64_t columns) {
+  c->bytes = 2 * (double)(count * columns) * size_of(c) + 4.0 * (double)count;
+  rows_of(c, count, columns);
+}
+
+void mbi_cost_embedding_backward(mbi_cost *c, void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t columns) {
+  c->bytes = 3 * (double)(count * columns) * size_of(c) + 4.0 * (double)count;
+  c->flops = (double)(count * columns);
+  rows_of(c, count, columns);
+}
+
+void mbi_cost_layernorm(mbi_cost *c, void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows,
+                        int64_t columns, double epsilon) {
+  c->bytes = (double)(2 * rows * columns + (!!weight + !!bias) * columns) * size_of(c) + (double)((!!mean + !!rstd) * rows) * wide_of(c);
+  c->flops = (double)((5 + !!weight + !!bias) * rows * columns);
+  rows_of(c, rows, columns);
+}
+
+void mbi_cost_layernorm_backward(mbi_cost *c, void *dx, int accumulate_x, void *dweight, int accumulate_weight, void *dbias,
+                                 int accumulate_bias, const void *dy, const void *x, const void *mean, const void *rstd, const void *weight,
+                                 int64_t rows, int64_t columns) {
+  int64_t wide = 2 + (dx ? 1 + !!accumulate_x : 0);
+  int64_t thin = !!weight + (dweight ? 1 + !!accumulate_weight : 0) + (dbias ? 1 + !!accumulate_bias : 0);
+  c->bytes = (double)(wide * rows * columns + thin * columns) * size_of(c) + (double)(2 * rows) * wide_of(c);
+  c->flops = (double)((2 + (dx ? 8 : 0) + (dweight ? 2 : 0) + (dbias ? 1 : 0)) * rows * columns);
+  rows_of(c, rows, columns);
+}
+
+void mbi_cost_rmsnorm(mbi_cost *c, void *y, void *rstd, const void *x, const void *weight, int64_t rows, int64_t columns, double epsilon) {
+  c->bytes = (double)(2 * rows * columns + !!weight * columns) * size_of(c) + (rstd ? (double)rows * wide_of(c) : 0);
+  c->flops = (double)((3 + !!weight) * rows * columns);
+  rows_of(c, rows, columns);
+}
+
+void mbi_cost_rmsnorm_backward(mbi_cost *c, void *dx, int accumulate_x, void *dweight, int accumulate_weight, const void *dy, const void *x,
+                               const void *rstd, const void *weight, int64_t rows, int64_t columns) {
+  int64_t wide = 2 + (dx ? 1 + !!accumulate_x : 0), thin = !!weight + (dweight ? 1 + !!accumulate_weight : 0);
+  c->bytes = (double)(wide * rows * columns + thin * columns) * size_of(c) + (double)rows * wide_of(c);
+  c->flops = (double)((1 + (dx ? 6 : 0) + (dweight ? 2 : 0)) * rows * columns);
+  rows_of(c, rows, columns);
+}
+
+void mbi_cost_rotary(mbi_cost *c, void *y, const mbi_view *x, double base, int64_t first_position, int direction) {
+  c->bytes = (double)(all_of(x) + mbi_view_elements(x)) * size_of(c);
+  c->flops = 3 * (double)all_of(x); // four products and two sums a pair
+  mbi_cost_view(c, x);
+}
+
+static void along(mbi_cost *c, int64_t outer, int64_t size, int64_t inner, double moved, double operations) {
+  flat(c, outer * size * inner, moved, operations);
+  mbi_cost_shape(c, "(%lld, %lld, %lld)", (Long)outer, (Long)size, (Long)inner);
+}
+void mbi_cost_softmax(mbi_cost *c, void *y, const void *x, int64_t outer, int64_t size, int64_t inner, int is_log) {
+  along(c, outer, size, inner, 2, 5);
+}
+void mbi_cost_softmax_backward(mbi_cost *c, void *dx, int accumulate, const void *dy, const void *y, int64_t outer, int64_t size,
+                               int64_t inner, int is_log) {
+  along(c, outer, size, inner, 3 + !!accumulate, 4);
+}
+
+void mbi_cost_cross_entropy(mbi_cost *c, void *out, void *stats, const void *logits, const int32_t *targets, int64_t rows, int64_t columns,
+                            double smoothing, int64_t ignored, int is_mean) {
+  c->bytes = (double)(rows * columns) * size_of(c) + (double)(2 * rows + 2) * wide_of(c) + 4.0 * (double)rows;
+  c->flops = 4 * (double)(rows * columns);
+  rows_of(c, rows, columns);
+}
+
+void mbi_cost_cross_entropy_backward(mbi_cost *c, void *dlogits, int accumulate, const void *dout, const void *logits, const void *stats,
+                                     const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
+  c->bytes = (2 + !!accumulate) * (double)(rows * columns) * size_of(c) + (double)(2 * rows + 2) * wide_of(c) + 4.0 * (double)rows;
+  c->flops = 4 * (double)(rows * columns);
+  rows_of(c, rows, columns);
+}
+
+// ----- shapes ---------------------------------------------------------------------------------------------------
+
+static void picked(mbi_cost *c, const mbi_view *x, const int64_t *sizes, double moved) {
+  mbi_view index = {.ndim = x->ndim};
+  for (int d = 0; d < x->ndim; d++) index.size[d] = sizes[d];
+  c->bytes = (moved * size_of(c) + 4) * (double)all_of(&index);
+  mbi_cost_view(c, &index);
+}
+void mbi_cost_gather(mbi_cost *c, void *out, const mbi_view *x, const int32_t *index, const int64_t *sizes, int dim) {
+  picked(c, x, sizes, 2);
+}
+void mbi_cost_gather_backward(mbi_cost *c, const mbi_view *dx, const void *dy, const int32_t *index, const int64_t *sizes, int dim) {
+  picked(c, dx, sizes, 3);
+}
+
+// ----- fused programs -------------------------------------------------------------------------------------------
+
+// Inputs and operations of a step.
+static int inputs_of(int code) {
+  switch (code) {
+    case MB_FUSE_ADD: case MB_FUSE_SUB: case MB_FUSE_MUL: case MB_FUSE_DIV: case MB_FUSE_MIN: case MB_FUSE_MAX: case MB_FUSE_POW:
+    case MB_FUSE_LT: case MB_FUSE_LE: case MB_FUSE_EQ: return 2;
+    case MB_FUSE_WHERE: case MBI_FUSE_MADD: case MBI_FUSE_MSUB: case MBI_FUSE_NMADD: return 3;
+    case MBI_FUSE_AXPBY: case MBI_FUSE_AXMBY: return 4;
+    case MBI_FUSE_UNIFORM: case MBI_FUSE_NORMAL: return 0;
+    default: return 1;
+  }
+}
+static int work_of(int code) {
+  switch (code) {
+    case MBI_FUSE_MOVE: case MBI_FUSE_FILL: return 0;
+    case MBI_FUSE_MADD: case MBI_FUSE_MSUB: case MBI_FUSE_NMADD: return 2;
+    case MBI_FUSE_AXPBY: case MBI_FUSE_AXMBY: return 3;
+    case MBI_FUSE_UNIFORM: return 2;
+    case MBI_FUSE_NORMAL: return 6;
+    default: return 1;
+  }
+}
+
+enum { READ = 1, WRITTEN = 2, MOST_ARRAYS = 256 };
+
+void mbi_cost_fuse(mbi_cost *c, const mbi_fuse_run *run) {
+  double number_of[MBI_SPREAD_ELEMENTS + 1] = {[MBI_SPREAD_ONE] = 1, [MBI_SPREAD_PARTS] = (double)run->n_parts};
+  uint8_t use[MOST_ARRAYS] = {0};
+  double work = run->n_reductions, moved = 0;
+  for (int64_t i = 0; i < run->n_parts; i++) {
+    const mbi_fuse_part *p = &run->parts[i];
+    number_of[MBI_SPREAD_ROWS] += (double)p->rows;
+    number_of[MBI_SPREAD_COLUMNS] += (double)p->columns;
+    number_of[MBI_SPREAD_ELEMENTS] += (double)(p->rows * p->columns);
+  }
+  for (int s = 0; s < run->n_steps; s++) {
+    const mbi_fuse_step *step = &run->steps[s];
+    for (int i = 0; i < inputs_of(step->code); i++) // what the program itself has written before need not be read
+      if (step->in[i] < run->n_arrays && step->in[i] < MOST_ARRAYS && !(use[step->in[i]] & WRITTEN)) use[step->in[i]] |= READ;
+    if (step->out < run->n_arrays && step->out < MOST_ARRAYS) use[step->out] |= WRITTEN;
+    work += work_of(step->code);
+  }
+  for (int i = 0; i < run->n_reductions; i++) {
+    const mbi_fuse_reduction *r = &run->reductions[i];
+    if (r->operand < run->n_arrays && r->operand < MOST_ARRAYS && !(use[r->operand] & WRITTEN)) use[r->operand] |= READ;
+    moved += number_of[r->spread];
+  }
+  for (int i = 0; i < run->n_arrays && i < MOST_ARRAYS; i++)
+    moved += number_of[run->spreads[i]] * ((use[i] & READ ? 1 : 0) + (use[i] & WRITTEN ? 1 : 0));
+  c->bytes = moved * size_of(c);
+  c->flops = work * number_of[MBI_SPREAD_ELEMENTS];
+  mbi_cost_shape(c, "%.0f elements, parts %lld, arrays %d, steps %d", number_of[MBI_SPREAD_ELEMENTS], (Long)run->n_parts, run->n_arrays,
+                 run->n_steps);
+}
+
+// ----- iterations, many arrays ----------------------------------------------------------------------------------
+
+void mbi_cost_normalize(mbi_cost *c, void *y, double *norms, int64_t norm_stride, const void *x, int64_t count, int64_t size, double factor,
+                        double epsilon) {
+  flat(c, count * size, 2, 3);
+  c->bytes += norms ? 8.0 * (double)count : 0;
+  rows_of(c, count, size);
+}
+
+static void arrays_of(mbi_cost *c, const mbi_arrays *a, double moved, double operations) {
+  flat(c, a->all, moved, operations);
+  mbi_cost_shape(c, "arrays %lld, elements %lld", (Long)a->count, (Long)a->all);
+}
+void mbi_cost_norms(mbi_cost *c, const mbi_arrays *a, int64_t wanted, double *norm, double *scale, int64_t *flags) { arrays_of(c, a, 1, 2); }
+void mbi_cost_rescale(mbi_cost *c, const mbi_arrays *a, const double *norm, const double *target, const double *gain) {
+  arrays_of(c, a, 2, 1);
+}
+
+// ----- spectra --------------------------------------------------------------------------------------------------
+
+static void sketch(mbi_cost *c, const mbi_sketch *s, double elements, double numbers, double operations) {
+  c->bytes = (double)s->count * (elements * size_of(c) + 8 * numbers);
+  c->flops = (double)s->count * operations;
+  mbi_cost_shape(c, "count %lld, m %lld, n %lld, q %lld", (Long)s->count, (Long)s->m, (Long)s->n, (Long)s->q);
+}
+
+void mbi_cost_sketch_draw(mbi_cost *c, const mbi_sketch *s, void *out, const int64_t *place, uint64_t seed, uint64_t step, uint64_t stream) {
+  sketch(c, s, (double)(s->q * s->n), 1, 6 * (double)(s->q * s->n));
+}
+
+void mbi_cost_sketch_pass(mbi_cost *c, const mbi_sketch *s, int forms_y, int forms_t) {
+  double m = (double)s->m, n = (double)s->n, q = (double)s->q;
+  sketch(c, s, m * n + q * m + (forms_y ? q * n : 0) + (forms_t ? q * n : 0), 1, (!!forms_y + !!forms_t) * 2 * q * m * n);
+  c->is_product = 1;
+}
+
+void mbi_cost_sketch_basis(mbi_cost *c, const mbi_sketch *s, void *out, const void *x, double *sizes, int64_t n) {
+  double q = (double)s->q, length = (double)n;
+  sketch(c, s, 2 * q * length, 2, 4 * q * q * length); // Gram matrix (half of it) and product, twice
+  c->is_product = 1;
+  mbi_cost_shape(c, "count %lld, n %lld, q %lld", (Long)s->count, (Long)n, (Long)s->q);
+}
+
+void mbi_cost_sketch_flag(mbi_cost *c, int64_t *flags, int64_t flag, const double *sizes, int64_t count, double low, double high,
+                          double ratio) {
+  c->bytes = 32 * (double)count;
+  mbi_cost_shape(c, "count %lld", (Long)count);
+}
+
+void mbi_cost_sketch_ritz(mbi_cost *c, const mbi_sketch *s) {
+  double m = (double)s->m, n = (double)s->n, q = (double)s->q;
+  sketch(c, s, q * (m + n), q * q + q, q * q * (m + n)); // two Gram matrices, half of each
+}
+
+void mbi_cost_sketch_update(mbi_cost *c, const mbi_sketch *s, const double *gain) {
+  double m = (double)s->m, n = (double)s->n, q = (double)s->q;
+  sketch(c, s, 2 * m * n + q * (m + n), q * q + q + 1, 2 * q * m * n + 2 * q * q * (m + n));
+  c->is_product = 1;
+}
+
+static void gram(mbi_cost *c, const mbi_gram *s, double elements, double numbers, double operations) {
+  c->bytes = (double)s->count * (elements * size_of(c) + 8 * numbers);
+  c->flops = (double)s->count * operations;
+  c->is_product = 1;
+  mbi_cost_shape(c, "count %lld, m %lld, n %lld", (Long)s->count, (Long)s->m, (Long)s->n);
+}
+
+void mbi_cost_gram_factor(mbi_cost *c, const mbi_gram *s) {
+  double m = (double)s->m, n = (double)s->n, k = (double)s->k;
+  gram(c, s, m * n, k * (k + 4) + k + 1, m * n * k + 4.0 / 3 * k * k * k); // half of S, its tridiagonal form
+}
+
+void mbi_cost_gram_update(mbi_cost *c, const mbi_gram *s, const double *gain) {
+  double m = (double)s->m, n = (double)s->n, k = (double)s->k;
+  gram(c, s, 2 * m * n, k * (k + 4) + 2 * k + 1, 4 * m * n * k);
+}
+
+void mbi_cost_policy(mbi_cost *c, const mbi_policy *p) {
+  c->bytes = 56 * (double)p->count; // members, places, limits, values, scales, flags, tau
+  mbi_cost_shape(c, "matrices %lld, thresholds %lld", (Long)p->count, (Long)p->thresholds);
+}
+
+void mbi_cost_policy_gains(mbi_cost *c, const mbi_policy_gains *s) {
+  c->bytes = 8 * (double)(s->count * (2 * s->k + 5));
+  c->flops = 2 * (double)(s->count * s->k);
+  mbi_cost_shape(c, "count %lld, k %lld", (Long)s->count, (Long)s->k);
+}
+
+// ----- decompositions (Golub and Van Loan, Matrix Computations, 4th edition, figures 8.3.1 and 8.6.1) -------------
+
+static void matrices(mbi_cost *c, int64_t m, int64_t n, int64_t count, double elements, double operations) {
+  c->bytes = (double)count * elements * size_of(c);
+  c->flops = (double)count * operations;
+  mbi_cost_shape(c, "count %lld, m %lld, n %lld", (Long)count, (Long)m, (Long)n);
+}
+
+void mbi_cost_svd(mbi_cost *c, void *u, void *s, void *v, void *a, int64_t m, int64_t n, int64_t count) {
+  double large = (double)(m > n ? m : n), k = (double)(m > n ? n : m);
+  double values = 2 * large * k * k + 2 * k * k * k, vectors = 6 * large * k * k + 20 * k * k * k;
+  matrices(c, m, n, count, large * k + k + (u ? (double)(m + n) * k : 0), u ? vectors : values);
+}
+
+void mbi_cost_qr(mbi_cost *c, void *q, void *r, void *a, int64_t m, int64_t n, int64_t count) {
+  double large = (double)(m > n ? m : n), k = (double)(m > n ? n : m);
+  matrices(c, m, n, count, (double)(m * n) + (double)m * k + k * (double)n, 4 * k * k * (large - k / 3));
+}
+
+void mbi_cost_eigh(mbi_cost *c, void *values, void *vectors, void *a, int64_t n, int64_t count) {
+  double k = (double)n;
+  matrices(c, n, n, count, k * k + k + (vectors ? k * k : 0), vectors ? 9 * k * k * k : 4.0 / 3 * k * k * k);
+}
+
+void mbi_cost_cholesky(mbi_cost *c, int64_t *member, int64_t *minor, void *a, int64_t n, int64_t count) {
+  double k = (double)n;
+  matrices(c, n, n, count, 2 * k * k, k * k * k / 3);
+}
