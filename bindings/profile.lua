@@ -38,12 +38,12 @@ end
 
 --- What a device is; numbers that are not known are 0.
 ---@param device string
----@return { name: string, capability: number, multiprocessors: integer, clock: number, memory_clock: number, memory_bus: integer, bytes: integer, cache: integer }
+---@return table<string, any> facts the fields of mb_device_facts
 function M.device(device)
   handle.act("mb_device_info", facts, types.device(device))
   return {
-    name = ffi.string(facts.name), capability = facts.capability / 10, multiprocessors = facts.multiprocessors, clock = facts.clock,
-    memory_clock = facts.memory_clock, memory_bus = tonumber(facts.memory_bus), bytes = tonumber(facts.bytes),
+    name = ffi.string(facts.name), capability = facts.capability / 10, multiprocessors = facts.multiprocessors,
+    clock = facts.clock, memory_clock = facts.memory_clock, memory_bus = tonumber(facts.memory_bus), bytes = tonumber(facts.bytes),
     cache = tonumber(facts.cache),
   }
 end

@@ -346,10 +346,10 @@ void mbi_cost_fuse(mbi_cost *c, const mbi_fuse_run *run) {
 
 // ----- iterations, many arrays ----------------------------------------------------------------------------------
 
-void mbi_cost_normalize(mbi_cost *c, void *y, double *norms, int64_t norm_stride, const void *x, int64_t count, int64_t size, double factor,
-                        double epsilon) {
-  flat(c, count * size, 2, 3);
-  c->bytes += norms ? 8.0 * (double)count : 0;
+void mbi_cost_normalize(mbi_cost *c, void *y, mb_dtype y_dtype, double *norms, int64_t norm_stride, const void *x, int64_t count,
+                        int64_t size, double factor, double epsilon) {
+  flat(c, count * size, 0, 3);
+  c->bytes = (double)(count * size) * (size_of(c) + (double)mbi_dtype_size(y_dtype)) + (norms ? 8.0 * (double)count : 0);
   rows_of(c, count, size);
 }
 

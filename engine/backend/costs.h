@@ -65,7 +65,7 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_gather out, x, index, sizes, dim
 #define MBI_ARGUMENTS_gather_backward dx, dy, index, sizes, dim
 #define MBI_ARGUMENTS_fuse run
-#define MBI_ARGUMENTS_normalize y, norms, norm_stride, x, count, size, factor, epsilon
+#define MBI_ARGUMENTS_normalize y, dtype, norms, norm_stride, x, count, size, factor, epsilon
 #define MBI_ARGUMENTS_norms a, wanted, norm, scale, flags
 #define MBI_ARGUMENTS_rescale a, norm, target, gain
 #define MBI_ARGUMENTS_sketch_draw s, out, place, seed, step, stream
