@@ -43,8 +43,8 @@ function M.device(device)
   handle.act("mb_device_info", facts, types.device(device))
   return {
     name = ffi.string(facts.name), capability = facts.capability / 10, multiprocessors = facts.multiprocessors,
-    clock = facts.clock, memory_clock = facts.memory_clock, memory_bus = tonumber(facts.memory_bus), bytes = tonumber(facts.bytes),
-    cache = tonumber(facts.cache),
+    clock = facts.clock, memory_clock = facts.memory_clock, memory_bus = tonumber(facts.memory_bus),
+    bytes = tonumber(facts.bytes), cache = tonumber(facts.cache),
   }
 end
 
