@@ -18,38 +18,46 @@ local options = {
   { "jobs", nil, "processes of each script [all cores; 1 on cuda]", kind = "integer", min = 1, max = 4096 },
   { "device", nil, "where to compute [as each script says]", choices = { "auto", "cpu", "cuda" }, kind = "string" },
   { "out", "runs/reproduce", "folder; each script has one of its own in it", kind = "string", value = "DIR" },
+  { "keep", false, "use results that earlier texts of the scripts have made" },
   { "plain", false, "no live line, plain lines instead" },
 }
 
--- Names of the scripts to run.
+-- Names of the scripts to run: all, or those whose names contain one of the texts between commas.
 local function chosen(system, only)
-  local names, all = {}, {}
+  local names, all, wanted = {}, {}, {}
   for _, file in ipairs(system.list(here)) do
     local name = file:match "^(.*)%.lua$"
-    if name and name ~= "all" then
-      all[#all + 1] = name
-      local wanted = only == nil
-      for text in (only or ""):gmatch "[^,]+" do wanted = wanted or name:find(text, 1, true) ~= nil end
-      if wanted then names[#names + 1] = name end
-    end
+    if name and name ~= "all" then all[#all + 1] = name end
   end
-  if #names == 0 then cli.fail(2, "--only %s: there are %s", only, table.concat(all, ", ")) end
+  for text in (only or ""):gmatch "[^,]+" do
+    local count = #names
+    for _, name in ipairs(all) do
+      if name:find(text, 1, true) then names[#names + 1], wanted[name] = name, true end
+    end
+    if #names == count then cli.fail(2, "--only %s: there is no '%s' among %s", only, text, table.concat(all, ", ")) end
+  end
+  if not only then return all end
+  names = {}
+  for _, name in ipairs(all) do names[#names + 1] = wanted[name] and name or nil end
   return names
 end
 
--- Runs one script to its end; returns its exit code. Ctrl-C reaches it by itself, other signals are passed on.
+-- Runs one script to its end; returns its exit code. A signal is passed on, as one that ends a script in good order: Ctrl-C at a
+-- terminal has reached it by itself then, and another signal of that kind changes nothing.
 local function run(system, name, size, s)
   local process = require "bindings.process"
   local command = { arg[-1] or "luajit", ("%s/%s.lua"):format(here, name), "--" .. size, "--out", s.out .. "/" .. name }
   for _, option in ipairs { "jobs", "device" } do
     if s[option] then command[#command + 1] = ("--%s=%s"):format(option, tostring(s[option])) end
   end
-  if s.plain then command[#command + 1] = "--plain" end
+  for _, flag in ipairs { "keep", "plain" } do
+    if s[flag] then command[#command + 1] = "--" .. flag end
+  end
   local child, told = process.spawn(command), false
   while not child:poll() do
     process.wait_any({ child.channel }, 0.2)
     if child.channel.closed then child:wait() end
-    if system.interrupted() == process.TERM and not told then
+    if system.interrupted() ~= 0 and not told then
       child:kill(process.TERM)
       told = true
     end
@@ -87,7 +95,7 @@ cli.main("reproduce/all", function()
     return 0
   end
   local s = cli.settings(options, given)
-  local size = s.full and "full" or s.smoke and "smoke" or "quick"
+  local size = require("moonbow.experiment").size(given)
   local system = require "bindings.system"
   local format, publish = require "moonbow.report.format", require "moonbow.experiment.publish"
   local names, found, failed = chosen(system, s.only), {}, {}
@@ -106,7 +114,7 @@ cli.main("reproduce/all", function()
   if #found > 0 then
     publish.page(s.out .. "/report.html", "Papers, reproduced", found)
     show(found)
-    print(("%d scripts in %s; all of it: %s/report.html"):format(#names, format.duration(system.time() - started), s.out))
+    print(("%d script(s) in %s; all of it: %s/report.html"):format(#names, format.duration(system.time() - started), s.out))
   end
   if #failed > 0 then cli.fail(1, "%s: no result; what went wrong is said above", table.concat(failed, ", ")) end
   return 0

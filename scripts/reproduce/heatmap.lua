@@ -9,6 +9,7 @@ local here = (arg[0] or ""):match("^(.*)/[^/]*$") or "."
 package.path = ("%s/../../lua/?.lua;%s/../../lua/?/init.lua;%s/../../?.lua;"):format(here, here, here) .. package.path
 
 local claims = require "moonbow.experiment.claims"
+local cli = require "moonbow.cli"
 
 local SOURCE = "arXiv 2605.11838, figure 4"
 local rules = { { name = "norm", rule = "norm", cost = 1 }, { name = "spectral", rule = "const", cost = 8 } }
@@ -30,6 +31,12 @@ end
 local function name_of(rule, lr, threshold) return ("%s lr %g threshold %g"):format(rule.name, lr, threshold) end
 
 local function runs_of(s)
+  for _, name in ipairs { "lr", "threshold" } do
+    local low, high = s["min_" .. name], s["max_" .. name]
+    if low > high or (low == high and s.grid > 1) then
+      cli.fail(2, "--min_%s %g is not below --max_%s %g", name, low, name, high)
+    end
+  end
   local lrs, thresholds = axes_of(s)
   local list = {}
   for _, rule in ipairs(rules) do
@@ -143,8 +150,10 @@ require("moonbow.experiment").main {
   options = {
     { "steps", 2000, "steps of a run", kind = "integer", min = 1 },
     { "grid", 20, "values of each axis", kind = "integer", min = 1 },
-    { "min_lr", 1e-4, "", min = 1e-12 }, { "max_lr", 0.1, "", min = 1e-12 },
-    { "min_threshold", 0.01, "", min = 1e-12 }, { "max_threshold", 10, "", min = 1e-12 },
+    { "min_lr", 1e-4, "least learning rate; they are evenly apart on a logarithmic axis", min = 1e-12 },
+    { "max_lr", 0.1, "greatest learning rate", min = 1e-12 },
+    { "min_threshold", 0.01, "least threshold of both rules; likewise", min = 1e-12 },
+    { "max_threshold", 10, "greatest threshold", min = 1e-12 },
   },
   sizes = { smoke = { steps = 20, grid = 2 }, quick = { steps = 2000, grid = 20 }, full = { steps = 30000, grid = 20 } },
   seeds = { 1 },

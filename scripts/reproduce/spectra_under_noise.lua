@@ -73,12 +73,15 @@ end
 
 local function is_hidden_matrix(p) return p.role == "matrix" end
 
+-- Sequences that a share of a batch is.
+local function replaced_of(share, size) return math.floor(share * size + 0.5) end
+
 -- Largest singular values by name, of every share and repeat of a batch size.
 local function measure(run, model, data, size, tell)
   local mb, o, list = require "moonbow", run.settings, {}
   for k, share in ipairs(o.shares) do
     for repeated = 1, o.repeats do
-      local inputs, targets = sequences(data, (repeated - 1) * size, size, math.floor(share * size + 0.5), function()
+      local inputs, targets = sequences(data, (repeated - 1) * size, size, replaced_of(share, size), function()
         return math.random(0, data.vocab_size - 1)
       end)
       local loss, sigma = accumulate(mb, model, inputs, targets, o.batch_size), {}
@@ -118,16 +121,26 @@ end
 
 local function runs(s)
   local language, list = require "scripts.reproduce.problems.language", {}
-  local o = { batch_sizes = language.numbers(s, "batch_sizes"), repeats = s.repeats, shares = { 0 } }
+  local o = { batch_sizes = language.numbers(s, "batch_sizes", true), repeats = s.repeats, shares = { 0 } }
   for _, share in ipairs(language.numbers(s, "shares")) do
     if share > 1 then cli.fail(2, "--shares: %g is more than all", share) end
     table.insert(o.shares, share)
   end
   table.sort(o.shares)
+  for _, size in ipairs(o.batch_sizes) do
+    for k = 2, #o.shares do
+      if replaced_of(o.shares[k], size) == replaced_of(o.shares[k - 1], size) then
+        cli.fail(2, "--batch_sizes %d: the shares %g and %g are as many sequences", size, o.shares[k - 1], o.shares[k])
+      end
+    end
+  end
   if s.weights then
     if not s.data then cli.fail(2, "--weights: --data names the token files to measure with") end
-    s.text_path, s.data_note = s.data, ("Weights of %s, tokens of %s."):format(s.weights, s.data)
-    o.weights, o.block_size, o.batch_size, o.data = s.weights, s.block_size, s.batch_size, s.data
+    o.weights = language.content_id(s, "weights")
+    s.merges = 50000 -- a text is encoded as GPT-2 has learned it
+    language.find_tokens(s)
+    o.block_size, o.batch_size, o.data = s.block_size, s.batch_size, s.data_id
+    s.data_note = ("Weights of %s. %s"):format(s.weights, s.data_note)
   else
     language.find_characters(s)
     o.lr = s.lr

@@ -63,8 +63,9 @@ local function make_descent(run)
   local rises, worst = 0, math.huge -- worst: of what a step lowered f by beyond what was promised, relative to f
   for k, promised in ipairs(clipped.promised) do
     local before, lowered = clipped.values[k], clipped.values[k] - clipped.values[k + 1]
-    if lowered < -ROUNDING * before then rises = rises + 1 end
-    worst = math.min(worst, (lowered - promised) / before)
+    local beyond = (lowered - promised) / before
+    rises = rises + (lowered >= -ROUNDING * before and 0 or 1) -- NaN is a rise
+    worst = beyond < worst and beyond or beyond == beyond and worst or -math.huge
   end
   return { values = clipped.values, rises = rises, worst = worst, plain_first = plain.values[2] / plain.values[1] }
 end

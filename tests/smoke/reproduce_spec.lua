@@ -51,6 +51,29 @@ describe("scripts/reproduce", function()
   end
 end)
 
+describe("scripts/reproduce", function()
+  after_each(runner.clean)
+
+  it("refuse what their runs could not be judged by, before any is made", function()
+    local out = runner.folder()
+    local function wrong(name, arguments, text, code)
+      local rc, stdout, stderr = runner.script("reproduce/" .. name, ("--smoke --plain --out '%s' %s"):format(out, arguments))
+      assert.equal(code or 2, rc, stdout)
+      assert(stderr:find(text, 1, true), stderr)
+      assert.equal("", runner.read(out .. "/results.jsonl"))
+    end
+    wrong("heatmap", "--min_lr 1 --max_lr 0.1", "--min_lr 1 is not below --max_lr 0.1")
+    wrong("heatmap", "--min_threshold 10", "--min_threshold 10 is not below --max_threshold 10")
+    wrong("spectra_under_noise", "--shares 0.5,0.5", "0.5 is there twice")
+    wrong("spectra_under_noise", "--batch_sizes 2.5", "2.5 is not a whole number")
+    wrong("spectra_under_noise", "--batch_sizes 4,1", "--batch_sizes 1: the shares 0.5 and 1 are as many sequences")
+    wrong("spectra_under_noise", "--data x --weights /no/such", "--weights: there is no '/no/such'", 1)
+    wrong("shakespeare", "--taus 0.1,0.1", "--taus 0.1,0.1: 0.1 is there twice")
+    wrong("shakespeare", "--taus inf", "'inf' is no number above 0")
+    wrong("shakespeare", ("--data '%s'"):format(out), "is a folder; characters are those of one text", 1)
+  end)
+end)
+
 describe("scripts/reproduce/all.lua", function()
   after_each(runner.clean)
 
@@ -68,10 +91,29 @@ describe("scripts/reproduce/all.lua", function()
     assert(html:find("trace_regression", 1, true) and html:find("theory", 1, true) and not html:find("heatmap", 1, true))
   end)
 
+  it("passes a signal on that it alone has got", function()
+    local out = runner.folder()
+    local child = process.spawn({ "luajit", folder .. "/all.lua", "--full", "--only", "theory", "--plain", "--jobs", "2", "--out",
+      out .. "/r" }, { log = out .. "/log" })
+    local stop = system.time() + 60
+    while runner.read(out .. "/r/theory/results.jsonl") == "" and not child:poll() and system.time() < stop do
+      process.wait_any({}, 0.05)
+    end
+    child:kill(process.INT)
+    local ended = child:wait()
+    child.channel:close()
+    local said = runner.read(out .. "/log")
+    assert.equal(130, ended.code, said)
+    assert(said:find("the same command goes on from here", 1, true), said)
+  end)
+
   it("names what there is, and what failed", function()
-    local rc, _, stderr = runner.script("reproduce/all", "--smoke --only nonsense")
+    local rc, _, stderr = runner.script("reproduce/all", "--smoke --only theory,nonsense")
     assert.equal(2, rc)
-    assert(stderr:find("--only nonsense: there are ", 1, true) and stderr:find("trace_regression", 1, true))
+    assert(stderr:find("there is no 'nonsense' among ", 1, true) and stderr:find("trace_regression", 1, true), stderr)
+    rc, _, stderr = runner.script("reproduce/all", "--smoke --full")
+    assert.equal(2, rc)
+    assert(stderr:find("--smoke and --full: one of them", 1, true), stderr)
     local out = runner.folder()
     runner.shell(("mkdir '%s/trace_regression' && echo > '%s/trace_regression/results.jsonl' && mkdir '%s/trace_regression/lock'"
       ):format(out, out, out))

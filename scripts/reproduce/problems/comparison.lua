@@ -5,8 +5,9 @@
 -- optimizer, clip, lr and threshold; every setting has a run of each seed.
 --
 -- The rules of the verdicts:
---   best settings     those of the least mean over the seeds of the last loss of validation; both kinds of clipping have grids
---                     of the same size. A setting with a run that diverged is not chosen.
+--   best settings     those of the least mean over the seeds of the last loss of validation. A setting with a run that
+--                     diverged is not chosen. Grids of both kinds of clipping should have as many cells, and best settings
+--                     not lie at their edge: the report says where that is not so.
 --   per step          spectral ends lower in the mean, and with every seed: "partly" if only one of these holds
 --   per second        at the time when the faster of the two is done (mean over the seeds), spectral is lower: the curves are
 --                     interpolated linearly
@@ -20,24 +21,27 @@ local KINDS = { "norm", "spectral" }
 
 -- ----- cells --------------------------------------------------------------------------------------------
 
----@class moonbow.reproduce.Cell
----@field optimizer string
----@field clip string
----@field lr number
----@field threshold number
+---@class moonbow.reproduce.Cell a setting: its fields of the runs' settings, such as lr, and
 ---@field records table[] one for each seed
 ---@field loss number mean of the last ones; NaN if one diverged
 
+---Runs that differ by their seed alone, together, in the order of the results.
 ---@param results table
+---@param fields string[] of the settings, what tells cells apart
 ---@return moonbow.reproduce.Cell[]
-function M.cells(results)
+function M.cells(results, fields)
   local list, by_key = {}, {}
   for _, r in ipairs(results) do
-    local o = r.settings
-    local key = ("%s %s %.17g %.17g"):format(o.optimizer, o.clip, o.lr, o.threshold)
+    local values = {}
+    for i, field in ipairs(fields) do
+      local value = r.settings[field]
+      values[i] = type(value) == "number" and ("%.17g"):format(value) or tostring(value)
+    end
+    local key = table.concat(values, " ")
     local cell = by_key[key]
     if not cell then
-      cell = { optimizer = o.optimizer, clip = o.clip, lr = o.lr, threshold = o.threshold, records = {} }
+      cell = { records = {} }
+      for _, field in ipairs(fields) do cell[field] = r.settings[field] end
       by_key[key], list[#list + 1] = cell, cell
     end
     table.insert(cell.records, r)
@@ -50,16 +54,65 @@ function M.cells(results)
   return list
 end
 
----The best cell of an optimizer and a kind of clipping; nil if all have diverged.
----@param cells moonbow.reproduce.Cell[]
----@return moonbow.reproduce.Cell?
-function M.best(cells, optimizer, clip)
-  local best
+-- The cells whose fields are as `wanted` has them.
+local function those_of(cells, wanted)
+  local list = {}
   for _, cell in ipairs(cells) do
-    local is_one = cell.optimizer == optimizer and cell.clip == clip and cell.loss == cell.loss
-    if is_one and (not best or cell.loss < best.loss) then best = cell end
+    local is_one = true
+    for field, value in pairs(wanted) do is_one = is_one and cell[field] == value end
+    if is_one then list[#list + 1] = cell end
+  end
+  return list
+end
+
+---The cell of the least loss among those whose fields are as `wanted` has them; nil if all have diverged.
+---@param cells moonbow.reproduce.Cell[]
+---@param wanted table<string, any>
+---@return moonbow.reproduce.Cell?
+function M.best(cells, wanted)
+  local best
+  for _, cell in ipairs(those_of(cells, wanted)) do
+    if cell.loss == cell.loss and (not best or cell.loss < best.loss) then best = cell end
   end
   return best
+end
+
+---Of how many seeds one cell ends lower than the other.
+---@param one moonbow.reproduce.Cell
+---@param other moonbow.reproduce.Cell
+---@return integer
+function M.wins(one, other)
+  local wins = 0
+  for i, r in ipairs(one.records) do
+    if r.result.final < other.records[i].result.final then wins = wins + 1 end
+  end
+  return wins
+end
+
+---Fields of a best cell that are the least or the greatest value of its grid, where that has several: a wider grid may have a
+---better one.
+---@param cell moonbow.reproduce.Cell
+---@param cells moonbow.reproduce.Cell[]
+---@param wanted table<string, any> what the grid's cells have in common
+---@param fields string[]
+---@return string[] "lr 0.3"
+function M.edges(cell, cells, wanted, fields)
+  local list = {}
+  for _, field in ipairs(fields) do
+    local low, high = math.huge, -math.huge
+    for _, other in ipairs(those_of(cells, wanted)) do low, high = math.min(low, other[field]), math.max(high, other[field]) end
+    if low < high and (cell[field] == low or cell[field] == high) then
+      list[#list + 1] = ("%s %g"):format(field, cell[field])
+    end
+  end
+  return list
+end
+
+---A note on best settings at the edge of their grids, or nil.
+---@param texts string[]
+function M.edge_note(texts)
+  if #texts == 0 then return nil end
+  return "At the edge of the grid, beyond which there may be better ones: " .. table.concat(texts, "; ") .. "."
 end
 
 -- Mean over a cell's runs of value(record).
@@ -87,10 +140,7 @@ end
 ---@param spectral moonbow.reproduce.Cell
 ---@return table
 function M.judge(norm, spectral)
-  local wins, time = 0, math.min(seconds_of(norm), seconds_of(spectral))
-  for i, r in ipairs(spectral.records) do
-    if r.result.final < norm.records[i].result.final then wins = wins + 1 end
-  end
+  local wins, time = M.wins(spectral, norm), math.min(seconds_of(norm), seconds_of(spectral))
   local function at_time(cell) return mean_of(cell, function(r) return loss_at(r.result.curve, time) end) end
   return { norm = norm.loss, spectral = spectral.loss, wins = wins, seeds = #norm.records, time = time,
     norm_in_time = at_time(norm), spectral_in_time = at_time(spectral), overhead = seconds_of(spectral) / seconds_of(norm) - 1 }
@@ -102,7 +152,7 @@ local function claims_of(optimizer, norm, spectral, source)
   local title = ("%s: spectral clipping ends below norm clipping"):format(optimizer)
   if not norm or not spectral then
     return { claims.of { claim = title, source = source, expected = "lower, with every seed", holds = spectral ~= nil,
-      measured = norm and "spectral diverges everywhere" or "norm diverges everywhere" } }
+      measured = ("%s everywhere"):format(norm and "spectral diverges" or spectral and "norm diverges" or "both diverge") } }
   end
   local j = M.judge(norm, spectral)
   return {
@@ -160,12 +210,16 @@ end
 ---@param o { optimizers: string[], source: string, notes: string[] }
 ---@return table
 function M.report(results, o)
-  local cells, best, list = M.cells(results), {}, {}
+  local cells, best, list = M.cells(results, { "optimizer", "clip", "lr", "threshold" }), {}, {}
+  local edges, sizes = {}, {}
   for _, optimizer in ipairs(o.optimizers) do
     local of_kind = {}
     for _, clip in ipairs(KINDS) do
-      of_kind[clip] = M.best(cells, optimizer, clip)
-      best[#best + 1] = of_kind[clip]
+      local wanted = { optimizer = optimizer, clip = clip }
+      local found = M.best(cells, wanted)
+      of_kind[clip], best[#best + 1], sizes[clip] = found, found, #those_of(cells, wanted)
+      local at = found and M.edges(found, cells, wanted, { "lr", "threshold" }) or {}
+      if #at > 0 then edges[#edges + 1] = ("%s, %s: %s"):format(optimizer, clip, table.concat(at, ", ")) end
     end
     for _, claim in ipairs(claims_of(optimizer, of_kind.norm, of_kind.spectral, o.source)) do list[#list + 1] = claim end
   end
@@ -175,10 +229,12 @@ function M.report(results, o)
       charts = { chart(best, "step", "step"), chart(best, "seconds", "second") } } }
   end
   local notes = {
-    "Both kinds of clipping have grids of the same size; the best setting is that of the least mean loss. Norm clipping is of "
-      .. "all gradients as one vector, spectral clipping of all but those of embeddings and head.",
+    ("The best setting is that of the least mean loss, of %d of norm clipping and %d of spectral clipping%s. Norm clipping is of "
+      .. "all gradients as one vector, spectral clipping of all but those of embeddings and head."):format(sizes.norm,
+      sizes.spectral, sizes.norm == sizes.spectral and "" or ": the larger grid has the better chances"),
     "\"not fully\": more singular values than `rank` exceed the threshold, and the others stay as they are.",
   }
+  notes[#notes + 1] = M.edge_note(edges)
   for _, note in ipairs(o.notes) do notes[#notes + 1] = note end
   return { figures = figures, claims = list, tables = { table_of(cells, best) }, notes = notes }
 end

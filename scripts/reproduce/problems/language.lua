@@ -112,6 +112,24 @@ function M.find_characters(s)
   end
 end
 
+---What the path of an option holds, as a short hash: of a file, or of all files in the folder that it is or whose index it is.
+---@param s table
+---@param name string
+---@return string
+function M.content_id(s, name)
+  local path = s[name]
+  if system.path_kind(path) == "none" then cli.fail(1, "--%s: there is no '%s'", name, path) end
+  local folder = path:find "%.index%.json$" and (path:match "^(.*)/[^/]*$" or ".") or path
+  if system.path_kind(folder) == "file" then return system.sha256_file(path):sub(1, 12) end
+  local hashes = {}
+  for _, file in ipairs(system.list(folder)) do
+    if system.path_kind(folder .. "/" .. file) == "file" then
+      hashes[#hashes + 1] = file .. " " .. system.sha256_file(folder .. "/" .. file)
+    end
+  end
+  return system.sha256(table.concat(hashes, "\n")):sub(1, 12)
+end
+
 -- Text files that a path stands for: itself, all .txt of a folder, or what an .xz file holds, unpacked into the folder `out`.
 local function texts_of(path, out)
   if path:find "%.xz$" then
