@@ -150,6 +150,8 @@ local function settings_of(spec, argv)
   local s = cli.settings(rows, values, given)
   s.size, s.seeds = size, M.seeds(s.seeds)
   s.changes, s.out = changes_of(sized_rows(spec.options or {}, values), given), s.out or "runs/reproduce/" .. spec.name
+  s.options = {}
+  for _, row in ipairs(spec.options or {}) do s.options[row[1]] = s[row[1]] end
   return s
 end
 
@@ -293,7 +295,7 @@ end
 function M.execute(spec, s)
   settle(s)
   local system = require "bindings.system"
-  local lock = system.lock(s.out .. "/lock")
+  local lock = by_option("out", system.lock, s.out .. "/lock")
   local found, kept, others = require("moonbow.experiment.records").read(s.out, s)
   local plan = plan_of(spec, s)
   local todo = missing(plan, found)

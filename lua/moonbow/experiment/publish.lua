@@ -2,7 +2,7 @@
 --
 -- publish.lua: what is written of an experiment's report, and how it is shown. In the folder:
 --   FIGURE.svg     one for each figure
---   summary.json   claims with numbers and verdicts, tables, notes, and what they were made with
+--   summary.json   claims with numbers and verdicts, tables, notes, the script's options, and what they were made with
 --   figures.json   the charts' numbers, from which pages are made that hold several experiments (M.page)
 --   report.html    all of it on one page
 
@@ -120,7 +120,8 @@ function M.write(spec, s, report)
     charts[i] = { name = figure.name, title = figure.title, charts = figure.charts }
   end
   local summary = {
-    name = spec.name, about = spec.about, source = spec.source, size = s.size, seeds = s.seeds, claims = report.claims or {},
+    name = spec.name, about = spec.about, source = spec.source, size = s.size, seeds = s.seeds, device = s.device,
+    options = s.options, code = s.code, claims = report.claims or {},
     figures = figures, tables = tables_of(report), notes = report.notes or {}, build = mb.build_info(), version = mb.version,
   }
   write(s.out .. "/figures.json", records.encode(charts) .. "\n")
@@ -128,14 +129,16 @@ function M.write(spec, s, report)
   M.page(s.out .. "/report.html", spec.name, { M.read(s.out) })
 end
 
----Prints a report.
+---Prints a report; with s.quiet, what there are claims of without the tables and notes.
 function M.show(spec, s, report)
-  print(("\n%s: %s\n%s"):format(spec.name, spec.source, spec.about))
-  for _, block in ipairs(report.tables or {}) do
+  local has_claims = report.claims and #report.claims > 0
+  local is_short = s.quiet and has_claims
+  if not is_short then print(("\n%s: %s\n%s"):format(spec.name, spec.source, spec.about)) end
+  for _, block in ipairs(not is_short and report.tables or {}) do
     print(("\n%s\n%s"):format(block.title, format.columns(block.rows, block.right)))
   end
-  if report.claims and #report.claims > 0 then print("\n" .. claims.text(report.claims)) end
-  for _, note in ipairs(report.notes or {}) do print("\nnote: " .. note) end
+  if has_claims then print((is_short and "" or "\n") .. claims.text(report.claims)) end
+  for _, note in ipairs(not is_short and report.notes or {}) do print("\nnote: " .. note) end
   if s.size == "smoke" then print("\nnote: " .. SMOKE) end
   print(("\n%s/report.html; results.jsonl, summary.json and figures beside it"):format(s.out))
 end
