@@ -254,6 +254,9 @@ describe("claims", function()
   it("refuse what is no claim", function()
     helper.says("option 'expected' is missing", claims.of, { claim = "c", source = "s", measured = "m", holds = true })
     helper.says("unknown option 'verdict'", claims.of, { verdict = "reproduced" })
+    helper.says("has no part", claims.of, { claim = "c", source = "s", measured = "m", expected = "e", holds = {} })
+    helper.says("claims.within: the value of 'c' must be a number", claims.within, "c", "s", nil, 1, 2)
+    helper.says("neither bound is given", claims.within, "c", "s", 1)
   end)
 end)
 
@@ -283,6 +286,9 @@ describe("a run", function()
     io.stderr = stderr -- luacheck: ignore 122
     assert(answer.problem:find("it broke", 1, true))
     assert(make(function() end).problem:find("no result", 1, true))
+    assert.equal("experiment: the result cannot be written: a function has no JSON",
+      make(function() return { print } end).problem)
+    helper.says("experiment: what run 'r' is cannot be written", records.key, { name = "r", settings = { f = print } })
   end)
 
   it("goes on from its last checkpoint, with the log up to there", function()

@@ -350,6 +350,13 @@ describe("an experiment", function()
       assert(stderr:find(text, 1, true), stderr)
     end
     wrong("--full", "--smoke and --full: one of them")
+    local own = runner.folder() .. "/own.lua"
+    local file = io.open(own, "wb")
+    file:write((script:gsub("full = { scale = 100 }", "")))
+    file:close()
+    local refused, _, why = runner.shell(("luajit '%s' --full --out '%s/own'"):format(own, out))
+    assert.equal(2, refused)
+    assert(why:find("--full: example has no such size", 1, true), why)
     wrong("--seeds 1,x", "--seeds: 'x' is no whole number")
     wrong("--seeds 1,2,1", "--seeds 1,2,1: 1 is there twice")
     wrong("--job 3", "did you mean --jobs?")

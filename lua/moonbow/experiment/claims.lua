@@ -32,6 +32,7 @@ local spec = {
 function M.of(given)
   local claim = options.check("claims.of", given, spec)
   local parts = type(claim.holds) == "table" and claim.holds or { claim.holds }
+  if #parts == 0 then options.fail("claims.of: option 'holds' has no part, so that nothing is claimed") end
   local true_ones = 0
   for _, part in ipairs(parts) do true_ones = true_ones + (part and 1 or 0) end
   claim.holds = nil
@@ -48,6 +49,10 @@ end
 ---@param pattern? string of numbers in the text, "%.3g"
 ---@return moonbow.Claim
 function M.within(claim, source, value, low, high, pattern)
+  if type(value) ~= "number" then
+    options.fail("claims.within: the value of '%s' must be a number, not %s", claim, options.describe(value))
+  end
+  if not low and not high then options.fail("claims.within: neither bound is given, nothing could be outside of them") end
   pattern = pattern or "%.3g"
   local expected = low and high and (pattern .. " to " .. pattern):format(low, high)
     or low and ("at least " .. pattern):format(low) or ("at most " .. pattern):format(high)

@@ -140,7 +140,7 @@ local function settings_of(spec, argv)
   for _, row in ipairs(spec.options or {}) do rows[#rows + 1] = row end
   local given = cli.parse(rows, argv)
   local size = M.size(given)
-  local values = spec.sizes[size] or {}
+  local values = spec.sizes[size] or size == "quick" and {} or cli.fail(2, "--%s: %s has no such size", size, spec.name)
   rows = sized_rows(rows, values)
   if given.help then
     print(cli.help(("%s\nSource: %s. Values in brackets are those of --%s%s."):format(spec.about, spec.source, size,

@@ -26,10 +26,11 @@ local function revive(value)
 end
 
 ---@param value any
+---@param what? string for the text of an error
 ---@return string one line
-function M.encode(value)
+function M.encode(value, what)
   local text, problem = json.encode(value, { nonfinite = true })
-  if not text then error("experiment: a result cannot be written: " .. problem, 0) end
+  if not text then error(("experiment: %s cannot be written: %s"):format(what or "a result", problem), 0) end
   return text
 end
 
@@ -43,7 +44,8 @@ end
 ---@param run moonbow.Run
 ---@return string
 function M.key(run)
-  return M.encode { name = run.name, seed = run.seed, settings = run.settings or {} }
+  return M.encode({ name = run.name, seed = run.seed, settings = run.settings or {} },
+    ("what run '%s' is"):format(tostring(run.name)))
 end
 
 ---A run's name for people.

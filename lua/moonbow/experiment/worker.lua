@@ -141,6 +141,8 @@ function M.make(spec, settings, run, tell)
   if not ok then return { problem = result } end
   if result == nil and context:interrupted() then return { stopped = true } end
   if type(result) ~= "table" then return { problem = "the run gave no result" } end
+  local can_be_sent, problem = pcall(records.encode, result, "the result")
+  if not can_be_sent then return { problem = problem } end
   clean(context)
   return { result = result, seconds = context:seconds() }
 end
