@@ -129,8 +129,10 @@ function Program:set_key(seed, step, stream) C.mb_program_set_key(self.handle, s
 ---@return integer
 function Program:passes() return C.mb_program_passes(self.handle) end
 
--- Numbers as a C array that the program keeps.
-local function numbers_of(self, scalars)
+--- Numbers as a C array that the program keeps until the next call.
+---@param scalars number[]
+---@return ffi.cdata*
+function Program:numbers_of(scalars)
   if not self.numbers or #scalars > self.n_numbers then
     self.n_numbers = #scalars
     self.numbers = double_array(math.max(#scalars, 1))
@@ -156,7 +158,7 @@ function Program:run(arrays, scalars, ranges)
   else
     first[0], last[0] = 0, C.mb_tensor_numel(arrays[1])
   end
-  act("mb_program_run", self.handle, pointers, n_arrays, numbers_of(self, scalars), #scalars, first, last, n)
+  act("mb_program_run", self.handle, pointers, n_arrays, self:numbers_of(scalars), #scalars, first, last, n)
   return arrays
 end
 
@@ -180,7 +182,7 @@ end
 ---@param phases? 1|2|3
 function Program:run_parts(arrays, scalars, parts, phases)
   local pointers, n_arrays = ops.pointers("mb.fuse", arrays)
-  act("mb_program_run_parts", self.handle, pointers, n_arrays, numbers_of(self, scalars), #scalars, parts.array, parts.n,
+  act("mb_program_run_parts", self.handle, pointers, n_arrays, self:numbers_of(scalars), #scalars, parts.array, parts.n,
       phases or 3)
   return arrays
 end

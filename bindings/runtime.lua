@@ -99,7 +99,7 @@ end
 
 local device_stats = ffi.new "mb_device_memory"
 local device_fields = { "bytes_live", "bytes_cached", "bytes_scratch", "bytes_peak", "bytes_free", "bytes_total", "bytes_limit",
-                        "requests" }
+                        "requests", "bytes_graphs" }
 
 --- Memory of one device, by the names of mb_device_memory.
 ---@param device string

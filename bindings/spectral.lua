@@ -17,6 +17,7 @@
 --   plan:policy(options, members, count)     a built-in policy on the device: { kind = "const"|"ema"|"quantile"|"zscore", and
 --                                            its numbers }; matrices of one members[i], 1 to count, share a threshold
 --   plan:step() -> call                      probe, policy and clamp; waits for nothing
+--   plan:replaying()  plan:replayed() -> call   around a replay of a graph that has a step
 --   plan:outcome(call) -> o                  o.sigma, o.tau: double[count]; o.clipped, o.saturated: integers, and not 0
 --   plan:policy_state() -> rows, calls       rows[j], an array of numbers for each threshold; plan:set_policy_state(rows)
 --   plan:release()                           gives the factors' memory back now
@@ -159,6 +160,16 @@ end
 ---@return integer call to be asked for later
 function Plan:step()
   explained(self, handle.act_once, "mb_spectral_step", handle_of(self), call_out)
+  return tonumber(call_out[0])
+end
+
+--- Before a replay of a graph that has a step: raises the error of a call that was refused, but for the last one.
+function Plan:replaying() explained(self, handle.act_once, "mb_spectral_replaying", handle_of(self)) end
+
+--- After the replay.
+---@return integer call
+function Plan:replayed()
+  explained(self, handle.act_once, "mb_spectral_replayed", handle_of(self), call_out)
   return tonumber(call_out[0])
 end
 

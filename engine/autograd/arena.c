@@ -7,6 +7,7 @@
 // overwrites instead of adding, and who asks for them first has them cleared (mb_grad in tape.c for one,
 // mb_model_gradients for all). Buffers begin as zero pages of the system, which cost nothing until touched.
 #include "autograd/model.h"
+#include "core/capture.h"
 #include "ops/ops.h"
 
 // ----- layout -------------------------------------------------------------------------------------------
@@ -159,7 +160,10 @@ int64_t mb_model_group_of(const mb_model *model, int64_t index) {
 
 mb_status mb_model_zero_grad(mb_model *model) {
   MB_TRY(check_built(model, "mb_model_zero_grad"));
-  for (int64_t i = 0; i < model->count; i++) model->parameters[i].weight->grad_is_zero = 1;
+  for (int64_t i = 0; i < model->count; i++) {
+    MB_TRY(mbi_capture_leaf(model->parameters[i].weight, 0));
+    model->parameters[i].weight->grad_is_zero = 1;
+  }
   mbi_touch(model->gradients);
   return MB_OK;
 }
@@ -179,6 +183,7 @@ mb_status mb_model_settle_gradients(mb_model *model) {
   size_t element = mbi_dtype_size(model->gradients->dtype);
   for (int64_t i = 0; i < model->count; i++) {
     mbi_parameter *p = &model->parameters[i];
+    MB_TRY(mbi_capture_leaf(p->weight, 1));
     if (!p->weight->grad_is_zero) continue;
     char *data = (char *)mbi_data(model->gradients) + (size_t)p->begin * element;
     MB_TRY(memory->zero(data, (size_t)mbi_shape_numel(&p->shape) * element));

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/capture.h"
 #include "ops/ops.h"
 
 static int grad_enabled = 1;
@@ -203,8 +204,13 @@ mb_status mbi_give(mbi_node *node, int input, mb_tensor *dx) {
   mbi_edge *edge = &node->edges[input];
   mbi_assert(mbi_shape_equal(&edge->shape, &dx->shape));
   int has_values;
-  mb_tensor **slot = slot_of(edge, &has_values);
   mb_status status = MB_OK;
+  if (edge->leaf) status = mbi_capture_leaf(edge->leaf, 1);
+  if (status != MB_OK) {
+    mb_tensor_release(dx);
+    return status;
+  }
+  mb_tensor **slot = slot_of(edge, &has_values);
   if (edge->leaf && *slot) { // a leaf's gradient keeps its address
     status = add_into(*slot, dx, has_values);
     if (status == MB_OK) edge->leaf->grad_is_zero = 0;
@@ -232,6 +238,7 @@ mb_status mbi_give(mbi_node *node, int input, mb_tensor *dx) {
 mb_status mbi_sink(mb_tensor **out, int *accumulate, mbi_node *node, int input) {
   *out = NULL;
   mbi_edge *edge = &node->edges[input];
+  if (edge->leaf) MB_TRY(mbi_capture_leaf(edge->leaf, 1));
   mb_tensor **slot = slot_of(edge, accumulate);
   if (*slot && !(edge->leaf ? mbi_is_contiguous(*slot) : is_exclusive(*slot))) {
     mb_tensor *copy; // shared with another gradient: continue on an own copy
@@ -254,6 +261,7 @@ mb_status mb_grad(mb_tensor **out, mb_tensor *t) {
   *out = NULL;
   MB_TRY(mbi_check(t, "mb_grad", "t"));
   if (!t->grad) return MB_OK;
+  MB_TRY(mbi_capture_leaf(t, 1));
   if (t->grad_is_zero) {
     MB_TRY(mbi_memory_of(t)->zero(mbi_data(t->grad), (size_t)mbi_numel(t) * mbi_dtype_size(t->dtype)));
     t->grad_is_zero = 0;
@@ -265,6 +273,7 @@ mb_status mb_grad(mb_tensor **out, mb_tensor *t) {
 mb_status mb_zero_grad(mb_tensor *t) {
   MB_TRY(mbi_check(t, "mb_zero_grad", "t"));
   if (t->grad) {
+    MB_TRY(mbi_capture_leaf(t, 0));
     t->grad_is_zero = 1;
     mbi_touch(t->grad);
   }

@@ -167,6 +167,8 @@ typedef struct mbi_fuse_run {
   const mbi_fuse_part *parts; // disjoint, not empty
   int64_t n_parts;
   uint64_t seed, step, stream; // random numbers of call c for element i: word i of (seed, step, stream + 2^32 c)
+  const uint64_t *cells;       // in a capture: where the device finds seed, step, stream and behind them the uniforms instead, in
+                               // the array's dtype, one in 8 bytes; NULL otherwise
 } mbi_fuse_run;
 
 enum mbi_reduce { MBI_REDUCE_SUM, MBI_REDUCE_MAX, MBI_REDUCE_MIN, MBI_REDUCE_COUNT };
@@ -179,6 +181,8 @@ typedef struct mbi_kernels {
 
 // Memory of the host that results are sent to without being waited for.
 typedef struct mbi_mail mbi_mail;
+// Work that was noted for later.
+typedef struct mbi_captured mbi_captured;
 
 typedef struct mbi_device {
   const char *name;
@@ -196,6 +200,9 @@ typedef struct mbi_device {
   mb_status (*fill)(void *dst, mb_dtype dtype, double value, int64_t count);
   // *bad = index of the first id outside [0, limit), or -1. ids are integers of any dtype.
   mb_status (*check_ids)(int64_t *bad, const void *ids, mb_dtype dtype, int64_t count, int64_t limit, int64_t ignored);
+  // Where ids are not waited for: clean[i] = ids[i], or `instead` for one outside [0, limit) that is not `ignored`. found[0] = 1 +
+  // the number of the first such one, found[1] that id; written only if there is one and found[0] is 0. With begin_capture.
+  mb_status (*clean_ids)(int32_t *clean, int64_t *found, const int32_t *ids, int64_t count, int64_t limit, int64_t ignored, int32_t instead);
   // Waits for all work that was given to the device.
   mb_status (*synchronize)(void);
   // How many times the host has waited for the device so far, in these two and inside kernels.
@@ -225,6 +232,13 @@ typedef struct mbi_device {
   void (*forget_stamps)(void);
   int64_t (*launches)(void); // optional: kernels started so far, a library's call counting as one
   mb_status (*info)(mb_device_facts *facts); // optional: what mb_device_info says beyond the name
+  // Optional, all four: between begin_capture and end_capture work is noted and not done; what the host would have to wait for, and
+  // copies from its memory, fail. Streams of random numbers from key[2] on become those from key[2] of `table` on, which is the
+  // device's and read by `replay`. end_capture without is_wanted forgets what was noted, and succeeds.
+  mb_status (*begin_capture)(const uint64_t *table, const uint64_t key[3]);
+  mb_status (*end_capture)(mbi_captured **out, int is_wanted);
+  mb_status (*replay)(mbi_captured *captured);
+  void (*captured_free)(mbi_captured *captured);
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;
 

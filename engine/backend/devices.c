@@ -12,7 +12,7 @@
 #include "backend/cpu/device.h"
 #include "backend/plugin.h"
 #include "backend/profile.h"
-#include "core/storage.h"
+#include "core/capture.h"
 
 enum { PATH_CAPACITY = 4096, REASON_CAPACITY = 512 };
 
@@ -98,7 +98,8 @@ mb_status mb_device_check(mb_device device) {
 
 mb_status mb_device_synchronize(mb_device device) {
   MB_TRY(mb_device_check(device));
-  return mbi_device_of(device)->synchronize();
+  MB_TRY(mbi_device_of(device)->synchronize());
+  return mbi_capture_settle(device);
 }
 
 int64_t mb_device_waits(mb_device device) { return mb_device_check(device) == MB_OK ? mbi_device_of(device)->waits() : -1; }

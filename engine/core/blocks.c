@@ -13,7 +13,7 @@
 //
 // Invariants, checked by the C tests:
 //   bytes_live   = sum of capacity over blocks in use
-//   bytes_cached = sum of capacity over free blocks
+//   bytes_cached = sum of capacity over free blocks, bytes_graphs over those that a pool has
 // A request that would pass the limit, or that the device refuses, first gives cached blocks back, the largest first.
 #include "core/blocks.h"
 
@@ -31,7 +31,15 @@ typedef struct heap {
   int64_t count, capacity;
 } heap;
 
+struct mbi_pool {
+  mb_device device;
+  int refs;      // graphs; 0: blocks that come back go to the cache
+  int64_t live;  // blocks in use
+  heap blocks[CLASS_COUNT];
+};
+
 static heap cache[DEVICES][CLASS_COUNT];
+static mbi_pool *owner; // of the blocks that are taken now, or NULL
 static mb_device_memory books[DEVICES];
 static int64_t allocations, fail_at; // fail_at: value of allocations at which a request fails, 0 = never
 
@@ -99,7 +107,7 @@ static char *pop(heap *h) {
 // ----- the device ---------------------------------------------------------------------------------------
 
 static int64_t held(mb_device device) {
-  return books[device].bytes_live + books[device].bytes_cached + books[device].bytes_scratch;
+  return books[device].bytes_live + books[device].bytes_cached + books[device].bytes_scratch + books[device].bytes_graphs;
 }
 
 static void note_peak(mb_device device) {
@@ -179,33 +187,36 @@ const char *mbi_block_refusal(mb_device device) {
 
 // ----- blocks of tensors ----------------------------------------------------------------------------------
 
-// A free block of this class or of one little larger; NULL if there is none.
-static void *cached_block(mb_device device, int class, size_t *capacity) {
+// A free block of this class or of one little larger, which `bytes` counted; NULL if there is none.
+static void *free_block(heap *heaps, int64_t *bytes, int class, size_t *capacity) {
   int last = class < SMALL_CLASSES ? class : class + NEAR_CLASSES < CLASS_COUNT ? class + NEAR_CLASSES : CLASS_COUNT - 1;
   for (; class <= last; class++) {
-    if (cache[device][class].count == 0) continue;
+    if (heaps[class].count == 0) continue;
     *capacity = capacity_of(class);
-    books[device].bytes_cached -= (int64_t)*capacity;
-    void *block = pop(&cache[device][class]);
-    if (device == MB_CPU) mbi_unpoison(block, *capacity);
-    return block;
+    *bytes -= (int64_t)*capacity;
+    return pop(&heaps[class]);
   }
   return NULL;
 }
 
-mb_status mbi_block_take(void **data, int *is_zero, size_t *capacity, mb_device device, size_t bytes) {
+mb_status mbi_block_take(void **data, int *is_zero, size_t *capacity, mbi_pool **pool, mb_device device, size_t bytes) {
   int class = class_of(bytes, capacity);
   *is_zero = 0;
-  *data = cached_block(device, class, capacity);
+  *data = NULL;
+  *pool = owner && owner->device == device ? owner : NULL;
+  if (*pool) *data = free_block((*pool)->blocks, &books[device].bytes_graphs, class, capacity);
+  if (!*data) *data = free_block(cache[device], &books[device].bytes_cached, class, capacity);
+  if (*data && device == MB_CPU) mbi_unpoison(*data, *capacity);
   if (!*data) MB_TRY(obtain(data, is_zero, device, *capacity));
+  if (*pool) (*pool)->live++;
   books[device].bytes_live += (int64_t)*capacity;
   note_peak(device);
   return MB_OK;
 }
 
-void mbi_block_give(mb_device device, void *data, size_t capacity) {
+// A block that nobody uses goes to the cache, or to the device where the cache has no room for its address.
+static void shelve(mb_device device, void *data, size_t capacity) {
   size_t same;
-  books[device].bytes_live -= (int64_t)capacity;
   if (push(&cache[device][class_of(capacity, &same)], data)) {
     if (device == MB_CPU) mbi_poison(data, capacity);
     books[device].bytes_cached += (int64_t)capacity;
@@ -214,6 +225,43 @@ void mbi_block_give(mb_device device, void *data, size_t capacity) {
     mbi_device_of(device)->release(data, capacity);
   }
 }
+
+void mbi_block_give(mb_device device, void *data, size_t capacity, mbi_pool *pool) {
+  size_t same;
+  books[device].bytes_live -= (int64_t)capacity;
+  if (pool) pool->live--;
+  if (pool && pool->refs > 0 && push(&pool->blocks[class_of(capacity, &same)], data)) books[device].bytes_graphs += (int64_t)capacity;
+  else shelve(device, data, capacity);
+  if (pool && pool->refs == 0 && pool->live == 0) free(pool);
+}
+
+// ----- pools ------------------------------------------------------------------------------------------------
+
+mb_status mbi_pool_new(mbi_pool **out, mb_device device) {
+  *out = calloc(1, sizeof **out);
+  if (!*out) MB_FAIL(MB_ERR_NOMEM, "out of memory on cpu: %zu bytes for the blocks of a graph", sizeof **out);
+  (*out)->device = device;
+  (*out)->refs = 1;
+  return MB_OK;
+}
+
+void mbi_pool_retain(mbi_pool *pool) { pool->refs++; }
+
+void mbi_pool_release(mbi_pool *pool) {
+  if (!pool || --pool->refs > 0) return;
+  for (int class = 0; class < CLASS_COUNT; class++) {
+    heap *h = &pool->blocks[class];
+    while (h->count > 0) {
+      books[pool->device].bytes_graphs -= (int64_t)capacity_of(class);
+      shelve(pool->device, pop(h), capacity_of(class));
+    }
+    free(h->blocks);
+    *h = (heap){0};
+  }
+  if (pool->live == 0) free(pool);
+}
+
+void mbi_blocks_belong_to(mbi_pool *pool) { owner = pool; }
 
 // ----- work memory ------------------------------------------------------------------------------------------
 

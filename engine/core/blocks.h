@@ -7,10 +7,18 @@
 #define MBI_BLOCKS_H
 #include "backend/backend.h"
 
-// A block of at least `bytes`; its capacity is what mbi_block_give wants to know. *is_zero says whether it is known to
-// hold zeros. MB_ERR_NOMEM leaves the reason for mbi_block_refusal.
-mb_status mbi_block_take(void **data, int *is_zero, size_t *capacity, mb_device device, size_t bytes);
-void mbi_block_give(mb_device device, void *data, size_t capacity);
+// Blocks of one device that graphs of it write whenever they are run (core/capture.h): nobody else gets them.
+typedef struct mbi_pool mbi_pool;
+mb_status mbi_pool_new(mbi_pool **out, mb_device device);
+void mbi_pool_retain(mbi_pool *pool);
+void mbi_pool_release(mbi_pool *pool); // after the last one its blocks are as all others; those in use, when they come back
+// From now on blocks of the pool's device come from it and belong to it, NULL for none.
+void mbi_blocks_belong_to(mbi_pool *pool);
+
+// A block of at least `bytes`; its capacity and its pool, or NULL, are what mbi_block_give wants to know. *is_zero says
+// whether it is known to hold zeros. MB_ERR_NOMEM leaves the reason for mbi_block_refusal.
+mb_status mbi_block_take(void **data, int *is_zero, size_t *capacity, mbi_pool **pool, mb_device device, size_t bytes);
+void mbi_block_give(mb_device device, void *data, size_t capacity, mbi_pool *pool);
 size_t mbi_block_capacity(size_t bytes); // of a new block
 
 // Memory that is not cached, counted as bytes_scratch: see mbi_work_take in storage.h.

@@ -102,7 +102,7 @@ mb_status mbi_storage_new(mbi_storage **out, mb_device device, mb_dtype dtype, c
   MB_TRY(check_budget(device, dtype, shape, bytes));
   mbi_storage *storage = calloc(1, sizeof *storage);
   if (!storage) return no_room_for_tensor(MB_CPU, sizeof *storage, shape, dtype, "the system has no more");
-  mb_status status = mbi_block_take(&storage->data, &storage->began_as_zero, &storage->capacity, device, bytes);
+  mb_status status = mbi_block_take(&storage->data, &storage->began_as_zero, &storage->capacity, &storage->pool, device, bytes);
   if (status != MB_OK) {
     free(storage);
     return status == MB_ERR_NOMEM ? no_room_for_tensor(device, bytes, shape, dtype, mbi_block_refusal(device)) : status;
@@ -133,7 +133,7 @@ void mbi_storage_release(mbi_storage *storage) {
   else all_storages = storage->next;
   if (storage->next) storage->next->previous = storage->previous;
   stats.bytes_live -= (int64_t)storage->capacity;
-  mbi_block_give(storage->device, storage->data, storage->capacity);
+  mbi_block_give(storage->device, storage->data, storage->capacity, storage->pool);
   free(storage);
 }
 

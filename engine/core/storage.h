@@ -16,6 +16,7 @@ typedef struct mbi_storage {
   void *data;
   size_t bytes;      // as asked
   size_t capacity;   // of the block, >= bytes
+  struct mbi_pool *pool; // that the block belongs to, or NULL
   int began_as_zero; // the block came from the system filled with zeros
   mb_device device;
   struct mbi_storage *previous, *next; // list of all storages, for the report

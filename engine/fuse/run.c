@@ -3,8 +3,9 @@
 // run.c: one run of a fused program. The first run plans and compiles, one with other parts places them; later runs
 // check their arguments, compute the numbers, and make one call of the backend for each pass. Nothing is allocated then.
 #include <stdio.h>
+#include <string.h>
 
-#include "core/tensor.h"
+#include "core/capture.h"
 #include "fuse/fuse.h"
 
 static const char who[] = "mb_program_run";
@@ -106,12 +107,60 @@ static void *kept_address(const mb_program *program, int value) {
   return (char *)mbi_data(program->memory) + (size_t)program->offsets[program->values[value].place] * size;
 }
 
-static mb_status run_pass(const mb_program *program, mbi_pass *pass, mb_tensor *const *arrays, const mbi_kernels *kernels) {
+// What a pass takes in a graph: the key, then its uniform numbers in the arrays' dtype.
+static void write_cells(uint64_t *cells, const mb_program *program, const mbi_pass *pass, mb_dtype dtype) {
+  memcpy(cells, program->key, sizeof program->key);
+  for (int i = 0; i < pass->n_uniforms; i++) {
+    double wide = program->numbers[pass->uniforms[i]];
+    float narrow = (float)wide;
+    if (dtype == MB_F64) memcpy(&cells[3 + i], &wide, sizeof wide);
+    else memcpy(&cells[3 + i], &narrow, sizeof narrow);
+  }
+}
+
+static int takes_part(const mbi_pass *pass, int phases) { return phases & (pass->is_store ? 2 : 1); }
+
+static void write_all_cells(uint64_t *host, const mb_program *program) {
+  int phases = (int)host[0];
+  mb_dtype dtype = (mb_dtype)host[1];
+  host += 2;
+  for (int i = 0; i < program->n_passes; i++) {
+    if (!takes_part(&program->passes[i], phases)) continue;
+    write_cells(host, program, &program->passes[i], dtype);
+    host += 3 + program->passes[i].n_uniforms;
+  }
+}
+
+// Cells of a run: the phases and the dtype, then those of each pass.
+static mb_status reserve_cells(const uint64_t **device, const mb_program *program, int phases, mb_dtype dtype) {
+  uint64_t *host;
+  int64_t count = 2;
+  for (int i = 0; i < program->n_passes; i++) count += takes_part(&program->passes[i], phases) ? 3 + program->passes[i].n_uniforms : 0;
+  MB_TRY(mbi_capture_cells(&host, device, count));
+  host[0] = (uint64_t)phases, host[1] = (uint64_t)dtype;
+  write_all_cells(host, program);
+  return mbi_capture_program(program, host, program->memory);
+}
+
+mb_status mb_graph_set_numbers(mb_graph *graph, int64_t site, const mb_program *program, const double *scalars, int n_scalars) {
+  const char *name = "mb_graph_set_numbers";
+  if (!graph || !program || !scalars) MB_FAIL(MB_ERR_ARG, "%s: %s is NULL", name, !graph ? "the graph" : !program ? "the program" : "scalars");
+  uint64_t *host = mbi_capture_site(graph, site, program);
+  if (!host) MB_FAIL(MB_ERR_ARG, "%s: run %lld of the graph is not of this program", name, (long long)site);
+  if (n_scalars < program->n_scalars)
+    MB_FAIL(MB_ERR_ARG, "%s: %d scalars were given, the program uses %d", name, n_scalars, program->n_scalars);
+  compute_numbers(program, scalars);
+  write_all_cells(host, program);
+  return MB_OK;
+}
+
+static mb_status run_pass(const mb_program *program, mbi_pass *pass, mb_tensor *const *arrays, const mbi_kernels *kernels,
+                          const uint64_t *cells) {
   if (pass->n_parts == 0) return MB_OK; // nothing is stored
   mbi_fuse_run run = {.steps = pass->steps, .n_steps = pass->n_steps, .reductions = pass->reductions, .n_reductions = pass->n_reductions,
                       .n_arrays = pass->n_operands, .n_uniforms = pass->n_uniforms, .n_temps = pass->n_temps, .arrays = pass->addresses,
                       .spreads = pass->spreads, .uniforms = pass->numbers, .parts = pass->parts, .n_parts = pass->n_parts,
-                      .seed = program->key[0], .step = program->key[1], .stream = program->key[2]};
+                      .seed = program->key[0], .step = program->key[1], .stream = program->key[2], .cells = cells};
   for (int i = 0; i < pass->n_operands; i++) {
     const mbi_operand *operand = &pass->operands[i];
     pass->addresses[i] = operand->value < 0 ? mbi_data(arrays[operand->slot]) : kept_address(program, operand->value);
@@ -136,8 +185,16 @@ mb_status mb_program_run_parts(mb_program *program, mb_tensor *const *arrays, in
   compute_numbers(program, scalars);
   if (!(phases & 1) && !program->is_reduced && !program->passes[0].is_store)
     MB_FAIL(MB_ERR_STATE, "%s: stores were asked for, but nothing has been reduced for these parts", who);
-  for (int i = 0; i < program->n_passes; i++)
-    if (phases & (program->passes[i].is_store ? 2 : 1)) MB_TRY(run_pass(program, &program->passes[i], arrays, mbi_kernels_of(first)));
+  const uint64_t *cells = NULL;
+  if (mbi_capture_is_on(first->storage->device)) {
+    MB_TRY(reserve_cells(&cells, program, phases, first->dtype));
+    cells += 2;
+  }
+  for (int i = 0; i < program->n_passes; i++) {
+    if (!takes_part(&program->passes[i], phases)) continue;
+    MB_TRY(run_pass(program, &program->passes[i], arrays, mbi_kernels_of(first), cells));
+    if (cells) cells += 3 + program->passes[i].n_uniforms;
+  }
   program->is_reduced = 1;
   if (phases & 2)
     for (int i = 0; i < program->n_stores; i++) mbi_touch(arrays[program->stores[i].slot]);

@@ -138,6 +138,7 @@ typedef struct mb_device_memory {
   int64_t bytes_total;     // what the device has
   int64_t bytes_limit;     // 0 = none
   int64_t requests;        // times the device itself was asked for memory: stands still when the cache serves all
+  int64_t bytes_graphs;    // free, but kept for graphs, which write it at every launch
 } mb_device_memory;
 
 MB_API void mb_memory(mb_memory_stats *stats);
@@ -477,6 +478,11 @@ MB_CALL mb_status mb_spectral_policy_state_set(mb_spectral *plan, const double *
 // values above 2^100 (float64: 2^900), is refused: then no matrix changes and nothing is learned, and the caller hears of it from
 // mb_spectral_outcome, or from the next mb_spectral_step, which fails once for it, before it does anything.
 MB_CALL mb_status mb_spectral_step(mb_spectral *plan, int64_t *call);
+// In a graph (mb_graph_begin) a step has no number, call is -1, and its results stay on the device. Around each launch, the one behind
+// the capture included: before it, `replaying` says of the calls but the last one whether they were refused; after it, `replayed`
+// sends the results and numbers the call, as a step does.
+MB_CALL mb_status mb_spectral_replaying(mb_spectral *plan);
+MB_CALL mb_status mb_spectral_replayed(mb_spectral *plan, int64_t *call);
 // What came of one of the last 8 calls: (count) each or NULL; the largest singular value before, tau (NaN: left alone), and as from
 // mb_spectral_clamp. Waits for that call alone. MB_ERR_NONFINITE or MB_ERR_NUMERIC if it was refused, MB_ERR_STATE if it is too old.
 MB_CALL mb_status mb_spectral_outcome(mb_spectral *plan, int64_t call, double *sigma, double *tau, int32_t *clipped,
@@ -628,6 +634,25 @@ MB_API int64_t mb_tokens_windows(const mb_tokens *tokens);
 MB_CALL mb_status mb_tokens_batch(int32_t *inputs, int32_t *targets, const mb_tokens *tokens, int64_t first, int64_t rows, int shuffle, uint64_t seed);
 // Place `index` of a permutation of 0 .. count - 1 that (seed, epoch) choose, computed and not stored; -1 if index is not one of these.
 MB_API int64_t mb_shuffled_index(int64_t index, int64_t count, uint64_t seed, uint64_t epoch);
+
+// ----- graphs -----------------------------------------------------------------------------------
+// Work that calls give to a device, noted once and given to it again as a whole by each launch. From begin to end nothing is
+// done: results are there after a launch, in the same tensors every time. What a call does on the host is not repeated: reading
+// a value, copying one from the host, checking for NaN. What would need that fails between begin and end. Numbers are those of
+// the capture, but for the scalars of fused programs (mb_graph_set_numbers) and for random numbers, which go on as if the
+// calls had been made again. Tensors that the calls use must live as long as the graph, where they are.
+typedef struct mb_graph mb_graph;
+// `sharing`, or NULL: a graph whose memory this one may use too; results of either are lost when the other is launched.
+MB_CALL mb_status mb_graph_begin(mb_graph **out, mb_device device, mb_graph *sharing);
+MB_CALL mb_status mb_graph_end(mb_graph *graph);              // after a failure the graph can only be released
+MB_API void mb_graph_release(mb_graph *graph);                // NULL is allowed; gives up a capture that has not ended
+MB_API int64_t mb_graph_sites(const mb_graph *graph);         // runs of fused programs so far, numbered from 0
+// The scalars and the random key of run `site` from the next launch on; `program` is the one that was run.
+MB_CALL mb_status mb_graph_set_numbers(mb_graph *graph, int64_t site, const mb_program *program, const double *scalars, int n_scalars);
+// Whether the gradients that count as zero now are those that did when the graph was captured. Where they are not, another graph
+// is needed: one that adds to gradients is not one that writes them.
+MB_API int mb_graph_fits(const mb_graph *graph);
+MB_CALL mb_status mb_graph_launch(mb_graph *graph);
 
 // ----- the system -------------------------------------------------------------------------------
 // What scripts need of the operating system and Lua's library lacks. Paths are bytes; errors name the path.

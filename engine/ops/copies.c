@@ -3,6 +3,7 @@
 // copies.c: the same numbers in other memory: another dtype, another device, or just contiguous. The
 // gradient goes back the same way. Tests: tests/ops/, tests/c/test_views.c.
 #include "core/rng.h"
+#include "core/capture.h"
 #include "ops/ops.h"
 
 // Hands `a` itself out, with a reference of its own.
@@ -89,6 +90,7 @@ mb_status mbi_moved(mb_tensor **out, mb_tensor *a, mb_device device) {
     size_t bytes = (size_t)mbi_numel(a) * mbi_dtype_size(a->dtype);
     if (device == MB_CPU) status = mbi_memory_of(a)->copy_out(mbi_data(result), mbi_data(dense), bytes);
     else status = mbi_memory_of(result)->copy_in(mbi_data(result), mbi_data(dense), bytes);
+    if (status == MB_OK && device == MB_CPU) status = mbi_capture_settle(a->storage->device);
     if (status == MB_OK) *out = result;
     else mb_tensor_release(result);
   }

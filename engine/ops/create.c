@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/rng.h"
+#include "core/capture.h"
 #include "ops/ops.h"
 
 static mb_status create(mb_tensor **out, const char *who, mb_dtype dtype, int ndim, const int64_t *shape, mb_device device) {
@@ -117,7 +118,7 @@ mb_status mb_tensor_to_host(void *dst, mb_tensor *t) {
   MB_TRY(mbi_dense(&dense, t));
   mb_status status = mbi_memory_of(t)->copy_out(dst, mbi_data(dense), (size_t)mbi_numel(t) * mbi_dtype_size(t->dtype));
   mb_tensor_release(dense);
-  return status;
+  return status == MB_OK ? mbi_capture_settle(t->storage->device) : status;
 }
 
 mb_status mb_tensor_from_host(mb_tensor *t, const void *src) {

@@ -45,7 +45,7 @@ mb_status mbi_embedding_backward(mbi_node *node, mb_tensor *dout) {
   if (!accumulate) status = mbi_memory_of(dtable)->zero(mbi_data(dtable), (size_t)mbi_numel(dtable) * mbi_dtype_size(dtable->dtype));
   if (status == MB_OK)
     status = mbi_kernels_of(dtable)->embedding_backward(mbi_data(dtable), mbi_data(dout), mbi_data(ids), mbi_numel(ids),
-                                                        dtable->shape.size[1]);
+                                                        dtable->shape.size[0], dtable->shape.size[1]);
   mb_tensor_release(dtable);
   return status;
 }

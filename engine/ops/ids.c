@@ -2,20 +2,30 @@
 //
 // ids.c: tensors of token or class ids, of any integer dtype, made ready for kernels, which take checked
 // contiguous MB_I32.
+#include "core/capture.h"
 #include "ops/ops.h"
 
-// Names element `flat` of ids and its value.
-static mb_status outside(const mb_tensor *ids, int64_t flat, int64_t limit, const char *who, const char *argument, const char *what) {
+static mb_status check(mb_tensor *ids, const mbi_ids_note *note, int64_t ignored) {
+  const mbi_device *memory = mbi_memory_of(ids);
+  int64_t bad;
   int32_t id;
-  MB_TRY(mbi_memory_of(ids)->copy_out(&id, (const int32_t *)mbi_data(ids) + flat, sizeof id));
-  int64_t position[MB_MAX_DIMS];
-  for (int d = ids->shape.ndim - 1; d >= 0; d--) {
-    position[d] = flat % ids->shape.size[d];
-    flat /= ids->shape.size[d];
-  }
-  char text[MBI_SHAPE_TEXT];
-  MB_FAIL(MB_ERR_ARG, "%s: %s at %s is %d, but there are %lld %s: 0 to %lld was expected (places count from 0)", who, argument,
-          mbi_shape_text(text, ids->shape.ndim, position), (int)id, (long long)limit, what, (long long)limit - 1);
+  MB_TRY(memory->check_ids(&bad, mbi_data(ids), MB_I32, mbi_numel(ids), note->limit, ignored));
+  if (bad < 0) return MB_OK;
+  MB_TRY(memory->copy_out(&id, (const int32_t *)mbi_data(ids) + bad, sizeof id));
+  return mbi_id_outside(note, bad, id);
+}
+
+// In a capture nobody waits: what is out of range is noted on the device, and replaced in a copy.
+static mb_status replace(mb_tensor **ids, const mbi_ids_note *note, int64_t ignored) {
+  mb_tensor *clean;
+  int64_t *found;
+  MB_TRY(mbi_capture_ids(&found, note));
+  MB_TRY(mbi_tensor_like(&clean, *ids));
+  int32_t instead = ignored >= 0 && ignored <= INT32_MAX ? (int32_t)ignored : 0;
+  mb_status status = mbi_memory_of(clean)->clean_ids(mbi_data(clean), found, mbi_data(*ids), mbi_numel(clean), note->limit, ignored, instead);
+  mb_tensor_release(status == MB_OK ? *ids : clean);
+  if (status == MB_OK) *ids = clean;
+  return status;
 }
 
 mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, const char *who, const char *argument,
@@ -27,9 +37,8 @@ mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignore
   mb_tensor *result;
   if (ids->dtype == MB_I32) MB_TRY(mbi_dense(&result, ids));
   else MB_TRY(mbi_cast(&result, ids, MB_I32));
-  int64_t bad;
-  mb_status status = mbi_memory_of(result)->check_ids(&bad, mbi_data(result), MB_I32, mbi_numel(result), limit, ignored);
-  if (status == MB_OK && bad >= 0) status = outside(result, bad, limit, who, argument, what);
+  mbi_ids_note note = {.who = who, .argument = argument, .what = what, .limit = limit, .shape = ids->shape};
+  mb_status status = mbi_capture_is_on(ids->storage->device) ? replace(&result, &note, ignored) : check(result, &note, ignored);
   if (status == MB_OK) *out = result;
   else mb_tensor_release(result);
   return status;

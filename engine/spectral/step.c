@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/capture.h"
 #include "core/policy.h"
 #include "spectral/spectral.h"
 
@@ -252,14 +253,17 @@ mb_status mb_spectral_outcome(mb_spectral *p, int64_t call, double *sigma, doubl
 
 // ----- the call ---------------------------------------------------------------------------------------------
 
-// Whether the call before this one was refused, if nobody has asked yet.
-static mb_status check_before(mb_spectral *p) {
+// Whether a call before `before` was refused, if nobody has asked yet.
+static mb_status check_calls(mb_spectral *p, int64_t before, const char *who) {
   mbi_spectral_policy *policy = p->policy;
-  result r;
-  if (policy->told >= policy->calls) return MB_OK;
-  policy->told = policy->calls;
-  MB_TRY(open_result(&r, p, policy->calls - 1));
-  return check_result(p, &r, "mb_spectral_step", "in the call before");
+  if (policy->told < policy->calls - MOST_MAILS) policy->told = policy->calls - MOST_MAILS;
+  while (policy->told < before) {
+    result r;
+    int64_t call = policy->told++;
+    MB_TRY(open_result(&r, p, call));
+    MB_TRY(check_result(p, &r, who, call == policy->calls - 1 ? "in the call before" : "in an earlier call"));
+  }
+  return MB_OK;
 }
 
 static mb_status ask(const mb_spectral *p) {
@@ -288,7 +292,6 @@ static mb_status change(const mb_spectral *p, const mbi_spectral_group *g) {
 }
 
 static mb_status make_call(mb_spectral *p) {
-  mbi_spectral_policy *policy = p->policy;
   for (int64_t i = 0; i < p->count; i++) {
     MB_TRY(mbi_check(p->matrices[i], "mb_spectral_step", "a matrix of the plan"));
     MB_TRY(mbi_check_writable(p->matrices[i], "mb_spectral_step"));
@@ -300,8 +303,13 @@ static mb_status make_call(mb_spectral *p) {
   if (status != MB_OK && p->options.method == MB_SPECTRAL_RANDOMIZED) mbi_rng_give_back(key);
   MB_TRY(status);
   for (int64_t at = 0; at < p->group_count; at++) MB_TRY(change(p, &p->groups[at]));
+  return MB_OK;
+}
+
+static mb_status send(mb_spectral *p, int64_t *call) {
+  mbi_spectral_policy *policy = p->policy;
   MB_TRY(mbi_device_of(p->device)->mail_send(policy->mail[policy->calls % MOST_MAILS], mbi_data(p->on_found)));
-  policy->calls++;
+  *call = policy->calls++;
   return MB_OK;
 }
 
@@ -309,8 +317,21 @@ mb_status mb_spectral_step(mb_spectral *p, int64_t *call) {
   MB_TRY(check(p, call, "mb_spectral_step", "call"));
   p->probed = p->changed = 0;
   p->nonfinite = -1;
-  MB_TRY(check_before(p));
+  *call = -1;
+  if (mbi_capture_is_on(p->device)) return make_call(p);
+  MB_TRY(check_calls(p, p->policy->calls, "mb_spectral_step"));
   MB_TRY(make_call(p));
-  *call = p->policy->calls - 1;
-  return MB_OK;
+  return send(p, call);
+}
+
+mb_status mb_spectral_replaying(mb_spectral *p) {
+  const char *who = "mb_spectral_replaying";
+  MB_TRY(check(p, p, who, "the plan"));
+  return check_calls(p, p->policy->calls - 1, who);
+}
+
+mb_status mb_spectral_replayed(mb_spectral *p, int64_t *call) {
+  MB_TRY(check(p, call, "mb_spectral_replayed", "call"));
+  p->probed = p->changed = 0;
+  return send(p, call);
 }

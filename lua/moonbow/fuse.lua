@@ -41,6 +41,7 @@ local create = require "bindings.program"
 local ops = require "bindings.ops"
 local options = require "moonbow.options"
 local random = require "bindings.create"
+local recording = require "moonbow.recording"
 local types = require "bindings.types"
 
 local M = {}
@@ -387,8 +388,9 @@ end
 --- and number of elements; shapes may differ.
 ---@param arrays table<string, moonbow.Tensor>
 ---@param scalars? table<string, number>
+---@param renew? fun(): table<string, number> in a graph: the scalars of each replay; without it they stay
 ---@return table<string, moonbow.Tensor> arrays
-function Fused:__call(arrays, scalars)
+function Fused:__call(arrays, scalars, renew)
   options.value("mb.fuse", "the first argument", arrays, { type = "table" })
   scalars = scalars or {}
   options.value("mb.fuse", "the second argument", scalars, { type = "table" })
@@ -399,16 +401,29 @@ function Fused:__call(arrays, scalars)
     options.value("mb.fuse", ("field '%s'"):format(name), arrays[name], { type = "tensor" })
     tensors[i] = arrays[name]
   end
-  for i, name in ipairs(self.names) do
-    options.value("mb.fuse", ("number '%s'"):format(name), scalars[name], { type = "number" })
-    numbers[i] = scalars[name]
+  local function take(given)
+    for i, name in ipairs(self.names) do
+      options.value("mb.fuse", ("number '%s'"):format(name), given[name], { type = "number" })
+      numbers[i] = given[name]
+    end
   end
-  if self.program.is_random then
+  take(scalars)
+  local program, drawn = self.program, 0
+  if program.is_random then
     local seed, step, stream = random.rng_get()
-    self.program:set_key(seed, step, stream)
+    program:set_key(seed, step, stream)
     random.rng_set(seed, step, stream + 1)
+    if recording.is_on() then drawn = stream - recording.first_stream() end
   end
-  self.program:run_parts(tensors, numbers, parts_of(self, tensors))
+  program:run_parts(tensors, numbers, parts_of(self, tensors))
+  recording.renew(program, function()
+    if renew then take(renew()) end
+    if program.is_random then
+      local seed, step, stream = random.rng_get()
+      program:set_key(seed, step, stream + drawn)
+    end
+    return numbers
+  end)
   return arrays
 end
 

@@ -3,6 +3,7 @@
 // device.cu: the device's table: its kernels, copies between views, numbers of any dtype, checks of ids. Memory and
 // streams are in memory.cu, copies from and to the host in staging.cu.
 #include "backend/cuda/calls.h"
+#include "backend/cuda/capture.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/packs.h"
 #include "backend/cuda/product.h"
@@ -164,6 +165,41 @@ mb_status check_ids(int64_t *bad, const void *ids, mb_dtype dtype, int64_t count
   }
 }
 
+// The same for ids that nobody waits for, with a copy in which the bad ones are replaced.
+struct CleanIds {
+  static constexpr int THREADS = 1024;
+  struct Shared {
+    ReduceRoom<int64_t> room;
+  };
+  int32_t *clean;
+  int64_t *found;
+  const int32_t *ids;
+  int64_t count, limit, ignored;
+  int32_t instead;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    Private<int64_t, THREADS> first; // minus the number of the first bad id
+    block.each([&](int thread) {
+      first[thread] = INT64_MIN;
+      for (int64_t i = thread; i < count; i += THREADS) {
+        int64_t id = ids[i];
+        bool is_bad = id != ignored && (id < 0 || id >= limit);
+        clean[i] = is_bad ? instead : (int32_t)id;
+        if (is_bad && first[thread] == INT64_MIN) first[thread] = -i;
+      }
+    });
+    int64_t most = block.most(first, shared.room);
+    block.each([&](int thread) {
+      if (thread > 0 || most == INT64_MIN || found[0]) return;
+      found[0] = 1 - most;
+      found[1] = ids[-most];
+    });
+  }
+};
+
+mb_status clean_ids(int32_t *clean, int64_t *found, const int32_t *ids, int64_t count, int64_t limit, int64_t ignored, int32_t instead) {
+  return launch(CleanIds{clean, found, ids, count, limit, ignored, instead}, 1, "clean_ids");
+}
+
 // ----- the table --------------------------------------------------------------------------------------------------
 
 template <class T> constexpr const char *DTYPE = "f32";
@@ -197,6 +233,7 @@ MBK_GUARD(copy_view, "dst, src, element")
 MBK_GUARD(convert, "dst, dst_dtype, src, src_dtype, count")
 MBK_GUARD(fill, "dst, dtype, value, count")
 MBK_GUARD(check_ids, "bad, ids, dtype, count, limit, ignored")
+MBK_GUARD(clean_ids, "clean, found, ids, count, limit, ignored, instead")
 MBK_GUARD(usable, "")
 MBK_GUARD(mail_new, "out, bytes")
 MBK_GUARD(mail_send, "mail, device")
@@ -205,6 +242,9 @@ MBK_GUARD(set_product_choices, "")
 MBK_GUARD(stamp, "")
 MBK_GUARD(stamp_seconds, "")
 MBK_GUARD(device_facts, "")
+MBK_GUARD(begin_capture, "table, key")
+MBK_GUARD(end_capture, "out, is_wanted")
+MBK_GUARD(replay, "captured")
 
 mbi_device make_device() {
   mbi_device d{};
@@ -215,12 +255,15 @@ mbi_device make_device() {
   d.room = Call<Name_room, &room>::run, d.usable = Call<Name_usable, &usable>::run;
   d.copy_view = Call<Name_copy_view, &copy_view>::run, d.convert = Call<Name_convert, &convert>::run;
   d.fill = Call<Name_fill, &fill>::run, d.check_ids = Call<Name_check_ids, &check_ids>::run;
+  d.clean_ids = Call<Name_clean_ids, &clean_ids>::run;
   d.mail_new = Call<Name_mail_new, &mail_new>::run, d.mail_free = mail_free;
   d.mail_send = Call<Name_mail_send, &mail_send>::run, d.mail_open = Call<Name_mail_open, &mail_open>::run;
   d.allow_tf32 = allow_tf32;
   d.choices = product_choices, d.set_choices = Call<Name_set_product_choices, &set_product_choices>::run;
   d.stamp = Call<Name_stamp, &stamp>::run, d.stamp_seconds = Call<Name_stamp_seconds, &stamp_seconds>::run;
   d.forget_stamps = forget_stamps, d.launches = launches_made, d.info = Call<Name_device_facts, &device_facts>::run;
+  d.begin_capture = Call<Name_begin_capture, &begin_capture>::run, d.end_capture = Call<Name_end_capture, &end_capture>::run;
+  d.replay = Call<Name_replay, &replay>::run, d.captured_free = captured_free;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;
   d.kernels[MB_BF16] = &table<bf16>;

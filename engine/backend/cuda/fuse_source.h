@@ -6,7 +6,9 @@
 // end on such a boundary uses the same statements one element at a time.
 //
 //   void fused(const Part *parts, const long long *ends, const long long *bases, int n_parts, int is_aligned, double *partials,
-//              unsigned long long seed, step, stream, T *p0, ..., T u0, ..., T *q0, ...)
+//              unsigned long long seed, step, stream, const unsigned long long *cells, T *p0, ..., T u0, ..., T *q0, ...)
+//
+// In a graph, seed, step, stream and the numbers u are not those of the arguments but in cells, as they are when it is run.
 //
 // Arrays p are the run's, q the results of reductions. Names in statements: a of an array of elements, s of one number
 // for all or for the part, r of the row, c of the column; u numbers, t temps, w words of the random stream.
@@ -37,11 +39,14 @@ class FuseSource {
   std::string text() const {
     std::string out = helpers() + "extern \"C\" __global__ void __launch_bounds__(THREADS) fused(const Part *parts, const long long *ends, "
                       "const long long *bases, int n_parts, int is_aligned, double *partials, unsigned long long seed, "
-                      "unsigned long long step, unsigned long long stream";
+                      "unsigned long long step, unsigned long long stream, const unsigned long long *cells";
     for (int i = 0; i < run->n_arrays; i++) out += ", T *p" + std::to_string(i);
     for (int i = 0; i < run->n_uniforms; i++) out += ", T u" + std::to_string(i);
     for (int i = 0; i < run->n_reductions; i++) out += ", T *q" + std::to_string(i);
-    out += ") {\n  long long number = blockIdx.x";
+    out += ") {\n  if (cells) {\n    seed = cells[0], step = cells[1], stream = cells[2];\n";
+    for (int i = 0; i < run->n_uniforms; i++)
+      out += "    u" + std::to_string(i) + " = *(const T *)(cells + " + std::to_string(3 + i) + ");\n";
+    out += "  }\n  long long number = blockIdx.x";
     out += shape == FUSE_ELEMENTS ? " * (long long)THREADS + threadIdx.x;\n" : ";\n";
     out += "  int low = 0, high = n_parts;\n"
            "  while (low < high) { int middle = (low + high) / 2; if (ends[middle] <= number) low = middle + 1; else high = middle; }\n"

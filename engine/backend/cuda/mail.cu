@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "backend/cuda/capture.h"
 #include "backend/cuda/memory.h"
 
 struct mbi_mail {
@@ -35,12 +36,14 @@ static mb_status make(mbi_mail *mail) {
 }
 
 mb_status mail_send(mbi_mail *mail, const void *device) {
+  MB_TRY(refuse_capture("sending a result to the host"));
   MBK_CUDA(cudaMemcpyAsync(mail->data, device, mail->bytes, cudaMemcpyDeviceToHost, stream()));
   MBK_CUDA(cudaEventRecord(mail->sent, stream()));
   return MB_OK;
 }
 
 mb_status mail_open(const void **data, mbi_mail *mail) {
+  MB_TRY(refuse_capture("opening a result"));
   MBK_CUDA(cudaEventSynchronize(mail->sent));
   *data = mail->data;
   return MB_OK;
@@ -59,12 +62,14 @@ static mb_status make(mbi_mail *mail) {
 }
 
 mb_status mail_send(mbi_mail *mail, const void *device) {
+  MB_TRY(refuse_capture("sending a result to the host"));
   if (is_dry()) memset(mail->data, 0xff, mail->bytes);
   else memcpy(mail->data, device, mail->bytes);
   return MB_OK;
 }
 
 mb_status mail_open(const void **data, mbi_mail *mail) {
+  MB_TRY(refuse_capture("opening a result"));
   *data = mail->data;
   return MB_OK;
 }

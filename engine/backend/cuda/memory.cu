@@ -3,6 +3,7 @@
 // memory.cu: the device's memory and the stream. Blocks come from the device's stream-ordered pool, which keeps what is
 // freed; the engine's cache (core/blocks.c) lies above it, so that a step in its steady state does not come here at all.
 // Everything runs in one stream: memory is free for the next operation as soon as the last one that uses it is queued.
+#include "backend/cuda/capture.h"
 #include "backend/cuda/memory.h"
 
 #include <cstdlib>
@@ -24,7 +25,7 @@ Slot slots[SCRATCH_SLOTS];
 int64_t times_waited;
 
 void empty(Slot *s) {
-  if (s->data) engine->give(s->data, s->bytes);
+  if (s->data) give_later(s->data, s->bytes);
   *s = Slot{};
 }
 
@@ -44,8 +45,10 @@ mb_status scratch(void **out, int slot, size_t bytes) {
   return MB_OK;
 }
 
+// Graphs that live know it, and go on using it.
 static void free_scratch() {
-  for (Slot &slot : slots) empty(&slot);
+  for (Slot &slot : slots)
+    if (!graphs_live()) empty(&slot);
 }
 
 #ifdef __CUDACC__
@@ -54,7 +57,7 @@ namespace {
 // What the largest block of any kernel takes: small.cu's Jacobi method on 96 x 96 numbers of float64, and some.
 constexpr int MOST_SHARED = 152 * 1024;
 
-cudaStream_t the_stream;
+cudaStream_t the_stream, the_side; // the side: for what a capture needs at once
 cudaMemPool_t the_pool;
 } // namespace
 
@@ -82,17 +85,20 @@ mb_status open_device() {
   MBK_CUDA(cudaDeviceGetDefaultMemPool(&the_pool, 0));
   MBK_CUDA(cudaMemPoolSetAttribute(the_pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
   MBK_CUDA(cudaStreamCreateWithFlags(&the_stream, cudaStreamNonBlocking));
+  MBK_CUDA(cudaStreamCreateWithFlags(&the_side, cudaStreamNonBlocking));
   return MB_OK;
 }
 
 mb_status allocate(void **out, int *is_zero, size_t bytes) {
   *is_zero = 0;
-  MBK_CUDA(cudaMallocAsync(out, bytes, the_stream));
+  MBK_CUDA(cudaMallocAsync(out, bytes, is_capturing() ? the_side : the_stream));
+  if (is_capturing()) MBK_CUDA(cudaStreamSynchronize(the_side));
   return MB_OK;
 }
 
 // A device that is lost takes nothing back, and needs not.
-void release(void *data, size_t) {
+void release(void *data, size_t bytes) {
+  if (is_capturing()) return release_later(data, bytes);
   if (cudaFreeAsync(data, the_stream) != cudaSuccess) cudaGetLastError();
 }
 
@@ -109,6 +115,7 @@ mb_status room(int64_t *free_bytes, int64_t *total_bytes) {
 }
 
 void trim() {
+  if (is_capturing()) return;
   free_scratch();
   cudaStreamSynchronize(the_stream);
   cudaMemPoolTrimTo(the_pool, 0);
@@ -121,8 +128,16 @@ mb_status zero(void *data, size_t bytes) {
 }
 
 mb_status synchronize() {
+  MB_TRY(refuse_capture("waiting for the device"));
   count_wait();
   MBK_CUDA(cudaStreamSynchronize(the_stream));
+  return MB_OK;
+}
+
+mb_status place(void *device, const void *host, size_t bytes) {
+  if (!is_capturing()) return to_device(device, host, bytes);
+  MBK_CUDA(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, the_side));
+  MBK_CUDA(cudaStreamSynchronize(the_side));
   return MB_OK;
 }
 
@@ -198,6 +213,7 @@ mb_status allocate(void **out, int *is_zero, size_t bytes) {
 }
 
 void release(void *data, size_t bytes) {
+  if (is_capturing()) return release_later(data, bytes);
   settle();
   if (is_dry()) munmap(data, bytes);
   else free(data);
@@ -213,15 +229,26 @@ mb_status room(int64_t *free_bytes, int64_t *total_bytes) {
   return MB_OK;
 }
 
-void trim() { free_scratch(); }
+void trim() {
+  if (!is_capturing()) free_scratch();
+}
 
 mb_status zero(void *data, size_t bytes) {
   MB_TRY(launched("cudaMemsetAsync"));
-  if (!is_dry()) memset(data, 0, bytes);
+  return perform([=] {
+    memset(data, 0, bytes);
+    return MB_OK;
+  });
+}
+
+mb_status place(void *device, const void *host, size_t bytes) {
+  if (!is_capturing()) return to_device(device, host, bytes);
+  memcpy(device, host, bytes);
   return MB_OK;
 }
 
 mb_status synchronize() {
+  MB_TRY(refuse_capture("waiting for the device"));
   count_wait();
   return launched("cudaStreamSynchronize");
 }

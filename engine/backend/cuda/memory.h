@@ -30,6 +30,9 @@ enum class Way { IN, OUT };
 // Queues a copy between pinned memory and the device.
 mb_status queue_copy(void *to, const void *from, size_t bytes, Way way);
 
+// What stays as it is for as long as the memory: in a capture it is copied at once, and not again by the graph.
+mb_status place(void *device, const void *host, size_t bytes);
+
 // A place in the queue: what was queued before mark() is done when wait() returns.
 #ifdef __CUDACC__
 using Mark = cudaEvent_t;

@@ -12,6 +12,7 @@
 #include <cstring>
 #include <vector>
 
+#include "backend/cuda/capture.h"
 #include "backend/cuda/choices.h"
 #include "backend/cuda/memory.h"
 
@@ -200,11 +201,6 @@ void *place_to_write(const mbi_gemm *g, Type type, size_t *bytes) {
   return nullptr;
 }
 
-bool is_capturing() {
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  return cudaStreamIsCapturing(stream(), &capture) != cudaSuccess || capture != cudaStreamCaptureStatusNone;
-}
-
 // Index of the candidate to take; its time, or 0 where there was nothing to choose or no way to time.
 int fastest_of(double *microseconds, const cublasLtMatmulHeuristicResult_t *found, int count, const mbi_gemm *g, Type type, const Layouts &l) {
   size_t bytes = 0;
@@ -389,11 +385,12 @@ mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *) {
   MB_TRY(open_library());
   choose(g, type, rounds);
   launches++;
-  if (is_dry()) return MB_OK;
-  if (type == Type::F32) multiply_all<float>(g, rounds);
-  else if (type == Type::F64) multiply_all<double>(g, rounds);
-  else multiply_all<bf16>(g, rounds);
-  return MB_OK;
+  return perform([given = *g, type, rounds] {
+    if (type == Type::F32) multiply_all<float>(&given, rounds);
+    else if (type == Type::F64) multiply_all<double>(&given, rounds);
+    else multiply_all<bf16>(&given, rounds);
+    return MB_OK;
+  });
 }
 #endif
 

@@ -25,7 +25,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "backend/cuda/host.h"
+#include "backend/cuda/capture.h"
 
 #ifdef __CUDACC__
 #define SIMT __device__ __forceinline__
@@ -181,6 +181,21 @@ template <class K> __global__ void __launch_bounds__(K::THREADS) run_kernel(cons
 }
 #endif
 
+#ifndef __CUDACC__
+template <class K> mb_status run_blocks(const K &kernel, int64_t blocks) {
+#pragma omp parallel
+  {
+    alignas(64) static thread_local unsigned char shared[sizeof(typename K::Shared)];
+#pragma omp for schedule(static)
+    for (int64_t index = 0; index < blocks; index++) {
+      __builtin_memset(shared, 0xff, sizeof shared); // NaN: what is read before it is written shows
+      kernel.run(Block<K::THREADS>{index, blocks}, *reinterpret_cast<typename K::Shared *>(shared));
+    }
+  }
+  return MB_OK;
+}
+#endif
+
 constexpr int64_t MOST_BLOCKS = 2147483647;
 
 // Runs `blocks` blocks of a kernel in the order of the stream. A failure names the place of the call.
@@ -188,8 +203,8 @@ template <class K>
 mb_status launch(const K &kernel, int64_t blocks, const char *name, const char *file = __builtin_FILE(), int line = __builtin_LINE()) {
   if (blocks < 1 || blocks > MOST_BLOCKS)
     return fail(MB_ERR_SHAPE, "%s: %lld blocks are more than a launch can have", name, (long long)blocks);
-  constexpr size_t bytes = sizeof(typename K::Shared);
 #ifdef __CUDACC__
+  constexpr size_t bytes = sizeof(typename K::Shared);
   if constexpr (bytes > 48 * 1024)
     MBK_CUDA(cudaFuncSetAttribute(run_kernel<K>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
   launches++;
@@ -198,17 +213,7 @@ mb_status launch(const K &kernel, int64_t blocks, const char *name, const char *
 #else
   MB_TRY(launched(name, file, line));
   launches++;
-  if (is_dry()) return MB_OK;
-#pragma omp parallel
-  {
-    alignas(64) static thread_local unsigned char shared[bytes];
-#pragma omp for schedule(static)
-    for (int64_t index = 0; index < blocks; index++) {
-      __builtin_memset(shared, 0xff, bytes); // NaN: what is read before it is written shows
-      kernel.run(Block<K::THREADS>{index, blocks}, *reinterpret_cast<typename K::Shared *>(shared));
-    }
-  }
-  return MB_OK;
+  return perform([kernel, blocks] { return run_blocks(kernel, blocks); });
 #endif
 }
 

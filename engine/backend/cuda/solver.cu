@@ -4,6 +4,8 @@
 // stand-in calls LAPACK instead.
 #include "backend/cuda/solver.h"
 
+#include "backend/cuda/capture.h"
+
 #include <cstdlib>
 
 #ifdef __CUDACC__
@@ -189,6 +191,7 @@ MBK_ROUTINE(potrf, potrf)
 } // namespace
 
 template <class T> mb_status Solver<T>::eigh(T *values, T *a, int64_t n, int64_t lda, int64_t count, bool vectors, int *info) {
+  MB_TRY(refuse_capture("a decomposition by cuSOLVER"));
   MB_TRY(launched("cusolverDn syevd"));
   for (int64_t i = 0; i < count; i++)
     info[i] = syevd(T(), vectors ? 'V' : 'N', 'U', (int)n, a + i * lda * n, (int)lda, values + i * n);
@@ -196,6 +199,7 @@ template <class T> mb_status Solver<T>::eigh(T *values, T *a, int64_t n, int64_t
 }
 
 template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, int64_t n, int64_t count, bool vectors, int *info) {
+  MB_TRY(refuse_capture("a decomposition by cuSOLVER"));
   MB_TRY(launched("cusolverDn gesvdj"));
   int64_t k = m < n ? m : n;
   T *rows; // v^T (k, n)
@@ -209,6 +213,7 @@ template <class T> mb_status Solver<T>::svd(T *u, T *s, T *v, T *a, int64_t m, i
 }
 
 template <class T> mb_status Solver<T>::factor(T *a, T *tau, int64_t m, int64_t n, int64_t count, int *info) {
+  MB_TRY(refuse_capture("a decomposition by cuSOLVER"));
   MB_TRY(launched("cusolverDn geqrf"));
   int64_t k = m < n ? m : n;
   for (int64_t i = 0; i < count; i++) info[i] = geqrf(T(), (int)m, (int)n, a + i * m * n, (int)m, tau + i * k);
@@ -216,6 +221,7 @@ template <class T> mb_status Solver<T>::factor(T *a, T *tau, int64_t m, int64_t 
 }
 
 template <class T> mb_status Solver<T>::reflect(T *a, const T *tau, int64_t m, int64_t n, int64_t count, int *info) {
+  MB_TRY(refuse_capture("a decomposition by cuSOLVER"));
   MB_TRY(launched("cusolverDn orgqr"));
   int64_t k = m < n ? m : n;
   for (int64_t i = 0; i < count; i++) info[i] = orgqr(T(), (int)m, (int)k, (int)k, a + i * m * n, (int)m, tau + i * k);
@@ -223,6 +229,7 @@ template <class T> mb_status Solver<T>::reflect(T *a, const T *tau, int64_t m, i
 }
 
 template <class T> mb_status Solver<T>::cholesky(T *a, int64_t n, int64_t count, int *info) {
+  MB_TRY(refuse_capture("a decomposition by cuSOLVER"));
   MB_TRY(launched("cusolverDn potrf"));
   for (int64_t i = 0; i < count; i++) info[i] = potrf(T(), 'U', (int)n, a + i * n * n, (int)n);
   return MB_OK;

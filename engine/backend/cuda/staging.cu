@@ -4,6 +4,7 @@
 // into the next piece and queues the rest: it waits only when the ring is full of copies that the device has not made yet,
 // and the caller's buffer may be used again when it returns. A copy out keeps several pieces on their way while it empties
 // the oldest. Large tensors pass through in pieces, both sides working at once.
+#include "backend/cuda/capture.h"
 #include "backend/cuda/memory.h"
 
 #include <cstring>
@@ -51,6 +52,7 @@ size_t piece_of(size_t bytes, size_t at) { return bytes - at < PIECE ? bytes - a
 } // namespace
 
 mb_status to_device(void *device, const void *host, size_t bytes) {
+  MB_TRY(refuse_capture("a copy from the host, whose bytes a replay would not see change,"));
   MB_TRY(prepare());
   for (size_t at = 0; at < bytes; at += PIECE) {
     Piece *piece = &ring[turn % PIECES];
@@ -63,6 +65,7 @@ mb_status to_device(void *device, const void *host, size_t bytes) {
 }
 
 mb_status to_host(void *host, const void *device, size_t bytes) {
+  MB_TRY(refuse_capture("reading a value, for which the host waits,"));
   MB_TRY(prepare());
   count_wait();
   int64_t first = turn;

@@ -12,6 +12,9 @@
 -- What the policy remembers is on the device, one row of numbers a threshold; it comes to the clipper's memory for a
 -- checkpoint, and when the clipper goes on with other tensors.
 
+local options = require "moonbow.options"
+local recording = require "moonbow.recording"
+
 local M = {}
 
 ---Whether a clipper's call can be made so.
@@ -69,14 +72,9 @@ end
 
 local late = { sigma = true, tau = true, clipped = true, saturated = true }
 
----One call.
----@param clip moonbow.SpectralClip
----@param plan moonbow.SpectralPlan
----@return table report
-function M.step(clip, plan)
+-- The report of a call.
+local function report_of(clip, plan, call)
   local d, rows = clip.on_device, {}
-  d.last = nil
-  local call = plan:step()
   d.last = call
   local meta = { __index = function(row, key)
     if not late[key] then return nil end
@@ -86,6 +84,31 @@ function M.step(clip, plan)
   end }
   for i, matrix in ipairs(clip.matrices) do rows[i] = setmetatable({ name = matrix.name }, meta) end
   return rows
+end
+
+-- A call that is captured: each launch makes one, with a report of its own in the place of the one that is returned here.
+local function capture(clip, plan)
+  local d, replace = clip.on_device, recording.replacing()
+  local report = setmetatable({}, { __index = function()
+    options.fail("%s: in mb.graph the report is there when the graphed function has returned", clip.who)
+  end })
+  plan:step()
+  recording.check(function()
+    if clip.on_device ~= d then return clip.who .. " has another threshold, or goes on from another state" end
+  end)
+  recording.before(function() plan:replaying() end)
+  recording.after(function() replace(report, report_of(clip, plan, plan:replayed())) end)
+  return report
+end
+
+---One call.
+---@param clip moonbow.SpectralClip
+---@param plan moonbow.SpectralPlan
+---@return table report
+function M.step(clip, plan)
+  if recording.is_on() then return capture(clip, plan) end
+  clip.on_device.last = nil
+  return report_of(clip, plan, plan:step())
 end
 
 return M

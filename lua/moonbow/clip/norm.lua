@@ -16,6 +16,7 @@
 
 local memory = require "moonbow.clip.memory"
 local options = require "moonbow.options"
+local recording = require "moonbow.recording"
 local select = require "moonbow.clip.select"
 local settable = require "moonbow.clip.settable"
 local sources = require "moonbow.clip.source"
@@ -112,7 +113,8 @@ end
 function NormClip:__call(model)
   sources.check_call(self.who, self.on)
   select.check_model(self.who, model)
-  return (self:change(sources.gradients(model)))
+  local source = sources.gradients(model)
+  return (recording.host(self.change, self, source))
 end
 
 ---What is done to a parameter, for the routing table.

@@ -36,6 +36,7 @@ local devices = require "moonbow.clip.device"
 local memory = require "moonbow.clip.memory"
 local method = require "moonbow.clip.method"
 local options = require "moonbow.options"
+local recording = require "moonbow.recording"
 local scopes = require "moonbow.clip.scope"
 local select = require "moonbow.clip.select"
 local settable = require "moonbow.clip.settable"
@@ -46,7 +47,7 @@ local M = {}
 
 ---@class moonbow.SpectralClip a clipper: clip(model) changes the gradients and returns a report
 ---@field memory moonbow.ClipMemory the threshold, and what it remembers
-local SpectralClip = {}
+local SpectralClip = { records_itself = true }
 
 ---The parameters of a model that are clipped.
 ---@param model moonbow.Model
@@ -142,17 +143,24 @@ end
 settable.install(SpectralClip, { "plan", "source", "model", "bases", "on_device", "matrices", "groups" }, set_threshold,
   function(self) return self.memory.policy end)
 
----Clips what an optimizer offers. What fails leaves the gradients, what the clipper remembers, and the generator as they were.
----@param source moonbow.ClipSource
----@return table report, table<integer, boolean> changed by index of the parameter
-function SpectralClip:change(source)
+-- On the host, with a wait for the singular values.
+local function ask_host(self, source)
   local plan = plan_of(self, source)
-  if self.on_device then return devices.step(self, plan), nil end
   local bases = bases_of(self)
   local forget = bases and function() go_back(self, bases) end
   local report, changed = self.memory:attempt(forget, change, self, source, plan)
   if bases then handle.release(bases) end -- copies for the case that it fails: the collector would see them late
   return report, changed
+end
+
+---Clips what an optimizer offers. What fails leaves the gradients, what the clipper remembers, and the generator as they were.
+---@param source moonbow.ClipSource
+---@return table report, table<integer, boolean> changed by index of the parameter
+function SpectralClip:change(source)
+  local plan = plan_of(self, source)
+  if not self.on_device then return recording.host(ask_host, self, source) end
+  if self.method.method == "randomized" then return devices.step(self, plan), nil end
+  return recording.host(function() return devices.step(self, plan_of(self, source)) end), nil
 end
 
 function SpectralClip:__call(model)

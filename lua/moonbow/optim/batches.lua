@@ -15,6 +15,7 @@ local binding = require "bindings.model"
 local create = require "moonbow.create"
 local handle = require "bindings.handle"
 local options = require "moonbow.options"
+local recording = require "moonbow.recording"
 local types = require "bindings.types"
 
 local M = {}
@@ -76,13 +77,22 @@ function Batch:get(key)
   if self.values[key] then return self.values[key] end
   local constant = self.constants[key]
   if constant ~= nil then
-    if getmetatable(constant) == OfStep then return constant:at(self.who, self.step) end
+    if getmetatable(constant) == OfStep then return self:of_step(key, constant) end
     return constant
   end
   if self.temporaries[key] or key == "update" then
     options.fail("%s: field '%s' is read before it is set in this step", self.who, key)
   end
   fail_unknown(self, key)
+end
+
+-- A graph holds for as long as the number is what it was when it was captured.
+function Batch:of_step(key, constant)
+  local value = constant:at(self.who, self.step)
+  recording.check(function()
+    if constant:at(self.who, self.step) ~= value then return ("'%s' of %s has changed"):format(key, self.who) end
+  end)
+  return value
 end
 
 local function check_shape(b, key, x)

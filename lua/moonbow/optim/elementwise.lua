@@ -20,6 +20,7 @@ local numbers = require "moonbow.optim.numbers"
 local ops = require "bindings.ops"
 local phases = require "moonbow.optim.phases"
 local program_binding = require "bindings.program"
+local recording = require "moonbow.recording"
 
 local M = {}
 
@@ -144,10 +145,14 @@ function Elementwise:prepare(step)
   for i, entry in ipairs(self.list) do self.numbers[i] = numbers.at(self.who, entry, step) end
 end
 
--- Runs a program; phases as bindings/program.lua has them.
+-- Runs a program; phases as bindings/program.lua has them. `values` are those of the next step when it is replayed.
 local function run(self, program, arrays, values, parts, which)
-  if program.is_random then program:set_key(create.rng_get(), self.step, STREAM) end
-  program:run_parts(arrays, values, parts, which)
+  local function numbers_now()
+    if program.is_random then program:set_key(create.rng_get(), self.step, STREAM) end
+    return values
+  end
+  program:run_parts(arrays, numbers_now(), parts, which)
+  recording.renew(program, numbers_now)
 end
 
 --- Finds what is reduced, by the numbers of the last prepare.

@@ -20,6 +20,7 @@ local inplace = require "bindings.inplace"
 local numbers = require "moonbow.optim.numbers"
 local ops = require "bindings.ops"
 local options = require "moonbow.options"
+local recording = require "moonbow.recording"
 local views = require "moonbow.clip.view"
 
 local M = {}
@@ -138,7 +139,26 @@ local function apply(self, b)
   local u = b.values.update
   if not u then return end
   if not self.has_lr then options.fail("%s: P.update was set, but there is no number 'lr' to go with it", self.who) end
-  descend({ w = b.fields.w, u = u }, { lr = self.h.lr, decay = decay_of(self) })
+  local function numbers_now() return { lr = self.h.lr, decay = decay_of(self) } end
+  descend({ w = b.fields.w, u = u }, numbers_now(), numbers_now)
+end
+
+-- What the functions of a definition are given for numbers. They compute with them in Lua: a graph holds for as long as those
+-- that were read when it was captured stay as they are.
+local function numbers_of(self)
+  if not recording.is_on() then return self.h end
+  return setmetatable({}, { __index = function(_, name)
+    local value = self.h[name]
+    if name == "total" or name == "largest" then return value end
+    local seen = type(value) == "table" and { unpack(value) } or { value }
+    recording.check(function()
+      local now = type(value) == "table" and self.h[name] or { self.h[name] }
+      for i = 1, #seen do
+        if now[i] ~= seen[i] then return ("'%s' of %s has changed, which it computes with"):format(name, self.who) end
+      end
+    end)
+    return value
+  end })
 end
 
 -- First halves of a step: the sum and the maximum of what measure returned.
@@ -146,7 +166,7 @@ local function measure(self)
   local fn, total, largest = self.definition.measure, nil, nil
   for _, b in ipairs(fn and self.batches or {}) do
     local sum, most = handle.scope(function()
-      local first, second = fn(b.p, self.h, self.options)
+      local first, second = fn(b.p, numbers_of(self), self.options)
       return first, second, b.values, b.overlay
     end)
     total = total and sum and total + sum or total or sum
@@ -160,7 +180,7 @@ local function pass(self, finish)
   measure(self)
   for _, b in ipairs(self.batches) do
     handle.scope(function()
-      self.definition.update_group(b.p, self.h, self.options)
+      self.definition.update_group(b.p, numbers_of(self), self.options)
       finish(b)
     end)
   end

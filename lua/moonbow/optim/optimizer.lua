@@ -17,6 +17,7 @@ local elementwise = require "moonbow.optim.elementwise"
 local handle = require "bindings.handle"
 local matrixwise = require "moonbow.optim.matrixwise"
 local options = require "moonbow.options"
+local recording = require "moonbow.recording"
 local settable = require "moonbow.optim.settable"
 local tree = require "moonbow.models.tree"
 local types = require "bindings.types"
@@ -40,6 +41,27 @@ end
 
 -- ----- updating -------------------------------------------------------------------------------------------
 
+local function prepare(self)
+  self.halfway = false
+  for _, group in ipairs(self.groups) do group.rule:prepare(self.updates + 1) end
+end
+
+-- Gradients as a clipper leaves them. One that asks the host is a part of its own when a step is captured.
+local function clip_gradients(self, clip)
+  if type(clip) == "table" and clip.records_itself then return clip(self.model) end
+  return recording.host(function()
+    local report = clip(self.model)
+    self.halfway = true
+    return report
+  end)
+end
+
+local function needs_finite(self)
+  for _, group in ipairs(self.groups) do
+    if group.rule.needs_finite then return true end
+  end
+end
+
 -- Rules on matrices take no NaN and no Inf, and would refuse them half-way.
 local function check_finite(self)
   for _, group in ipairs(self.groups) do
@@ -58,33 +80,34 @@ end
 ---@param clip? table|fun(model: moonbow.Model): any
 ---@return any report
 function Optimizer:step(clip)
-  local step, report = self.updates + 1, nil
+  local report
   local is_inside = clip ~= nil and clipping.is_inside(clip)
   if is_inside and self.inner then
     options.fail("opt:step: '%s' clips updates itself; a clipper of gradients may come before", self.inner.name)
   end
-  self.halfway = false
-  for _, group in ipairs(self.groups) do group.rule:prepare(step) end
+  prepare(self)
+  recording.check(function() prepare(self) end)
+  recording.before(function() prepare(self) end)
   if clip ~= nil and not is_inside then
-    report = clip(self.model)
-    self.halfway = true
+    report = clip_gradients(self, clip)
+    self.halfway = not recording.is_on()
   end
   binding.settle_gradients(self.model.handle)
-  check_finite(self)
+  if needs_finite(self) then recording.host(check_finite, self) end
   if self.inner then
-    local inner_report = clipping.step(self, self.inner.clip)
+    local inner_report = recording.host(clipping.step, self, self.inner.clip)
     report = clip ~= nil and report or inner_report
   elseif is_inside then
-    report = clipping.step(self, clip)
+    report = recording.host(clipping.step, self, clip)
   else
-    self.halfway = true
+    self.halfway = not recording.is_on()
     -- What goes over all parameters is found before any group moves its own.
     for _, group in ipairs(self.groups) do
       if group.rule.reduce then group.rule:reduce() end
     end
     for _, group in ipairs(self.groups) do group.rule:run() end
   end
-  self.updates, self.halfway = step, false
+  recording.after(function() self.updates, self.halfway = self.updates + 1, false end)
   return report
 end
 

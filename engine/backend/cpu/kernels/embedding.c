@@ -23,7 +23,8 @@ static void add_rows(real *table, const real *dy, const int32_t *ids, int64_t co
   }
 }
 
-mb_status MBK(embedding_backward)(void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t columns) {
+mb_status MBK(embedding_backward)(void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t rows, int64_t columns) {
+  (void)rows;
 #pragma omp parallel if (count * columns >= MBK_PARALLEL_FROM)
   {
     // Shares end at multiples of 16 elements: threads write to different cache lines.

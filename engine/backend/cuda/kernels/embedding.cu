@@ -56,28 +56,6 @@ SIMT_UNROLL
   }
 };
 
-// The largest id, which says how many rows of the table there are to own.
-struct MostId {
-  static constexpr int THREADS = 1024;
-  struct Shared {
-    ReduceRoom<int32_t> room;
-  };
-  const int32_t *ids;
-  int64_t count;
-  int32_t *most;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
-    Private<int32_t, THREADS> mine;
-    block.each([&](int thread) {
-      mine[thread] = 0;
-      for (int64_t i = thread; i < count; i += THREADS) mine[thread] = ids[i] > mine[thread] ? ids[i] : mine[thread];
-    });
-    int32_t all = block.most(mine, shared.room);
-    block.each([&](int thread) {
-      if (thread == 0) *most = all;
-    });
-  }
-};
-
 } // namespace
 
 template <class T> mb_status Kernels<T>::embedding(void *out, const void *table, const int32_t *ids, int64_t count, int64_t columns) {
@@ -90,13 +68,9 @@ template <class T> mb_status Kernels<T>::embedding(void *out, const void *table,
 }
 
 template <class T>
-mb_status Kernels<T>::embedding_backward(void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t columns) {
-  int32_t *found, most;
-  MB_TRY(scratch_of(&found, 0, 1));
-  MB_TRY(launch(MostId{ids, count, found}, 1, "embedding_backward"));
-  MB_TRY(to_host(&most, found, sizeof most));
+mb_status Kernels<T>::embedding_backward(void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t rows, int64_t columns) {
   bool wide = on_boundary(dtable) && on_boundary(dy) && columns % lanes_of<T>() == 0;
-  return launch(AddRows<T>{(T *)dtable, (const T *)dy, ids, count, columns, wide}, most / AddRows<T>::ROWS + 1, "embedding_backward");
+  return launch(AddRows<T>{(T *)dtable, (const T *)dy, ids, count, columns, wide}, ceil_div(rows, AddRows<T>::ROWS), "embedding_backward");
 }
 
 MBK_SLOT(embedding);

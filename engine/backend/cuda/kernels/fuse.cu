@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstring>
 #include <list>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -109,8 +110,6 @@ template <class T> mb_status join_partials(const mbi_fuse_run *run, FuseShape sh
 
 // ----- launches -----------------------------------------------------------------------------------------------------
 
-#ifdef __CUDACC__
-
 // Tables on the device, kept from run to run: a step of training has a few of them.
 mb_status place_tables(const int64_t **out, const FuseTables &t) {
   struct Placed {
@@ -126,13 +125,13 @@ mb_status place_tables(const int64_t **out, const FuseTables &t) {
       return MB_OK;
     }
   if (placed.size() == MOST) {
-    engine->give(placed.back().where, placed.back().host.size() * sizeof(int64_t));
+    give_later(placed.back().where, placed.back().host.size() * sizeof(int64_t));
     placed.pop_back();
   }
   void *where;
   size_t bytes = t.host.size() * sizeof(int64_t);
   MB_TRY(engine->take(&where, bytes));
-  mb_status status = to_device(where, t.host.data(), bytes);
+  mb_status status = place(where, t.host.data(), bytes);
   if (status != MB_OK) {
     engine->give(where, bytes);
     return status;
@@ -141,6 +140,8 @@ mb_status place_tables(const int64_t **out, const FuseTables &t) {
   *out = (const int64_t *)where;
   return MB_OK;
 }
+
+#ifdef __CUDACC__
 
 bool is_aligned(const mbi_fuse_run *run) {
   uintptr_t all = 0;
@@ -161,8 +162,9 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
   const int64_t *ends = tables + t.ends(), *bases = tables + t.bases();
   int count = (int)run->n_parts, aligned = is_aligned(run);
   unsigned long long seed = run->seed, step = run->step, stream = run->stream;
+  const uint64_t *cells = run->cells;
   std::vector<T> uniforms((size_t)run->n_uniforms);
-  std::vector<void *> arguments = {&tables, &ends, &bases, &count, &aligned, &partials, &seed, &step, &stream};
+  std::vector<void *> arguments = {&tables, &ends, &bases, &count, &aligned, &partials, &seed, &step, &stream, &cells};
   for (int i = 0; i < run->n_arrays; i++) arguments.push_back((void *)&run->arrays[i]);
   for (int i = 0; i < run->n_uniforms; i++) uniforms[(size_t)i] = (T)run->uniforms[i], arguments.push_back(&uniforms[(size_t)i]);
   for (int i = 0; i < run->n_reductions; i++) arguments.push_back((void *)&run->reductions[i].result);
@@ -171,14 +173,6 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
 }
 
 #else
-
-mb_status place_tables(const int64_t **out, const FuseTables &t) {
-  constexpr int TABLES_SLOT = 6;
-  int64_t *where;
-  MB_TRY(scratch_of(&where, TABLES_SLOT, (int64_t)t.host.size()));
-  *out = where;
-  return to_device(where, t.host.data(), t.host.size() * sizeof(int64_t));
-}
 
 template <class T> T apply(int code, T a, T b, T c, T d) {
   switch (code) { /* ORDER FUSE */
@@ -284,13 +278,46 @@ template <class T> struct Interpreter {
   }
 };
 
+// A run that is interpreted later: all that it points to on the host, copied.
+struct KeptRun {
+  mbi_fuse_run run;
+  std::vector<mbi_fuse_step> steps;
+  std::vector<mbi_fuse_reduction> reductions;
+  std::vector<void *> arrays;
+  std::vector<uint8_t> spreads;
+  std::vector<double> uniforms;
+  std::vector<mbi_fuse_part> parts;
+  explicit KeptRun(const mbi_fuse_run *r)
+      : run(*r), steps(r->steps, r->steps + r->n_steps), reductions(r->reductions, r->reductions + r->n_reductions),
+        arrays(r->arrays, r->arrays + r->n_arrays), spreads(r->spreads, r->spreads + r->n_arrays),
+        uniforms(r->uniforms, r->uniforms + r->n_uniforms), parts(r->parts, r->parts + r->n_parts) {
+    run.steps = steps.data(), run.reductions = reductions.data(), run.arrays = arrays.data(), run.spreads = spreads.data();
+    run.uniforms = uniforms.data(), run.parts = parts.data();
+  }
+};
+
+// What the kernel finds in its cells.
+template <class T> void read_cells(KeptRun *kept) {
+  const uint64_t *cells = kept->run.cells;
+  if (!cells) return;
+  kept->run.seed = cells[0], kept->run.step = cells[1], kept->run.stream = cells[2];
+  for (size_t i = 0; i < kept->uniforms.size(); i++) {
+    T value;
+    memcpy(&value, &cells[3 + i], sizeof value);
+    kept->uniforms[i] = (double)value;
+  }
+}
+
 template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape, const FuseTables &t, const int64_t *, double *partials) {
   MB_TRY(launched("cuLaunchKernel fused program"));
   launches++;
-  if (is_dry()) return MB_OK;
   MB_TRY(check_source(FuseSource(run, sizeof(T) == sizeof(double), shape).text()));
-  Interpreter<T>(run, shape).all(t, partials);
-  return MB_OK;
+  auto kept = std::make_shared<KeptRun>(run);
+  return perform([kept, shape, t, partials] {
+    read_cells<T>(kept.get());
+    Interpreter<T>(&kept->run, shape).all(t, partials);
+    return MB_OK;
+  });
 }
 
 #endif

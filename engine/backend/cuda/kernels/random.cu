@@ -11,7 +11,8 @@ namespace {
 // Elements that a thread makes: whole blocks of the stream, and whole packs.
 template <class T> constexpr int EACH = lanes_of<T>() < 4 ? 4 : lanes_of<T>();
 
-template <int N> SIMT void words_of(uint32_t (&word)[N], const Stream &s, int64_t i) {
+template <int N> SIMT void words_of(uint32_t (&word)[N], const Stream &stream, int64_t i) {
+  const Stream s = stream.now();
 SIMT_UNROLL
   for (int b = 0; b < N / 4; b++) {
     uint32_t four[4];
@@ -114,24 +115,31 @@ SIMT_UNROLL
 
 template <class T>
 mb_status Kernels<T>::random_normal(void *out, int64_t count, double mean, double std, uint64_t seed, uint64_t step, uint64_t stream) {
-  return launch_elements(Normal<T>{(T *)out, count, (Wide<T>)mean, (Wide<T>)std, {seed, step, stream}}, ceil_div(count, EACH<T>), "random_normal");
+  Stream s;
+  MB_TRY(stream_of(&s, seed, step, stream));
+  return launch_elements(Normal<T>{(T *)out, count, (Wide<T>)mean, (Wide<T>)std, s}, ceil_div(count, EACH<T>), "random_normal");
 }
 
 template <class T>
 mb_status Kernels<T>::random_uniform(void *out, int64_t count, double low, double high, uint64_t seed, uint64_t step, uint64_t stream) {
-  return launch_elements(Uniform<T>{(T *)out, count, (Wide<T>)low, (Wide<T>)(high - low), {seed, step, stream}}, ceil_div(count, EACH<T>),
-                         "random_uniform");
+  Stream s;
+  MB_TRY(stream_of(&s, seed, step, stream));
+  return launch_elements(Uniform<T>{(T *)out, count, (Wide<T>)low, (Wide<T>)(high - low), s}, ceil_div(count, EACH<T>), "random_uniform");
 }
 
 template <class T>
 mb_status Kernels<T>::dropout(void *y, const void *x, int64_t count, double p, uint64_t seed, uint64_t step, uint64_t stream) {
-  return launch_elements(Dropout<T>{(T *)y, (const T *)x, count, (uint32_t)(p * 4294967296.0), (Wide<T>)(1.0 / (1.0 - p)), {seed, step, stream}},
+  Stream s;
+  MB_TRY(stream_of(&s, seed, step, stream));
+  return launch_elements(Dropout<T>{(T *)y, (const T *)x, count, (uint32_t)(p * 4294967296.0), (Wide<T>)(1.0 / (1.0 - p)), s},
                          ceil_div(count, EACH<T>), "dropout");
 }
 
 template <class T>
 mb_status Kernels<T>::round_stochastic(void *out, const void *x, int64_t count, uint64_t seed, uint64_t step, uint64_t stream) {
-  return launch_elements(Round<T>{(bf16 *)out, (const T *)x, count, {seed, step, stream}}, ceil_div(count, Round<T>::N), "round_stochastic");
+  Stream s;
+  MB_TRY(stream_of(&s, seed, step, stream));
+  return launch_elements(Round<T>{(bf16 *)out, (const T *)x, count, s}, ceil_div(count, Round<T>::N), "round_stochastic");
 }
 
 MBK_SLOT(random_normal);

@@ -214,7 +214,7 @@ template <class T> struct Draw {
   Stream stream;
   SIMT void operator()(int64_t i) const {
     int64_t matrix = i / blocks;
-    Stream own = stream;
+    Stream own = stream.now();
     own.stream ^= (uint64_t)place[matrix] << 32;
     put_normal(out + matrix * size, size, i % blocks, Wide<T>(0), Wide<T>(1), own);
   }
@@ -236,7 +236,9 @@ struct Flag {
 template <class T>
 mb_status Kernels<T>::sketch_draw(const mbi_sketch *s, void *out, const int64_t *place, uint64_t seed, uint64_t step, uint64_t stream) {
   int64_t size = s->q * s->n, blocks = ceil_div(size, 4);
-  return launch_elements(Draw<T>{(T *)out, place, size, blocks, {seed, step, stream}}, s->count * blocks, "sketch_draw");
+  Stream numbers;
+  MB_TRY(stream_of(&numbers, seed, step, stream));
+  return launch_elements(Draw<T>{(T *)out, place, size, blocks, numbers}, s->count * blocks, "sketch_draw");
 }
 
 template <class T> mb_status Kernels<T>::sketch_pass(const mbi_sketch *s, int forms_y, int forms_t) {
