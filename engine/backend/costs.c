@@ -204,7 +204,9 @@ void mbi_cost_embedding(mbi_cost *c, void *out, const void *table, const int32_t
   rows_of(c, count, columns);
 }
 
-void mbi_cost_embedding_backward(mbi_cost *c, void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t columns) {
+void mbi_cost_embedding_backward(mbi_cost *c, void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t rows,
+                                 int64_t columns) {
+  (void)rows;
   c->bytes = 3 * (double)(count * columns) * size_of(c) + 4.0 * (double)count;
   c->flops = (double)(count * columns);
   rows_of(c, count, columns);

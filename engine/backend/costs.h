@@ -51,7 +51,7 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_attention_backward s, g, lse, q, k, v
 #define MBI_ARGUMENTS_attention_cached s, out, q, k, v, first
 #define MBI_ARGUMENTS_embedding out, table, ids, count, columns
-#define MBI_ARGUMENTS_embedding_backward dtable, dy, ids, count, columns
+#define MBI_ARGUMENTS_embedding_backward dtable, dy, ids, count, rows, columns
 #define MBI_ARGUMENTS_layernorm y, mean, rstd, x, weight, bias, rows, columns, epsilon
 #define MBI_ARGUMENTS_layernorm_backward dx, accumulate_x, dweight, accumulate_weight, dbias, accumulate_bias, dy, x, mean, rstd, weight, \
   rows, columns

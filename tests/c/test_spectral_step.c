@@ -22,6 +22,8 @@ static void wrong_arguments_are_named(void) {
   CHECK_EQ(mb_spectral_policy_width(plan), 0);
   CHECK_FAILS(MB_ERR_STATE, "mb_spectral_step: the plan has no policy", mb_spectral_step(plan, &call));
   CHECK_FAILS(MB_ERR_STATE, "call mb_spectral_policy first", mb_spectral_policy_state(plan, state, NULL));
+  CHECK_FAILS(MB_ERR_STATE, "mb_spectral_replaying: the plan has no policy", mb_spectral_replaying(plan));
+  CHECK_FAILS(MB_ERR_ARG, "mb_spectral_replayed: call is NULL", mb_spectral_replayed(plan, NULL));
   CHECK_FAILS(MB_ERR_ARG, "threshold is NULL", mb_spectral_policy(plan, &ema, NULL, 2));
   CHECK_FAILS(MB_ERR_ARG, "the policy is NULL", mb_spectral_policy(plan, NULL, threshold, 2));
   CHECK_FAILS(MB_ERR_ARG, "matrix 1 has threshold 1 of 1", mb_spectral_policy(plan, &ema, threshold, 1));
