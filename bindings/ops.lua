@@ -330,6 +330,40 @@ function M.rmsnorm(x, weight, epsilon)
   return produce("mb_rmsnorm", x, optional_tensor("mb.rmsnorm", "weight", weight), epsilon or 1e-6)
 end
 
+local pair = ffi.new "mb_tensor *[2]"
+
+-- C[name](pair[0], pair[1], ...): two new handles.
+local function two(name, ...)
+  handle.act(name, pair, pair + 1, ...)
+  local first, second = pair[0], pair[1] -- read before a collection can call the engine
+  return handle.own(first), handle.own(second)
+end
+
+--- layernorm(x + added, weight, bias, epsilon) and x + added, in one pass over memory.
+---@param x moonbow.Tensor (..., C)
+---@param added moonbow.Tensor of x's shape
+---@param weight? moonbow.Tensor
+---@param bias? moonbow.Tensor
+---@param epsilon? number default 1e-5
+---@return moonbow.Tensor norm, moonbow.Tensor sum
+function M.add_layernorm(x, added, weight, bias, epsilon)
+  local who = "mb.add_layernorm"
+  return two("mb_add_layernorm", need_tensor(who, "x", x), need_tensor(who, "added", added),
+             optional_tensor(who, "weight", weight), optional_tensor(who, "bias", bias), epsilon or 1e-5)
+end
+
+--- rmsnorm(x + added, weight, epsilon) and x + added, in one pass over memory.
+---@param x moonbow.Tensor (..., C)
+---@param added moonbow.Tensor of x's shape
+---@param weight? moonbow.Tensor (C)
+---@param epsilon? number default 1e-6
+---@return moonbow.Tensor norm, moonbow.Tensor sum
+function M.add_rmsnorm(x, added, weight, epsilon)
+  local who = "mb.add_rmsnorm"
+  return two("mb_add_rmsnorm", need_tensor(who, "x", x), need_tensor(who, "added", added),
+             optional_tensor(who, "weight", weight), epsilon or 1e-6)
+end
+
 --- Rotary position embedding (Su et al. 2021).
 ---@param x moonbow.Tensor (B, T, H, D)
 ---@param base? number default 10000

@@ -89,6 +89,34 @@ static inline void flow_layernorm(flow *f, int64_t weight, int64_t bias, double 
   flow_step_with(f, status, y, w, b);
 }
 
+// In a residual network, whose stream the flow keeps aside in *stream: the value, what a branch has come to, is added to the stream,
+// and becomes the layer norm of that. A stream that is NULL begins with the value. The caller ends with flow_add(f, stream), also
+// after a failure.
+static inline void flow_add_layernorm(flow *f, mb_tensor **stream, int64_t weight, int64_t bias, double epsilon) {
+  if (!flow_is_on(f)) return;
+  if (!*stream) {
+    mb_tensor_retain(*stream = f->value);
+    flow_layernorm(f, weight, bias, epsilon);
+    return;
+  }
+  mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *y = NULL, *sum = NULL;
+  mb_status status = flow_is_on(f) ? mb_add_layernorm(&y, &sum, f->value, *stream, w, b, epsilon) : f->status;
+  flow_step_with(f, status, y, w, b);
+  mb_tensor_release(*stream);
+  *stream = sum;
+}
+
+// The same with an RMS norm without a weight.
+static inline void flow_add_rmsnorm(flow *f, mb_tensor **stream, double epsilon) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *y = NULL, *sum = NULL;
+  mb_status status = *stream ? mb_add_rmsnorm(&y, &sum, f->value, *stream, NULL, epsilon) : mb_rmsnorm(&y, f->value, NULL, epsilon);
+  if (!*stream) mb_tensor_retain(sum = f->value);
+  flow_step(f, status, y);
+  mb_tensor_release(*stream);
+  *stream = sum;
+}
+
 // The value is a batch of ids; it becomes the rows of the table that they name.
 static inline void flow_embedding(flow *f, int64_t table) {
   if (!flow_is_on(f)) return;
@@ -118,12 +146,6 @@ static inline void flow_apply(flow *f, mb_status (*function)(mb_tensor **out, mb
   mb_tensor *y;
   mb_status status = function(&y, f->value);
   flow_step(f, status, y);
-}
-
-// A second hold on the value, for flow_add; NULL after a failure.
-static inline mb_tensor *flow_keep(flow *f) {
-  mb_tensor_retain(f->value);
-  return f->value;
 }
 
 // value + other; takes over the reference of `other`, also when the flow has failed.

@@ -97,19 +97,16 @@ static void attend(flow *f, const decoder_pass *p, int64_t layer) {
   else flow_attention(f, p->sizes.n_head);
 }
 
-// (B, T, C) -> (B, T, C)
-static void block(flow *f, const decoder_pass *p, int64_t layer) {
+// What the last half block adds to the stream (B, T, C) -> what this block's last half adds
+static void block(flow *f, const decoder_pass *p, int64_t layer, mb_tensor **stream) {
   int64_t first = FIRST_BLOCK + layer * PER_BLOCK; // the block's first parameter
-  mb_tensor *residual = flow_keep(f);
-  flow_layernorm(f, first + LN_1, first + LN_1 + 1, EPSILON);
+  flow_add_layernorm(f, stream, first + LN_1, first + LN_1 + 1, EPSILON);
   flow_linear(f, first + QKV, first + QKV + 1); // (B, T, 3 C)
   attend(f, p, layer);
   flow_linear(f, first + ATTENTION_PROJ, first + ATTENTION_PROJ + 1);
   flow_dropout(f, p->dropout);
-  flow_add(f, residual);
 
-  residual = flow_keep(f);
-  flow_layernorm(f, first + LN_2, first + LN_2 + 1, EPSILON);
+  flow_add_layernorm(f, stream, first + LN_2, first + LN_2 + 1, EPSILON);
   flow_linear(f, first + FC, first + FC + 1); // (B, T, 4 C)
   if (((const mb_gpt2_config *)p->config)->recompute) {
     flow_gelu_linear(f, first + FC_PROJ, first + FC_PROJ + 1);
@@ -118,17 +115,18 @@ static void block(flow *f, const decoder_pass *p, int64_t layer) {
     flow_linear(f, first + FC_PROJ, first + FC_PROJ + 1);
   }
   flow_dropout(f, p->dropout);
-  flow_add(f, residual);
 }
 
 // ids (B, T) -> (B, T, C), before the last norm.
 static void trunk(flow *f, const decoder_pass *p) {
   if (!flow_is_on(f)) return;
+  mb_tensor *stream = NULL;
   int64_t T = mb_tensor_shape(f->value)[1];
   flow_embedding(f, WTE);
   flow_add(f, positions(f, p->first, T));
   flow_dropout(f, p->dropout);
-  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer);
+  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer, &stream);
+  flow_add(f, stream);
 }
 
 // (..., C) -> (..., V)

@@ -138,32 +138,30 @@ static void attend(flow *f, const decoder_pass *p, int64_t layer, int64_t first)
   reshape(f, 3, (int64_t[]){shape[0], shape[1], p->sizes.n_embd});
 }
 
-// (B, T, C) -> (B, T, C)
-static void block(flow *f, const decoder_pass *p, int64_t layer) {
+// What the last half block adds to the stream (B, T, C) -> what this block's last half adds
+static void block(flow *f, const decoder_pass *p, int64_t layer, mb_tensor **stream) {
   int64_t first = FIRST_BLOCK + layer * PER_BLOCK; // the block's first parameter
-  mb_tensor *residual = flow_keep(f);
-  norm(f);
+  flow_add_rmsnorm(f, stream, EPSILON);
   attend(f, p, layer, first);
   flow_linear(f, first + ATTENTION_PROJ, -1);
   flow_dropout(f, p->dropout);
-  flow_add(f, residual);
 
-  residual = flow_keep(f);
-  norm(f);
+  flow_add_rmsnorm(f, stream, EPSILON);
   flow_linear(f, first + FC, -1); // (B, T, 4 C)
   flow_apply(f, mb_relu);
   flow_apply(f, mb_square);
   flow_linear(f, first + FC_PROJ, -1);
   flow_dropout(f, p->dropout);
-  flow_add(f, residual);
 }
 
 // ids (B, T) -> (B, T, C), before the last norm.
 static void trunk(flow *f, const decoder_pass *p) {
+  mb_tensor *stream = NULL;
   flow_embedding(f, WTE);
   norm(f);
   flow_dropout(f, p->dropout);
-  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer);
+  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer, &stream);
+  flow_add(f, stream);
 }
 
 // (..., C) -> (..., V)

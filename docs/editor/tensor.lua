@@ -247,6 +247,23 @@ function Tensor:layernorm(weight, bias, epsilon) end
 ---@return moonbow.Tensor
 function Tensor:rmsnorm(weight, epsilon) end
 
+--- layernorm(x + added, weight, bias, epsilon) and x + added, in one pass over memory.
+---@param added moonbow.Tensor of x's shape
+---@param weight? moonbow.Tensor
+---@param bias? moonbow.Tensor
+---@param epsilon? number default 1e-5
+---@return moonbow.Tensor norm
+---@return moonbow.Tensor sum
+function Tensor:add_layernorm(added, weight, bias, epsilon) end
+
+--- rmsnorm(x + added, weight, epsilon) and x + added, in one pass over memory.
+---@param added moonbow.Tensor of x's shape
+---@param weight? moonbow.Tensor (C)
+---@param epsilon? number default 1e-6
+---@return moonbow.Tensor norm
+---@return moonbow.Tensor sum
+function Tensor:add_rmsnorm(added, weight, epsilon) end
+
 --- Rotary position embedding (Su et al. 2021).
 ---@param base? number default 10000
 ---@param first_position? integer of x's first token, counted from 0, the default

@@ -307,6 +307,25 @@ function mb.layernorm(x, weight, bias, epsilon) end
 ---@return moonbow.Tensor
 function mb.rmsnorm(x, weight, epsilon) end
 
+--- layernorm(x + added, weight, bias, epsilon) and x + added, in one pass over memory.
+---@param x moonbow.Tensor (..., C)
+---@param added moonbow.Tensor of x's shape
+---@param weight? moonbow.Tensor
+---@param bias? moonbow.Tensor
+---@param epsilon? number default 1e-5
+---@return moonbow.Tensor norm
+---@return moonbow.Tensor sum
+function mb.add_layernorm(x, added, weight, bias, epsilon) end
+
+--- rmsnorm(x + added, weight, epsilon) and x + added, in one pass over memory.
+---@param x moonbow.Tensor (..., C)
+---@param added moonbow.Tensor of x's shape
+---@param weight? moonbow.Tensor (C)
+---@param epsilon? number default 1e-6
+---@return moonbow.Tensor norm
+---@return moonbow.Tensor sum
+function mb.add_rmsnorm(x, added, weight, epsilon) end
+
 --- Rotary position embedding (Su et al. 2021).
 ---@param x moonbow.Tensor (B, T, H, D)
 ---@param base? number default 10000

@@ -277,6 +277,10 @@ MB_CALL mb_status mb_embedding(mb_tensor **out, mb_tensor *table, mb_tensor *ids
 // Over the last dimension C; weight (C), bias (C) or NULL. epsilon is added to the variance.
 MB_CALL mb_status mb_layernorm(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, double epsilon);
 MB_CALL mb_status mb_rmsnorm(mb_tensor **out, mb_tensor *x, mb_tensor *weight, double epsilon);   // weight or NULL
+// The same of sum = x + added, two tensors of one shape, in one pass over memory: out is the norm, and sum is handed out too.
+MB_CALL mb_status mb_add_layernorm(mb_tensor **out, mb_tensor **sum, mb_tensor *x, mb_tensor *added, mb_tensor *weight, mb_tensor *bias,
+                                   double epsilon);
+MB_CALL mb_status mb_add_rmsnorm(mb_tensor **out, mb_tensor **sum, mb_tensor *x, mb_tensor *added, mb_tensor *weight, double epsilon);
 // x (B, T, H, D), D even: rotates pairs (x[i], x[i + D/2]) by position * base^(-2i/D); positions first_position + t.
 MB_CALL mb_status mb_rotary(mb_tensor **out, mb_tensor *x, double base, int64_t first_position);
 MB_CALL mb_status mb_softmax(mb_tensor **out, mb_tensor *a, int dim);

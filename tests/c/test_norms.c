@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // test_norms.c: layernorm and rmsnorm against plain formulas, their gradients against central differences,
-// with parameters missing or the same tensor twice, over views and in residuals, and wrong arguments.
+// with parameters missing or the same tensor twice, over views, in residuals and of sums, and wrong arguments.
 #include "gradcheck.h"
 
 // ----- layernorm --------------------------------------------------------------------------------------
@@ -189,6 +189,83 @@ static void rmsnorm_works(void) {
   mb_tensor_release(x), mb_tensor_release(w), mb_tensor_release(scalar);
 }
 
+// ----- norms of sums ------------------------------------------------------------------------------------
+
+// norm(a + b) (a + b) and more of the sum, where neither a nor b is a leaf: both results have gradients.
+static mb_status both_results(mb_tensor **out, mb_tensor *y, mb_tensor *sum) {
+  mb_tensor *product = NULL;
+  mb_status status = mb_mul(&product, y, sum);
+  if (status == MB_OK) status = mb_add(out, product, sum);
+  mb_tensor_release(product), mb_tensor_release(y), mb_tensor_release(sum);
+  return status;
+}
+
+static mb_status add_layernorm_op(mb_tensor **out, mb_tensor **inputs, const void *epsilon) {
+  mb_tensor *a = NULL, *y = NULL, *sum = NULL;
+  *out = NULL;
+  mb_status status = mb_square(&a, inputs[0]);
+  if (status == MB_OK) status = mb_add_layernorm(&y, &sum, a, inputs[1], inputs[2], inputs[3], *(const double *)epsilon);
+  mb_tensor_release(a);
+  return status == MB_OK ? both_results(out, y, sum) : status;
+}
+
+static mb_status add_rmsnorm_op(mb_tensor **out, mb_tensor **inputs, const void *epsilon) {
+  mb_tensor *a = NULL, *y = NULL, *sum = NULL;
+  *out = NULL;
+  mb_status status = mb_square(&a, inputs[0]);
+  if (status == MB_OK) status = mb_add_rmsnorm(&y, &sum, a, inputs[1], inputs[2], *(const double *)epsilon);
+  mb_tensor_release(a);
+  return status == MB_OK ? both_results(out, y, sum) : status;
+}
+
+// The same tensor twice, and the norm alone used.
+static mb_status add_itself_op(mb_tensor **out, mb_tensor **inputs, const void *epsilon) {
+  mb_tensor *sum = NULL;
+  mb_status status = mb_add_layernorm(out, &sum, inputs[0], inputs[0], inputs[1], NULL, *(const double *)epsilon);
+  mb_tensor_release(sum);
+  return status;
+}
+
+static void same_bits(mb_tensor *a, mb_tensor *b) {
+  double *x = values_of(a), *y = values_of(b);
+  for (int64_t i = 0; i < 30; i++) CHECK(x[i] == y[i]);
+  free(x), free(y);
+}
+
+static void norms_of_sums(void) {
+  const double epsilon = 1e-3;
+  const int64_t shapes[3][2] = {{5, 6}, {1, 5}, {37, 3}};
+  for (int s = 0; s < 3; s++) {
+    mb_tensor *in[4] = {random_tensor(MB_F64, 2, shapes[s]), random_tensor(MB_F64, 2, shapes[s]), random_tensor(MB_F64, 1, shapes[s] + 1),
+                        random_tensor(MB_F64, 1, shapes[s] + 1)};
+    gradcheck(add_layernorm_op, in, 4, &epsilon, 1e-6);
+    gradcheck(add_layernorm_op, (mb_tensor *[]){in[0], in[1], NULL, NULL}, 4, &epsilon, 1e-6);
+    gradcheck(add_rmsnorm_op, in, 3, &epsilon, 1e-6);
+    gradcheck(add_itself_op, (mb_tensor *[]){in[0], in[2]}, 2, &epsilon, 1e-6);
+    for (int i = 0; i < 4; i++) mb_tensor_release(in[i]);
+  }
+  // The bits of two ops, also of views.
+  mb_tensor *wide = random_tensor(MB_F32, 2, (int64_t[]){6, 5}), *x, *b = random_tensor(MB_F32, 2, shapes[0]), *y[2], *sum[2];
+  mb_tensor *w = random_tensor(MB_F32, 1, shapes[0] + 1);
+  CHECK_OK(mb_transpose(&x, wide, 0, 1));
+  CHECK_OK(mb_add(&sum[0], x, b));
+  CHECK_OK(mb_layernorm(&y[0], sum[0], w, w, epsilon));
+  CHECK_OK(mb_add_layernorm(&y[1], &sum[1], x, b, w, w, epsilon));
+  same_bits(sum[0], sum[1]), same_bits(y[0], y[1]);
+  for (int i = 0; i < 2; i++) mb_tensor_release(y[i]);
+  mb_tensor_release(sum[1]);
+  CHECK_OK(mb_rmsnorm(&y[0], sum[0], w, epsilon));
+  CHECK_OK(mb_add_rmsnorm(&y[1], &sum[1], x, b, w, epsilon));
+  same_bits(sum[0], sum[1]), same_bits(y[0], y[1]);
+  for (int i = 0; i < 2; i++) mb_tensor_release(y[i]), mb_tensor_release(sum[i]);
+  CHECK_FAILS(MB_ERR_SHAPE, "mb_add_layernorm: x has shape (5, 6), added (6, 5); the same was expected",
+              mb_add_layernorm(&y[0], &sum[0], x, wide, NULL, NULL, 0));
+  CHECK(y[0] == NULL && sum[0] == NULL);
+  CHECK_FAILS(MB_ERR_ARG, "mb_add_rmsnorm: added is NULL", mb_add_rmsnorm(&y[0], &sum[0], x, NULL, NULL, 0));
+  CHECK_FAILS(MB_ERR_SHAPE, "mb_add_rmsnorm: weight has shape (6), (5)", mb_add_rmsnorm(&y[0], &sum[0], wide, wide, w, 0));
+  mb_tensor_release(wide), mb_tensor_release(x), mb_tensor_release(b), mb_tensor_release(w);
+}
+
 int main(void) {
   seed_test();
   int64_t before = live_tensors();
@@ -197,6 +274,7 @@ int main(void) {
   layernorm_of_views_and_residuals();
   layernorm_refuses();
   rmsnorm_works();
+  norms_of_sums();
   CHECK_EQ(live_tensors(), before);
   return check_end();
 }

@@ -65,6 +65,18 @@ for _, size in ipairs { 15, 64, 200 } do
 end
 op("layernorm", { { 130, 768 }, { 768 }, { 768 } }, function(t) return mb.layernorm(t[1], t[2], t[3], 1e-5) end)
 op("rmsnorm", { { 130, 768 }, { 768 } }, function(t) return mb.rmsnorm(t[1], t[2], 1e-5) end)
+-- Rows that a warp holds, of one to four packs a lane; rows longer than that, and rows that are no whole packs.
+for _, columns in ipairs { 8, 264, 520, 768, 1024, 1032, 65, 771 } do
+  local rows_of = { 77, columns }
+  op(("layernorm of a sum, rows of %d"):format(columns), { rows_of, { columns }, { columns }, rows_of }, function(t)
+    local y, sum = mb.add_layernorm(t[1], t[4], t[2], t[3])
+    return y * 0.5 + sum
+  end)
+  op(("rmsnorm of a sum, rows of %d"):format(columns), { { columns, 35 }, { columns }, { 35, columns } }, function(t)
+    local y, sum = mb.add_rmsnorm(t[1]:transpose(1, 2), t[3], t[2])
+    return y * 0.5 + sum
+  end)
+end
 op("softmax", { { 9, 50257 } }, function(t) return t[1]:softmax(-1) end)
 op("softmax of columns", { { 300, 130 } }, function(t) return t[1]:softmax(1) end)
 op("log_softmax", { { 9, 50257 } }, function(t) return t[1]:log_softmax(-1) end)

@@ -20,6 +20,12 @@ static inline void mbk_prefetch_row(const real *x, int64_t n) {
   for (int64_t i = 0; i < n; i += LINE) __builtin_prefetch(x + i, 0, 3);
 }
 
+// out = x + y; returns out.
+static inline const real *mbk_row_plus(real *restrict out, const real *restrict x, const real *restrict y, int64_t n) {
+  for (int64_t i = 0; i < n; i++) out[i] = x[i] + y[i];
+  return out;
+}
+
 // sum x[i]
 static inline double mbk_row_sum(const real *row, int64_t n) {
   double sum = 0;

@@ -24,6 +24,7 @@
 #define MBK_CUDA_SIMT_H
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 
 #include "backend/cuda/capture.h"
 
@@ -171,10 +172,27 @@ template <class T, class Op> SIMT void combine_quads(PerLane<T> &x, Op op) {
 #endif
 }
 
+// Combines the values of all lanes, pair by pair; all have the result, to the bit where op(a, b) = op(b, a).
+template <class T, class Op> SIMT void combine_lanes(PerLane<T> &x, Op op) {
+SIMT_UNROLL
+  for (int step = WARP / 2; step > 0; step /= 2) {
+#ifdef __CUDACC__
+    x.value = op(x.value, exchange(x.value, step));
+#else
+    PerLane<T> before = x;
+    for (int lane = 0; lane < WARP; lane++) x[lane] = op(before[lane], before[lane ^ step]);
+#endif
+  }
+}
+
 // ----- launching ------------------------------------------------------------------------------------------
 
 #ifdef __CUDACC__
-template <class K> __global__ void __launch_bounds__(K::THREADS) run_kernel(const __grid_constant__ K kernel) {
+// Blocks that should fit into a multiprocessor at once; K::RESIDENT where a kernel asks for several, and gets fewer registers.
+template <class K, class = void> constexpr int resident_blocks = 1;
+template <class K> constexpr int resident_blocks<K, std::void_t<decltype(K::RESIDENT)>> = K::RESIDENT;
+
+template <class K> __global__ void __launch_bounds__(K::THREADS, resident_blocks<K>) run_kernel(const __grid_constant__ K kernel) {
   extern __shared__ __align__(16) unsigned char shared[];
   Block<K::THREADS> block{(int64_t)blockIdx.x, (int64_t)gridDim.x};
   kernel.run(block, *reinterpret_cast<typename K::Shared *>(shared));

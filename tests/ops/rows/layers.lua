@@ -108,6 +108,46 @@ rows[#rows + 1] = {
   errors = { { "mb_rmsnorm", function() return mb.rmsnorm(mb.zeros(2, 3), mb.zeros(2)) end } },
 }
 
+-- Both results count: norm(a + b) + (a + b) / 2.
+local function with_sum(norm_row)
+  return function(row)
+    local out = norm_row(row)
+    for i = 1, #row do out[i] = out[i] + row[i] / 2 end
+    return out
+  end
+end
+
+local function with_half(norm, sum) return norm + sum * 0.5 end
+
+local function added(a) return naive.map(function(x, y) return x + y end, a[1], a[2]) end
+
+local function sums(with_bias)
+  return function()
+    local cases = {}
+    for i, shape in ipairs(norm_shapes) do
+      local c = { shape[#shape] }
+      cases[i] = { inputs = { any(shape), any(shape), any(c), with_bias and any(c) or nil }, epsilon = 0.1 }
+    end
+    return cases
+  end
+end
+
+rows[#rows + 1] = {
+  op = "mb_add_layernorm", points = 4, tolerance32 = 1e-4,
+  run = function(t, case) return with_half(mb.add_layernorm(t[1], t[2], t[3], t[4], case.epsilon)) end,
+  reference = function(a, case) return naive.rows(added(a), with_sum(layernorm_row(a[3], a[4], case.epsilon))) end,
+  cases = sums(true),
+  errors = { { "mb_add_layernorm", function() return mb.add_layernorm(mb.zeros(2, 3), mb.zeros(3)) end } },
+}
+
+rows[#rows + 1] = {
+  op = "mb_add_rmsnorm", points = 4, tolerance32 = 1e-4,
+  run = function(t, case) return with_half(mb.add_rmsnorm(t[1], t[2], t[3], case.epsilon)) end,
+  reference = function(a, case) return naive.rows(added(a), with_sum(rmsnorm_row(a[3], case.epsilon))) end,
+  cases = sums(false),
+  errors = { { "mb_add_rmsnorm", function() return mb.add_rmsnorm(mb.zeros(2, 3), mb.zeros(3)) end } },
+}
+
 -- ----- rotary -----------------------------------------------------------------------------------------
 
 rows[#rows + 1] = {

@@ -14,16 +14,17 @@ static void forward_row(to y, from x, from weight, from bias, int64_t columns, r
   for (int64_t i = 0; i < columns; i++) y[i] = (x[i] - mean) * rstd * weight[i] + bias[i];
 }
 
-mb_status MBK(layernorm)(void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows,
-                         int64_t columns, double epsilon) {
+mb_status MBK(layernorm)(void *y, void *mean, void *rstd, void *sum, const void *x, const void *added, const void *weight, const void *bias,
+                         int64_t rows, int64_t columns, double epsilon) {
   const real *w, *b;
   MB_TRY(mbk_row_or(&w, weight, 0, columns, 1));
   MB_TRY(mbk_row_or(&b, bias, 1, columns, 0));
 #pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
   for (int64_t r = 0; r < rows; r++) {
     const real *row = (const real *)x + r * columns;
+    if (added) row = mbk_row_plus((real *)sum + r * columns, row, (const real *)added + r * columns, columns);
     real m = (real)(mbk_row_sum(row, columns) / (double)columns);
-    mbk_prefetch_row(row + columns, columns);
+    mbk_prefetch_row((const real *)x + (r + 1) * columns, columns);
     real s = (real)(1 / sqrt(mbk_row_squares(row, columns, m) / (double)columns + epsilon));
     forward_row((real *)y + r * columns, row, w, b, columns, m, s);
     if (mean) ((real *)mean)[r] = m;

@@ -13,13 +13,15 @@ static void forward_row(to y, from x, from weight, int64_t columns, real rstd) {
   for (int64_t i = 0; i < columns; i++) y[i] = x[i] * rstd * weight[i];
 }
 
-mb_status MBK(rmsnorm)(void *y, void *rstd, const void *x, const void *weight, int64_t rows, int64_t columns, double epsilon) {
+mb_status MBK(rmsnorm)(void *y, void *rstd, void *sum, const void *x, const void *added, const void *weight, int64_t rows, int64_t columns,
+                       double epsilon) {
   const real *w;
   MB_TRY(mbk_row_or(&w, weight, 0, columns, 1));
 #pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
   for (int64_t r = 0; r < rows; r++) {
     const real *row = (const real *)x + r * columns;
-    mbk_prefetch_row(row + columns, columns);
+    if (added) row = mbk_row_plus((real *)sum + r * columns, row, (const real *)added + r * columns, columns);
+    mbk_prefetch_row((const real *)x + (r + 1) * columns, columns);
     real s = (real)(1 / sqrt(mbk_row_squares(row, columns, 0) / (double)columns + epsilon));
     forward_row((real *)y + r * columns, row, w, columns, s);
     if (rstd) ((real *)rstd)[r] = s;

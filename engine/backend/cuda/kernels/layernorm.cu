@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
-// layernorm.cu: rows of C elements, a block a row. With xhat = (x - mean) rstd and g = dy weight,
+// layernorm.cu: rows of C elements. With xhat = (x - mean) rstd and g = dy weight,
 //   y = xhat weight + bias,   rstd = 1 / sqrt(mean((x - mean)^2) + epsilon)
 //   dx = rstd (g - mean(g) - xhat mean(g xhat)),   dweight = sum over rows of dy xhat,   dbias = sum of dy
-// dweight and dbias: a thread takes a few columns of one share of the rows, and the shares are added in order.
-#include "backend/cuda/rows.h"
+// Rows of whole packs that fit into a warp's registers are warp_rows.h's. The kernels here are for the others: a block a row, and for
+// dweight and dbias a thread for a few columns of one share of the rows, whose shares are added in order.
+#include "backend/cuda/warp_rows.h"
 
 namespace mbk {
 namespace {
@@ -141,14 +142,26 @@ mb_status parameter_gradients(T *dweight, int accumulate_weight, T *dbias, int a
 } // namespace
 
 template <class T>
-mb_status Kernels<T>::layernorm(void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows,
-                                int64_t columns, double epsilon) {
+mb_status Kernels<T>::layernorm(void *y, void *mean, void *rstd, void *sum, const void *x, const void *added, const void *weight,
+                                const void *bias, int64_t rows, int64_t columns, double epsilon) {
   using W = Wide<T>;
-  return with_row_threads<T>(columns, [&](auto threads) {
-    return launch(Forward<T, decltype(threads)::value>{(T *)y, (W *)mean, (W *)rstd, (const T *)x, (const T *)weight, (const T *)bias, columns,
-                                                       epsilon},
-                  rows, "layernorm");
-  });
+  const char *name = "layernorm";
+  T *to = (T *)y, *s = (T *)sum;
+  W *means = (W *)mean, *rstds = (W *)rstd;
+  const T *from = (const T *)x, *w = (const T *)weight, *b = (const T *)bias;
+  return with_warp_rows<T>(
+    columns,
+    [&](auto packs) {
+      using K = WarpForward<T, decltype(packs)::value, true>;
+      return launch(K{to, means, rstds, s, from, (const T *)added, w, b, rows, columns, epsilon}, ceil_div(rows, K::WARPS), name);
+    },
+    [&] {
+      if (added) MB_TRY(add_rows(s, from, (const T *)added, rows * columns));
+      const T *normed = added ? s : from;
+      return with_row_threads<T>(columns, [&](auto threads) {
+        return launch(Forward<T, decltype(threads)::value>{to, means, rstds, normed, w, b, columns, epsilon}, rows, name);
+      });
+    });
 }
 
 template <class T>
@@ -157,14 +170,25 @@ mb_status Kernels<T>::layernorm_backward(void *dx, int accumulate_x, void *dweig
                                          const void *weight, int64_t rows, int64_t columns) {
   using W = Wide<T>;
   const char *name = "layernorm_backward";
-  const T *g = (const T *)dy, *v = (const T *)x;
+  T *to = (T *)dx, *to_weight = (T *)dweight, *to_bias = (T *)dbias;
+  const T *g = (const T *)dy, *v = (const T *)x, *w = (const T *)weight;
   const W *means = (const W *)mean, *rstds = (const W *)rstd;
-  if (dweight || dbias)
-    MB_TRY(parameter_gradients((T *)dweight, accumulate_weight, (T *)dbias, accumulate_bias, g, v, means, rstds, rows, columns, name));
-  if (!dx) return MB_OK;
-  return with_row_threads<T>(columns, [&](auto threads) {
-    return launch(Backward<T, decltype(threads)::value>{(T *)dx, accumulate_x, g, v, means, rstds, (const T *)weight, columns}, rows, name);
-  });
+  auto apart = [&] {
+    if (dweight || dbias)
+      MB_TRY(parameter_gradients(to_weight, accumulate_weight, to_bias, accumulate_bias, g, v, means, rstds, rows, columns, name));
+    if (!dx) return MB_OK;
+    return with_row_threads<T>(columns, [&](auto threads) {
+      return launch(Backward<T, decltype(threads)::value>{to, accumulate_x, g, v, means, rstds, w, columns}, rows, name);
+    });
+  };
+  if (!dx) return apart();
+  return with_warp_rows<T>(
+    columns,
+    [&](auto packs) {
+      return launch_warp_backward<true>(packs, to, accumulate_x, to_weight, accumulate_weight, to_bias, accumulate_bias, g, v, means, rstds, w,
+                                        rows, columns, name);
+    },
+    apart);
 }
 
 MBK_SLOT(layernorm);

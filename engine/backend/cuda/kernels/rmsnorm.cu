@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 //
-// rmsnorm.cu: rows of C elements, a block a row. With g = dy weight,
+// rmsnorm.cu: rows of C elements. With g = dy weight,
 //   y = x rstd weight,   rstd = 1 / sqrt(mean(x^2) + epsilon)
 //   dx = rstd g - x rstd^3 mean(g x),   dweight = sum over rows of dy x rstd
-// dweight goes by shares of the rows, as in layernorm.cu.
-#include "backend/cuda/rows.h"
+// Rows that fit into a warp's registers, and what the others take, are as in layernorm.cu.
+#include "backend/cuda/warp_rows.h"
 
 namespace mbk {
 namespace {
@@ -119,24 +119,49 @@ mb_status weight_gradient(T *dweight, int accumulate, const T *dy, const T *x, c
 } // namespace
 
 template <class T>
-mb_status Kernels<T>::rmsnorm(void *y, void *rstd, const void *x, const void *weight, int64_t rows, int64_t columns, double epsilon) {
-  return with_row_threads<T>(columns, [&](auto threads) {
-    return launch(Forward<T, decltype(threads)::value>{(T *)y, (Wide<T> *)rstd, (const T *)x, (const T *)weight, columns, epsilon}, rows,
-                  "rmsnorm");
-  });
+mb_status Kernels<T>::rmsnorm(void *y, void *rstd, void *sum, const void *x, const void *added, const void *weight, int64_t rows,
+                              int64_t columns, double epsilon) {
+  const char *name = "rmsnorm";
+  T *to = (T *)y, *s = (T *)sum;
+  Wide<T> *rstds = (Wide<T> *)rstd;
+  const T *from = (const T *)x, *w = (const T *)weight, *none = nullptr;
+  return with_warp_rows<T>(
+    columns,
+    [&](auto packs) {
+      using K = WarpForward<T, decltype(packs)::value, false>;
+      return launch(K{to, nullptr, rstds, s, from, (const T *)added, w, none, rows, columns, epsilon}, ceil_div(rows, K::WARPS), name);
+    },
+    [&] {
+      if (added) MB_TRY(add_rows(s, from, (const T *)added, rows * columns));
+      const T *normed = added ? s : from;
+      return with_row_threads<T>(columns, [&](auto threads) {
+        return launch(Forward<T, decltype(threads)::value>{to, rstds, normed, w, columns, epsilon}, rows, name);
+      });
+    });
 }
 
 template <class T>
 mb_status Kernels<T>::rmsnorm_backward(void *dx, int accumulate_x, void *dweight, int accumulate_weight, const void *dy, const void *x,
                                        const void *rstd, const void *weight, int64_t rows, int64_t columns) {
   const char *name = "rmsnorm_backward";
-  const T *g = (const T *)dy, *v = (const T *)x;
-  const Wide<T> *rstds = (const Wide<T> *)rstd;
-  if (dweight) MB_TRY(weight_gradient((T *)dweight, accumulate_weight, g, v, rstds, rows, columns, name));
-  if (!dx) return MB_OK;
-  return with_row_threads<T>(columns, [&](auto threads) {
-    return launch(Backward<T, decltype(threads)::value>{(T *)dx, accumulate_x, g, v, rstds, (const T *)weight, columns}, rows, name);
-  });
+  T *to = (T *)dx, *to_weight = (T *)dweight, *none = nullptr;
+  const T *g = (const T *)dy, *v = (const T *)x, *w = (const T *)weight;
+  const Wide<T> *rstds = (const Wide<T> *)rstd, *means = nullptr;
+  auto apart = [&] {
+    if (dweight) MB_TRY(weight_gradient(to_weight, accumulate_weight, g, v, rstds, rows, columns, name));
+    if (!dx) return MB_OK;
+    return with_row_threads<T>(columns, [&](auto threads) {
+      return launch(Backward<T, decltype(threads)::value>{to, accumulate_x, g, v, rstds, w, columns}, rows, name);
+    });
+  };
+  if (!dx) return apart();
+  return with_warp_rows<T>(
+    columns,
+    [&](auto packs) {
+      return launch_warp_backward<false>(packs, to, accumulate_x, to_weight, accumulate_weight, none, 0, g, v, means, rstds, w, rows, columns,
+                                         name);
+    },
+    apart);
 }
 
 MBK_SLOT(rmsnorm);
