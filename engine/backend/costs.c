@@ -212,10 +212,11 @@ void mbi_cost_embedding_backward(mbi_cost *c, void *dtable, const void *dy, cons
   rows_of(c, count, columns);
 }
 
-void mbi_cost_layernorm(mbi_cost *c, void *y, void *mean, void *rstd, const void *x, const void *weight, const void *bias, int64_t rows,
-                        int64_t columns, double epsilon) {
-  c->bytes = (double)(2 * rows * columns + (!!weight + !!bias) * columns) * size_of(c) + (double)((!!mean + !!rstd) * rows) * wide_of(c);
-  c->flops = (double)((5 + !!weight + !!bias) * rows * columns);
+void mbi_cost_layernorm(mbi_cost *c, void *y, void *mean, void *rstd, void *sum, const void *x, const void *added, const void *weight,
+                        const void *bias, int64_t rows, int64_t columns, double epsilon) {
+  int64_t moved = added ? 4 : 2, operations = (added ? 6 : 5) + !!weight + !!bias;
+  c->bytes = (double)(moved * rows * columns + (!!weight + !!bias) * columns) * size_of(c) + (double)((!!mean + !!rstd) * rows) * wide_of(c);
+  c->flops = (double)(operations * rows * columns);
   rows_of(c, rows, columns);
 }
 
@@ -229,9 +230,11 @@ void mbi_cost_layernorm_backward(mbi_cost *c, void *dx, int accumulate_x, void *
   rows_of(c, rows, columns);
 }
 
-void mbi_cost_rmsnorm(mbi_cost *c, void *y, void *rstd, const void *x, const void *weight, int64_t rows, int64_t columns, double epsilon) {
-  c->bytes = (double)(2 * rows * columns + !!weight * columns) * size_of(c) + (rstd ? (double)rows * wide_of(c) : 0);
-  c->flops = (double)((3 + !!weight) * rows * columns);
+void mbi_cost_rmsnorm(mbi_cost *c, void *y, void *rstd, void *sum, const void *x, const void *added, const void *weight, int64_t rows,
+                      int64_t columns, double epsilon) {
+  int64_t moved = added ? 4 : 2, operations = (added ? 4 : 3) + !!weight;
+  c->bytes = (double)(moved * rows * columns + !!weight * columns) * size_of(c) + (rstd ? (double)rows * wide_of(c) : 0);
+  c->flops = (double)(operations * rows * columns);
   rows_of(c, rows, columns);
 }
 

@@ -89,8 +89,11 @@ static void attention(void) {
 
 static void layers(void) {
   mbi_cost c = COST(MB_BF16); // statistics are float32
-  mbi_cost_layernorm(&c, some, some, some, some, some, some, 6, 10, 1e-5);
+  mbi_cost_layernorm(&c, some, some, some, NULL, some, NULL, some, some, 6, 10, 1e-5);
   SAYS(c, 2 * (120 + 20) + 2 * 6 * 4, 7 * 60, "(6, 10)");
+  c = COST(MB_BF16);
+  mbi_cost_rmsnorm(&c, some, some, some, some, some, some, 6, 10, 1e-5);
+  SAYS(c, 2 * (4 * 60 + 10) + 6 * 4, 5 * 60, "(6, 10)");
   c = COST(MB_F32);
   mbi_cost_layernorm_backward(&c, some, 1, some, 0, NULL, 0, some, some, some, some, some, 6, 10);
   SAYS(c, 4 * (4 * 60 + 2 * 10) + 2 * 6 * 4, 12 * 60, "(6, 10)");
