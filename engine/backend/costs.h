@@ -52,10 +52,10 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_attention_cached s, out, q, k, v, first
 #define MBI_ARGUMENTS_embedding out, table, ids, count, columns
 #define MBI_ARGUMENTS_embedding_backward dtable, dy, ids, count, rows, columns
-#define MBI_ARGUMENTS_layernorm y, mean, rstd, x, weight, bias, rows, columns, epsilon
+#define MBI_ARGUMENTS_layernorm y, mean, rstd, sum, x, added, weight, bias, rows, columns, epsilon
 #define MBI_ARGUMENTS_layernorm_backward dx, accumulate_x, dweight, accumulate_weight, dbias, accumulate_bias, dy, x, mean, rstd, weight, \
   rows, columns
-#define MBI_ARGUMENTS_rmsnorm y, rstd, x, weight, rows, columns, epsilon
+#define MBI_ARGUMENTS_rmsnorm y, rstd, sum, x, added, weight, rows, columns, epsilon
 #define MBI_ARGUMENTS_rmsnorm_backward dx, accumulate_x, dweight, accumulate_weight, dy, x, rstd, weight, rows, columns
 #define MBI_ARGUMENTS_rotary y, x, base, first_position, direction
 #define MBI_ARGUMENTS_softmax y, x, outer, size, inner, is_log
