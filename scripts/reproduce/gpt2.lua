@@ -15,13 +15,17 @@ local SOURCE = "arXiv 2605.11838, figure 3"
 local OPTIMIZERS = { "SGDM", "AdamW", "Muon" }
 
 local function optimizer_of(mb, model, o)
-  local function cosine(peak) return mb.schedule.cosine { peak = peak, warmup = o.warmup, steps = o.steps, final = peak / 10 } end
+  local function cosine(peak)
+    return mb.schedule.cosine { peak = peak, warmup = o.warmup, steps = o.steps, final = peak * o.final }
+  end
   if o.optimizer == "SGDM" then return mb.optim.sgd(model, { lr = cosine(o.lr), momentum = 0.9 }) end
   if o.optimizer == "AdamW" then
     return mb.optim.adamw(model, { lr = cosine(o.lr), betas = { 0.9, 0.999 }, weight_decay = o.decay })
   end
-  return mb.optim.muon(model, { lr = cosine(o.lr), momentum = 0.9, weight_decay = o.decay,
-    rest = { name = "adamw", lr = cosine(o.rest_lr), betas = { 0.9, 0.99 }, weight_decay = o.decay } })
+  local as_torch = o.muon == "torch"
+  return mb.optim.muon(model, { lr = cosine(o.lr), momentum = 0.9, weight_decay = o.decay, nesterov = as_torch,
+    scale = as_torch and "original" or "match_rms_adamw", rest = { name = "adamw",
+      lr = cosine(o.rest_lr > 0 and o.rest_lr or o.lr), betas = { 0.9, 0.99 }, weight_decay = o.decay } })
 end
 
 local function make(run, context)
@@ -41,8 +45,9 @@ local function runs(s)
     { name = "AdamW", lrs = language.numbers(s, "adam_lrs") }, { name = "Muon", lrs = language.numbers(s, "muon_lrs") } }
   local thresholds = { norm = language.numbers(s, "norms"), spectral = language.numbers(s, "taus") }
   return comparison.runs(s, optimizers, thresholds, function(o)
+    o.final = s.final
     if o.optimizer ~= "SGDM" then o.decay = s.decay end
-    if o.optimizer == "Muon" then o.rest_lr = s.rest_lr end
+    if o.optimizer == "Muon" then o.rest_lr, o.muon = s.rest_lr, s.muon end
     if o.clip == "spectral" then o.rank, o.oversample, o.power_iters = s.rank, s.oversample, 2 end
     return language.settings(s, o)
   end, s.steps)
@@ -52,8 +57,14 @@ local function report(results, s)
   local tokens = s.batch_size * s.grad_accum * s.block_size
   return require("scripts.reproduce.problems.comparison").report(results, {
     optimizers = OPTIMIZERS, source = SOURCE, notes = { s.data_note,
-      ("%d layers of width %d, %d steps of %d tokens, %d in all; spectral clipping with r = %d, p = %d, it = 2."):format(
-        s.n_layer, s.n_embd, s.steps, tokens, s.steps * tokens, s.rank, s.oversample) },
+      ("%d layers of width %d, %d steps of %d tokens, %d in all; spectral clipping of all but embeddings and head, with "
+        .. "r = %d, p = %d, it = 2."):format(s.n_layer, s.n_embd, s.steps, tokens, s.steps * tokens, s.rank,
+        s.oversample),
+      ("Learning rates end at %g of their peaks; weight decay of AdamW and Muon %g; steps of Muon are of %s size, and the "
+        .. "learning rate beside it is %s. --full has what the authors' code has: an end at 0, no decay, PyTorch's Muon, one "
+        .. "learning rate, dropout 0.1."):format(s.final, s.decay, s.muon == "torch" and "PyTorch's" or "AdamW's",
+        s.rest_lr > 0 and ("%g"):format(s.rest_lr) or "the same"),
+    },
   })
 end
 
@@ -67,7 +78,11 @@ require("moonbow.experiment").main {
     { "sgd_lrs", "0.03,0.1", "peak learning rates of SGDM", kind = "string", value = "LIST" },
     { "adam_lrs", "0.001,0.003", "of AdamW", kind = "string", value = "LIST" },
     { "muon_lrs", "0.003,0.01", "of Muon", kind = "string", value = "LIST" },
-    { "rest_lr", 1e-3, "of AdamW beside Muon", min = 0 },
+    { "rest_lr", 1e-3, "of AdamW beside Muon; 0: that of Muon", min = 0 },
+    { "final", 0.1, "where the cosine ends, as a share of its peak", min = 0, max = 1 },
+    { "muon", "match_rms", "scale 0.2 sqrt(max(out, in)); or torch.optim.Muon's: sqrt(max(1, out / in)), Nesterov",
+      choices = { "match_rms", "torch" } },
+    { "dropout", 0, "probability", min = 0, max = 0.99 },
     { "decay", 0.1, "weight decay of AdamW and Muon", min = 0 },
     { "norms", "0.01,0.1", "thresholds of norm clipping", kind = "string", value = "LIST" },
     { "taus", "0.01,0.1", "thresholds of spectral clipping", kind = "string", value = "LIST" },
@@ -82,7 +97,7 @@ require("moonbow.experiment").main {
       eval_iters = 10, warmup = 20, merges = 768, rank = 16, oversample = 5, sgd_lrs = "0.1,0.3", rest_lr = 3e-3,
       norms = "0.1,1" },
     full = { n_layer = 12, n_head = 12, n_embd = 768, block_size = 1024, batch_size = 32, grad_accum = 4, steps = 15259,
-      eval_every = 250, dtype = "bf16", seeds = "1" },
+      eval_every = 250, dtype = "bf16", dropout = 0.1, final = 0, decay = 0, muon = "torch", rest_lr = 0, seeds = "1" },
   },
   seeds = { 1, 2 },
   runs = runs,

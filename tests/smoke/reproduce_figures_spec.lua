@@ -104,6 +104,26 @@ describe("figures of language models", function()
     end)
   end
 
+  it("follow the authors' code in what --full has", function()
+    local full = { shakespeare = { adam_lr = 0, sgd_decay = 0.1, view = "qkv", clipped = "matrices", dropout = 0.2 },
+      gpt2 = { final = 0, decay = 0, muon = "torch", rest_lr = 0, dropout = 0.1 } }
+    for name, options in pairs(full) do
+      local _, help = runner.script("reproduce/" .. name, "--full --help")
+      local words = {}
+      for option, value in pairs(options) do
+        local row = help:match(("\n  %%-%%-%s [^\n]*"):format(option))
+        assert.equal(("[%s]"):format(tostring(value)), row:match "%S+$")
+        words[#words + 1] = ("--%s %s"):format(option, tostring(value))
+      end
+      local _, records = run(name, table.concat(words, " "))
+      local _, plain = run(name)
+      for i, r in ipairs(records) do
+        assert.is_false(r.result.final == plain[i].result.final, r.name .. ": the options change nothing")
+        assert(r.result.final < 7 and r.result.final == r.result.final)
+      end
+    end
+  end)
+
   it("svd_methods judges losses, errors and times of all methods", function()
     local summary, records = run "svd_methods"
     local of = {}

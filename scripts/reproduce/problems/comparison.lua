@@ -230,8 +230,8 @@ function M.report(results, o)
   end
   local notes = {
     ("The best setting is that of the least mean loss, of %d of norm clipping and %d of spectral clipping%s. Norm clipping is of "
-      .. "all gradients as one vector, spectral clipping of all but those of embeddings and head."):format(sizes.norm,
-      sizes.spectral, sizes.norm == sizes.spectral and "" or ": the larger grid has the better chances"),
+      .. "all gradients as one vector."):format(sizes.norm, sizes.spectral,
+      sizes.norm == sizes.spectral and "" or ": the larger grid has the better chances"),
     "\"not fully\": more singular values than `rank` exceed the threshold, and the others stay as they are.",
   }
   notes[#notes + 1] = M.edge_note(edges)

@@ -242,13 +242,16 @@ function M.model(build, run, data)
     n_embd = o.n_embd, dropout = o.dropout, dtype = o.dtype, seed = run.seed }
 end
 
----The clipper of a run: o.clip is "norm", of all gradients, or "spectral", of all but those of embeddings and head.
----@param o { clip: string, threshold: number, rank: integer, oversample: integer, power_iters: integer }
+---The clipper of a run: o.clip is "norm", of all gradients, or "spectral", of all but those of embeddings and head; with
+---o.clipped "matrices", of hidden matrices alone. o.view: what is one matrix, as mb.clip.spectral has it.
+---@param o { clip: string, threshold: number, rank: integer, oversample: integer, power_iters: integer, clipped?: string,
+---  view?: string }
 function M.clip(o)
   local mb = require "moonbow"
   if o.clip == "norm" then return mb.clip.norm { max_norm = o.threshold } end
   return mb.clip.spectral { threshold = o.threshold, method = "randomized", rank = o.rank, oversample = o.oversample,
-    power_iters = o.power_iters }
+    power_iters = o.power_iters, view = o.view,
+    where = o.clipped == "matrices" and function(p) return p.role == "matrix" end or nil }
 end
 
 ---Mean loss of the first batches for validation, which are the same in all runs of a seed.
