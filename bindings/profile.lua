@@ -48,4 +48,24 @@ function M.device(device)
   }
 end
 
+local stamp, seconds = ffi.new "int64_t[1]", ffi.new "double[1]"
+
+--- A moment in a device's queue; -1 while work is recorded.
+---@param device string
+---@return integer
+function M.stamp(device)
+  handle.act("mb_stamp", stamp, types.device(device))
+  return stamp[0] -- 64 bits: the clock's nanoseconds do not all fit a number
+end
+
+--- Seconds between two, when the device has come so far.
+---@return number
+function M.stamp_seconds(device, from, to)
+  handle.act("mb_stamp_seconds", seconds, types.device(device), from, to)
+  return seconds[0]
+end
+
+---@param device string
+function M.release(device, number) C.mb_stamp_release(types.device(device), number) end
+
 return M

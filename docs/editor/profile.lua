@@ -17,3 +17,8 @@ function mb.profile(fn, given) end
 ---@return moonbow.DeviceInfo
 function mb.device_info(device) end
 
+--- Seconds between moments of a computation, without waiting for the device in between.
+---@param device? "cpu"|"cuda" default: mb.device()
+---@return moonbow.Timer
+function mb.timer(device) end
+

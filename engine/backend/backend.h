@@ -224,12 +224,12 @@ typedef struct mbi_device {
   mb_status (*choices)(const char **text);
   mb_status (*set_choices)(const char *text);
   void (*allow_tf32)(int allowed); // optional: products of float32 may round their factors
-  // For a profile; optional, absent where calls return when their work is done. A stamp is a moment in the queue, behind the work
-  // given so far; taking one waits for nothing. After synchronize() the seconds between two can be asked for, until all are
-  // forgotten. -1 where no time can be taken, such as while work is recorded instead of done.
+  // Times; optional, absent where calls return when their work is done. A stamp is a moment in the queue, behind the work
+  // given so far; taking one waits for nothing. After synchronize() the seconds between two can be asked for, until they are
+  // released. -1 where no time can be taken, such as while work is recorded instead of done.
   mb_status (*stamp)(int64_t *stamp);
   mb_status (*stamp_seconds)(double *seconds, int64_t from, int64_t to);
-  void (*forget_stamps)(void);
+  void (*release_stamp)(int64_t stamp); // -1 is allowed
   int64_t (*launches)(void); // optional: kernels started so far, a library's call counting as one
   mb_status (*info)(mb_device_facts *facts); // optional: what mb_device_info says beyond the name
   // Optional, all four: between begin_capture and end_capture work is noted and not done; what the host would have to wait for, and

@@ -108,8 +108,8 @@ static void settle(void) {
     status = device->stamp_seconds(&seconds, waiting[i].from, waiting[i].to);
     if (status == MB_OK) noted[waiting[i].row].said.seconds += seconds;
   }
+  for (int64_t i = 0; i < n_waiting; i++) device->release_stamp(waiting[i].from), device->release_stamp(waiting[i].to);
   n_waiting = 0;
-  device->forget_stamps();
   if (status != MB_OK) give_up(status);
 }
 
@@ -140,9 +140,11 @@ static mb_status finish(call *c, mb_status status) {
   const mbi_device *device = devices[c->where].real;
   double ended = mb_time();
   int64_t to = c->from >= 0 && problem == MB_OK ? stamp(device) : -1;
-  if (status != MB_OK || problem != MB_OK) return status;
-  int64_t at = row_of(c);
-  if (at < 0) return status;
+  int64_t at = status == MB_OK && problem == MB_OK ? row_of(c) : -1;
+  if (at < 0) {
+    if (device->stamp) device->release_stamp(c->from), device->release_stamp(to);
+    return status;
+  }
   mb_profile_row *said = &noted[at].said;
   said->calls++;
   said->launches += device->launches ? device->launches() - c->launches : 1;
@@ -253,6 +255,41 @@ const mbi_device *mbi_profiled(mb_device which, const mbi_device *device) {
   for (int dtype = 0; dtype < MB_DTYPE_COUNT; dtype++)
     if (device->kernels[dtype]) d->kernels[dtype] = tables[which][dtype];
   return d;
+}
+
+// ----- stamps ---------------------------------------------------------------------------------------------------
+// Where calls return when their work is done, a stamp is the clock's nanoseconds.
+
+static mb_status queue_of(const mbi_device **out, mb_device device) {
+  MB_TRY(mb_device_check(device));
+  *out = mbi_device_of(device);
+  return MB_OK;
+}
+
+mb_status mb_stamp(int64_t *stamp, mb_device device) {
+  const mbi_device *queue;
+  *stamp = -1;
+  MB_TRY(queue_of(&queue, device));
+  if (queue->stamp) return queue->stamp(stamp);
+  *stamp = (int64_t)(1e9 * mb_time());
+  return MB_OK;
+}
+
+mb_status mb_stamp_seconds(double *seconds, mb_device device, int64_t from, int64_t to) {
+  const mbi_device *queue;
+  if (from < 0 || to < 0) MB_FAIL(MB_ERR_ARG, "mb_stamp_seconds: stamps %lld and %lld have no time", (long long)from, (long long)to);
+  MB_TRY(queue_of(&queue, device));
+  if (queue->stamp) {
+    MB_TRY(queue->synchronize());
+    return queue->stamp_seconds(seconds, from, to);
+  }
+  *seconds = 1e-9 * (double)(to - from);
+  return MB_OK;
+}
+
+void mb_stamp_release(mb_device device, int64_t stamp) {
+  const mbi_device *queue;
+  if (queue_of(&queue, device) == MB_OK && queue->release_stamp) queue->release_stamp(stamp);
 }
 
 // ----- public ---------------------------------------------------------------------------------------------------

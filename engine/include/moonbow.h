@@ -114,6 +114,11 @@ MB_CALL mb_status mb_profile_begin(void);        // MB_ERR_STATE if a profile is
 MB_CALL mb_status mb_profile_end(void);          // waits for the devices; rows are sorted, the slowest first
 MB_API int64_t mb_profile_count(void);           // rows of the last profile; 0 while one is on
 MB_CALL mb_status mb_profile_row_at(mb_profile_row *row, int64_t index);
+// A moment in a device's queue, behind the work given so far; nothing waits for it. -1 while work is recorded. The seconds
+// between two are known when the device has come so far, which asking for them waits for.
+MB_CALL mb_status mb_stamp(int64_t *stamp, mb_device device);
+MB_CALL mb_status mb_stamp_seconds(double *seconds, mb_device device, int64_t from, int64_t to);
+MB_API void mb_stamp_release(mb_device device, int64_t stamp); // -1 is allowed
 
 // ----- memory -----------------------------------------------------------------------------------
 

@@ -161,7 +161,7 @@ local modules = {
   checkpoint = "moonbow.io.checkpoint", jsonl = "moonbow.io.jsonl", system = "bindings.system",
   tensorboard = "moonbow.io.tensorboard", data = "moonbow.data", fuse = "moonbow.fuse",
   graph = "moonbow.graph", linalg = "moonbow.linalg", spectrum = "moonbow.spectrum", profile = "moonbow.profile",
-  device_info = "moonbow.device_info",
+  device_info = "moonbow.device_info", timer = "moonbow.timer",
 }
 
 local function load_part(t, key)

@@ -20,7 +20,8 @@ local HEAD = "<!-- Written by scripts/docs/api.lua from the comments of the sour
 
 -- Parts of mb that are told on one page.
 local together = { threshold = "clip", schedule = "optim", graph = "fuse", tensorboard = "logs", jsonl = "logs",
-                   safetensors = "files", checkpoint = "files", device_info = "profile" }
+                   safetensors = "files", checkpoint = "files", device_info = "profile",
+                   timer = "profile" }
 local titles = {
   tensors = "Tensors", optim = "Optimizers and schedules", clip = "Clipping and thresholds", models = "Models", data = "Data",
   files = "Files: safetensors and checkpoints", logs = "Logs", fuse = "Fused functions", linalg = "Decompositions",

@@ -175,7 +175,18 @@ static void facts(void) {
   CHECK(strcmp(cpu.name, "cpu") == 0 && cpu.multiprocessors == 0);
 }
 
+static void stamps(void) {
+  int64_t from, to;
+  double seconds = -1;
+  CHECK_OK(mb_stamp(&from, MB_CPU));
+  CHECK_OK(mb_stamp(&to, MB_CPU));
+  CHECK_OK(mb_stamp_seconds(&seconds, MB_CPU, from, to));
+  CHECK(seconds >= 0);
+  CHECK_FAILS(MB_ERR_ARG, "have no time", mb_stamp_seconds(&seconds, MB_CPU, -1, to));
+  mb_stamp_release(MB_CPU, from), mb_stamp_release(MB_CPU, -1);
+}
+
 int main(void) {
-  elementwise(), products(), attention(), layers(), fused(), spectra(), profile(), facts();
+  elementwise(), products(), attention(), layers(), fused(), spectra(), profile(), facts(), stamps();
   return check_end();
 }

@@ -147,6 +147,23 @@ describe("mb.profile", function()
   end)
 end)
 
+describe("mb.timer", function()
+  it_on_device("has the seconds between its marks, in their order", function()
+    local timer, a = mb.timer(), mb.randn { 16, 16 }
+    assert.same({}, timer:seconds())
+    for _ = 1, 3 do
+      timer:mark()
+      a:exp()
+    end
+    timer:mark()
+    local seconds = timer:seconds()
+    assert.equals(3, #seconds)
+    for _, value in ipairs(seconds) do assert.is_true(value >= 0) end
+    assert.same({}, timer:seconds()) -- it begins anew
+    helper.says("unknown device", function() mb.timer "tpu" end)
+  end)
+end)
+
 describe("mb.device_info", function()
   it("says what is known", function()
     local cpu = mb.device_info "cpu"

@@ -246,11 +246,13 @@ MBK_GUARD(begin_capture, "table, key")
 MBK_GUARD(end_capture, "out, is_wanted")
 MBK_GUARD(replay, "captured")
 
+mb_status copy_out(void *host, const void *device, size_t bytes) { return to_host(host, device, bytes); }
+
 mbi_device make_device() {
   mbi_device d{};
   d.name = "cuda";
   d.allocate = Call<Name_allocate, &allocate>::run, d.release = release, d.trim = trim, d.waits = waits;
-  d.copy_in = Call<Name_to_device, &to_device>::run, d.copy_out = Call<Name_to_host, &to_host>::run;
+  d.copy_in = Call<Name_to_device, &to_device>::run, d.copy_out = Call<Name_to_host, &copy_out>::run;
   d.zero = Call<Name_zero, &zero>::run, d.synchronize = Call<Name_synchronize, &synchronize>::run;
   d.room = Call<Name_room, &room>::run, d.usable = Call<Name_usable, &usable>::run;
   d.copy_view = Call<Name_copy_view, &copy_view>::run, d.convert = Call<Name_convert, &convert>::run;
@@ -261,7 +263,7 @@ mbi_device make_device() {
   d.allow_tf32 = allow_tf32;
   d.choices = product_choices, d.set_choices = Call<Name_set_product_choices, &set_product_choices>::run;
   d.stamp = Call<Name_stamp, &stamp>::run, d.stamp_seconds = Call<Name_stamp_seconds, &stamp_seconds>::run;
-  d.forget_stamps = forget_stamps, d.launches = launches_made, d.info = Call<Name_device_facts, &device_facts>::run;
+  d.release_stamp = release_stamp, d.launches = launches_made, d.info = Call<Name_device_facts, &device_facts>::run;
   d.begin_capture = Call<Name_begin_capture, &begin_capture>::run, d.end_capture = Call<Name_end_capture, &end_capture>::run;
   d.replay = Call<Name_replay, &replay>::run, d.captured_free = captured_free;
   d.kernels[MB_F32] = &table<float>;

@@ -63,7 +63,7 @@ static mb_status make(mbi_mail *mail) {
 
 mb_status mail_send(mbi_mail *mail, const void *device) {
   MB_TRY(refuse_capture("sending a result to the host"));
-  if (is_dry()) memset(mail->data, 0xff, mail->bytes);
+  if (is_dry()) make_up(mail->data, -1.0, mail->bytes);
   else memcpy(mail->data, device, mail->bytes);
   return MB_OK;
 }

@@ -46,7 +46,7 @@ mb_status wait(Mark m);
 // Times in the stream, for a profile (stamps.cu); what the device is.
 mb_status stamp(int64_t *stamp);
 mb_status stamp_seconds(double *seconds, int64_t from, int64_t to);
-void forget_stamps();
+void release_stamp(int64_t stamp);
 int64_t launches_made();
 mb_status device_facts(mb_device_facts *facts);
 // kernels/gemm.cu: whether products of float32 may round their factors.
