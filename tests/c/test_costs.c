@@ -46,8 +46,13 @@ static void products(void) {
   mbi_gemm g = {.m = 7, .n = 11, .k = 13, .alpha = 1, .a = some, .b = some, .c = some, .lda = 13, .ldb = 11, .ldc = 11, .batch = 1};
   mbi_cost c = COST(MB_BF16);
   mbi_cost_gemm(&c, &g);
+  SAYS(c, 2 * (7 * 13 + 13 * 11 + 7 * 11), 2 * 7 * 11 * 13, "m 7, n 11, k 13, rows apart");
+  g.lda = g.ldb = g.ldc = 16;
+  c = COST(MB_BF16);
+  mbi_cost_gemm(&c, &g);
   SAYS(c, 2 * (7 * 13 + 13 * 11 + 7 * 11), 2 * 7 * 11 * 13, "m 7, n 11, k 13");
   CHECK(c.is_product);
+  g.lda = 13, g.ldb = g.ldc = 11;
   g.beta = 1;
   c = COST(MB_F32);
   mbi_cost_gemm(&c, &g);
