@@ -245,6 +245,20 @@ ON_BOTH(mb_status, check_ids, (int64_t *bad, const void *ids, mb_dtype dtype, in
   return finish(&c, REAL->check_ids(bad, ids, dtype, count, limit, ignored));
 })
 
+ON_BOTH(mb_status, clean_ids, (int32_t *clean, int64_t *found, const int32_t *ids, int64_t count, int64_t limit, int64_t ignored,
+                               int32_t instead), {
+  call c;
+  bytes_moved(&c, where, MB_I32, "clean_ids", 8 * (double)count, count);
+  return finish(&c, REAL->clean_ids(clean, found, ids, count, limit, ignored, instead));
+})
+// All that was captured is one call, whose cost is not known any more.
+ON_BOTH(mb_status, replay, (mbi_captured *captured), {
+  call c;
+  begin(&c, where, MB_U8, "replay");
+  start(&c);
+  return finish(&c, REAL->replay(captured));
+})
+
 const mbi_device *mbi_profiled(mb_device which, const mbi_device *device) {
   if (!device || devices[which].real == device) return device ? &devices[which].noting : NULL;
   devices[which].real = device;
@@ -252,6 +266,8 @@ const mbi_device *mbi_profiled(mb_device which, const mbi_device *device) {
   *d = *device;
 #define CHOOSE(name) d->name = which == MB_CPU ? cpu_##name : cuda_##name
   CHOOSE(copy_in), CHOOSE(copy_out), CHOOSE(zero), CHOOSE(fill), CHOOSE(convert), CHOOSE(copy_view), CHOOSE(check_ids);
+  if (device->clean_ids) CHOOSE(clean_ids);
+  if (device->replay) CHOOSE(replay);
   for (int dtype = 0; dtype < MB_DTYPE_COUNT; dtype++)
     if (device->kernels[dtype]) d->kernels[dtype] = tables[which][dtype];
   return d;

@@ -23,8 +23,8 @@
 -- the fastest of a few large products in each dtype that the rows have products in. Give numbers to spare that, or false.
 --
 -- What matters on a GPU: profile the second or third call of fn, for the first one compiles and times what the later ones use;
--- do not profile a replay of mb.graph but the function itself, because a replay has no calls; small kernels that the host
--- cannot start quickly enough include the time it takes to start them.
+-- profile the function and not what mb.graph makes of it, because a replay is a single row without a cost; small kernels that
+-- the host cannot start quickly enough include the time it takes to start them.
 
 local create = require "moonbow.create"
 local format = require "moonbow.report.format"

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: MIT
 --
--- roofline.lua: what a GPU would need for the work of bench/gpu.lua, kernel by kernel, without a GPU: the calls are those that the
--- engine makes, recorded on the tests' stand-in in full size (it goes through a step and does none of its work), and
+-- roofline.lua: what a GPU would need for the work of bench/gpu.lua, kernel by kernel, without a GPU: the calls are those that
+-- the engine makes, recorded on the tests' stand-in in full size (it goes through a step and does none of its work), and
 --   time of a row = max(bytes / bandwidth, operations / rate) / efficiency + launches x launch
 -- with a machine's rates as options and an efficiency for each kind of kernel, in the table below. These are predictions.
 --   luajit scripts/bench/roofline.lua                      training, clipping, Muon, AdamW, the small model, on one H200
@@ -28,7 +28,8 @@ local options = {
   { "attention", "cudnn", "whose attention", choices = { "cudnn", "own" } },
   { "dtype", "bf16", "what the networks compute with", choices = { "bf16", "f32" } },
   { "rows", 24, "rows of a table", kind = "integer", min = 1 },
-  { "plugin", nil, "the stand-in [build/tests/libmoonbow_cuda_host.so, or MOONBOW_CUDA_PLUGIN]", kind = "string", value = "FILE" },
+  { "plugin", nil, "the stand-in [build/tests/libmoonbow_cuda_host.so, or MOONBOW_CUDA_PLUGIN]", kind = "string",
+    value = "FILE" },
   { "quick", false, "tiny sizes: whether it works" },
   { "record", nil, "a file for the figures as JSON", kind = "string", value = "FILE" },
   { "one", nil, "used by the script itself: one part in this process", kind = "string", value = "PART" },
@@ -36,7 +37,7 @@ local options = {
 
 -- Shares of the rates above that a kind of kernel is believed to reach.
 local efficiency = {
-  gemm = 0.88,     -- large products by the library; times what tiles of 128 x 256 fill of the last wave over the SMs, and k / (k + 128)
+  gemm = 0.88,     -- large products by the library; times what tiles of 128 x 256 fill of the waves over the SMs, and k / (k + 128)
   gemm_few = 0.75, -- instead of the waves' share where the result has fewer tiles than there are SMs, so that k is split
   gemm_apart = 0.3, -- times this where rows do not begin on 16 bytes
   attention = { cudnn = 0.40, own = 0.28 },          -- heads of 64: cuDNN's published 310 TFLOP/s
@@ -53,7 +54,9 @@ local function kind_of(row)
   local name = row.name
   if name:find "^gemm" then return "gemm" end
   if name:find "^attention" then return name end
-  if name:find "^sketch_basis" or name:find "^sketch_ritz" or name:find "^gram_factor" or name:find "^policy" then return "small" end
+  for _, small in ipairs { "sketch_basis", "sketch_ritz", "gram_factor", "policy" } do
+    if name:find("^" .. small) then return "small" end
+  end
   if name:find "^sketch" or name:find "^gram" then return "sketch" end
   if name:find "^embedding" then return "scatter" end
   if name:find "norm_backward" or name == "softmax_backward" then return "backward" end
@@ -121,7 +124,8 @@ local function predict(found, s)
 end
 
 local function show(part, found, sum, s)
-  local rows, rest = { { part, "dtype", "shape", "calls", "launches", "GB", "GFLOP", "floor ms", "of rates", "ms", "of all" } }, nil
+  local head = { part, "dtype", "shape", "calls", "launches", "GB", "GFLOP", "floor ms", "of rates", "ms", "of all" }
+  local rows, rest = { head }, nil
   local function add(row)
     rows[#rows + 1] = { row.name, row.dtype or "", row.shape or "", ("%d"):format(row.calls), ("%d"):format(row.launches),
       ("%.3g"):format(row.bytes / 1e9), ("%.4g"):format(row.flops / 1e9), ("%.3f"):format(1e3 * row.floor),
@@ -144,7 +148,7 @@ local function show(part, found, sum, s)
   print(("%s: %.3g ms predicted in a graph, %.3g ms at full rates; %d launches, %.3g ms of the host without a graph"):format(part,
     1e3 * sum.seconds, 1e3 * sum.floor, sum.launches, 1e3 * host))
   if found.tokens then
-    print(("  %.0f tokens/s, %.1f steps/s, %.1f %% of %.4g TFLOP/s; without a graph %.0f tokens/s; %s in tensors and work memory"):format(
+    print(("  %.0f tokens/s, %.1f steps/s, %.1f %% of %.4g TFLOP/s; without a graph %.0f tokens/s; %s of memory"):format(
       found.tokens / sum.seconds, 1 / sum.seconds, 100 * found.flops / sum.seconds / s.peak, s.peak / 1e12,
       found.tokens / math.max(sum.seconds, host), format.bytes(found.peak_bytes)))
   end
@@ -185,7 +189,7 @@ cli.main("bench/roofline", function()
   local file = io.open(plugin, "rb")
   if not file then cli.fail(1, "there is no %s: build the tests, or name the stand-in with --plugin", plugin) end
   file:close()
-  print(("bandwidth %.3g TB/s, products %.4g (bf16), %.3g (f32) TFLOP/s, %.2g us between kernels, %s's attention: predictions"):format(
+  print(("predictions: %.3g TB/s, products %.4g (bf16), %.3g (f32) TFLOP/s, %.2g us between kernels, attention: %s"):format(
     s.bandwidth / 1e12, s.bf16 / 1e12, s.f32 / 1e12, 1e6 * s.launch, s.attention))
   print()
   local all = {}
