@@ -37,7 +37,7 @@ local options = {
 
 -- Shares of the rates above that a kind of kernel is believed to reach.
 local efficiency = {
-  gemm = 0.88,     -- large products by the library; times what tiles of 128 x 256 fill of the waves over the SMs, and k / (k + 128)
+  gemm = 0.88,     -- large products by the library; times the share of waves that 128 x 256 tiles fill, and k / (k + 128)
   gemm_few = 0.75, -- instead of the waves' share where the result has fewer tiles than there are SMs, so that k is split
   gemm_apart = 0.3, -- times this where rows do not begin on 16 bytes
   attention = { cudnn = 0.40, own = 0.28 },          -- heads of 64: cuDNN's published 310 TFLOP/s
