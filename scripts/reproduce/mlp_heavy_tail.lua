@@ -142,6 +142,9 @@ local function report(all, s)
         ):format(s.max_norm, s.threshold, s.lr, s.adam_lr),
       "Random order: every batch is drawn anew; the claims are about these runs. Fixed order: the authors' code draws the "
         .. "batches of one pass and repeats them; losses are higher then at every rule.",
+      "The bounds are of 3000 steps. With the authors' clippers and noise under PyTorch, seeds 1 to 3, the medians are, in fixed "
+        .. "order and shuffled anew in every pass: norm 0.330, 0.262; EMA 0.128, 0.123; quantile 0.082, 0.080; Adam with norm "
+        .. "0.185, 0.142, without 0.973, 0.967. One seed of three is far above: norm 0.55, EMA 0.29, quantile 0.24.",
       ("Speed is by processor time, as runs share the machine, that of all %d thread(s) of a run together; by the clock it was "
         .. "%.0f steps a second. The authors' code was measured on two cores, %d to %d steps a second."):format(s.threads,
         median_rate(all, "steps_per_second"), AUTHORS[1], AUTHORS[2]),
