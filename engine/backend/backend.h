@@ -52,33 +52,48 @@ typedef struct mbi_attention_gradients {
 
 // What the device has found out about a matrix. A call that works on many wants some of these bits: a matrix that lacks one
 // is passed over, and what is the call's of it stays as it is. So the host need not know which ones a call is about.
-enum { MBI_FINITE = 1, MBI_EXTREME = 2, MBI_STEEP = 4 };
+enum { MBI_FINITE = 1, MBI_EXTREME = 2, MBI_STEEP = 4, MBI_ROUGH = 8 };
 typedef struct mbi_mask {
-  const int64_t *flags; // (count) or NULL: all take part
+  int64_t *flags; // (count) or NULL: all take part
   int64_t wanted;
 } mbi_mask;
 
-// `count` contiguous arrays, wherever they lie.
+// `count` contiguous arrays, wherever they lie, and what is found of them. All arrays are the device's, those of a call's own need
+// may be NULL.
 typedef struct mbi_arrays {
   int64_t count, most; // most: the largest of the sizes
-  void *const *x;      // (count) of the device
-  const int64_t *size; // (count) of the device: elements
-  int64_t all;         // their sum, for who reckons what a call costs
+  void *const *x;      // (count)
+  const int64_t *size; // (count) elements
+  int64_t all;         // sum of the sizes, for who reckons what a call costs
+  double *norm, *scale;
+  int64_t *flags;
+  const double *target, *gain;
 } mbi_arrays;
 
 // A few singular directions of `count` matrices G[i] (m, n), seen at scale[i] G[i]. Thin matrices are kept as
-// q rows. All arrays are the device's.
+// q rows. All arrays are the device's. Calls take as many groups of matrices as there are shapes, with one q, and as little is
+// launched for all of them as for one.
 typedef struct mbi_sketch {
   int64_t count, m, n, q;
   mbi_mask mask;
   void *const *g;      // matrix i, contiguous
   const double *scale; // powers of two that bring G's values near 1
+  const int64_t *place; // (count) numbers of the random streams that omega is drawn from
+  void *omega;         // (count, q, n) what the first x is
   void *x;             // (count, q, n) vectors that G is multiplied with
   void *y;             // (count, q, m) y = x (scale G)^T
   void *t;             // (count, q, n) t = y (scale G)
   double *w;           // (count, q, q) rows of w y are left singular vectors of scale G, the largest first
   double *sigma;       // (count, q) and w t = diag(sigma) times right singular vectors
+  double *sizes;       // (count, 2) see sketch_basis
+  const double *gain;  // (count, q)
 } mbi_sketch;
+enum { MBI_FORMS_Y = 1, MBI_FORMS_T = 2, MBI_FROM_OMEGA = 4 };
+// Sizes that change flags: what is MBI_FINITE becomes MBI_EXTREME where the first one is not within [low, high], else MBI_STEEP where
+// the second is below ratio times the first.
+typedef struct mbi_sketch_limits {
+  double low, high, ratio;
+} mbi_sketch_limits;
 
 // Eigenvalues of S[i] = (scale G)^T (scale G), or of (scale G)(scale G)^T when m < n: k = min(m, n).
 typedef struct mbi_gram {

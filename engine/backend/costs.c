@@ -362,55 +362,69 @@ void mbi_cost_normalize(mbi_cost *c, void *y, mb_dtype y_dtype, double *norms, i
   rows_of(c, count, size);
 }
 
-static void arrays_of(mbi_cost *c, const mbi_arrays *a, double moved, double operations) {
-  flat(c, a->all, moved, operations);
-  mbi_cost_shape(c, "arrays %lld, elements %lld", (Long)a->count, (Long)a->all);
+static void arrays_of(mbi_cost *c, const mbi_arrays *a, int64_t groups, double moved, double operations) {
+  int64_t count = 0, all = 0;
+  for (int64_t at = 0; at < groups; at++) count += a[at].count, all += a[at].all;
+  flat(c, all, moved, operations);
+  mbi_cost_shape(c, "arrays %lld, elements %lld", (Long)count, (Long)all);
 }
-void mbi_cost_norms(mbi_cost *c, const mbi_arrays *a, int64_t wanted, double *norm, double *scale, int64_t *flags) { arrays_of(c, a, 1, 2); }
-void mbi_cost_rescale(mbi_cost *c, const mbi_arrays *a, const double *norm, const double *target, const double *gain) {
-  arrays_of(c, a, 2, 1);
-}
+void mbi_cost_norms(mbi_cost *c, const mbi_arrays *a, int64_t groups, int64_t wanted) { arrays_of(c, a, groups, 1, 2); }
+void mbi_cost_rescale(mbi_cost *c, const mbi_arrays *a, int64_t groups) { arrays_of(c, a, groups, 2, 1); }
 
 // ----- spectra --------------------------------------------------------------------------------------------------
 
+// Adds a group's share.
 static void sketch(mbi_cost *c, const mbi_sketch *s, double elements, double numbers, double operations) {
-  c->bytes = (double)s->count * (elements * size_of(c) + 8 * numbers);
-  c->flops = (double)s->count * operations;
-  mbi_cost_shape(c, "count %lld, m %lld, n %lld, q %lld", (Long)s->count, (Long)s->m, (Long)s->n, (Long)s->q);
+  c->bytes += (double)s->count * (elements * size_of(c) + 8 * numbers);
+  c->flops += (double)s->count * operations;
 }
 
-void mbi_cost_sketch_draw(mbi_cost *c, const mbi_sketch *s, void *out, const int64_t *place, uint64_t seed, uint64_t step, uint64_t stream) {
-  sketch(c, s, (double)(s->q * s->n), 1, 6 * (double)(s->q * s->n));
+static void sketches(mbi_cost *c, const mbi_sketch *s, int64_t groups) {
+  int64_t count = 0;
+  for (int64_t at = 0; at < groups; at++) count += s[at].count;
+  if (groups == 1) mbi_cost_shape(c, "count %lld, m %lld, n %lld, q %lld", (Long)s->count, (Long)s->m, (Long)s->n, (Long)s->q);
+  else mbi_cost_shape(c, "count %lld, shapes %lld, q %lld", (Long)count, (Long)groups, (Long)s->q);
 }
 
-void mbi_cost_sketch_pass(mbi_cost *c, const mbi_sketch *s, int forms_y, int forms_t) {
-  double m = (double)s->m, n = (double)s->n, q = (double)s->q;
-  sketch(c, s, m * n + q * m + (forms_y ? q * n : 0) + (forms_t ? q * n : 0), 1, (!!forms_y + !!forms_t) * 2 * q * m * n);
+void mbi_cost_sketch_draw(mbi_cost *c, const mbi_sketch *s, int64_t groups, uint64_t seed, uint64_t step, uint64_t stream) {
+  for (int64_t at = 0; at < groups; at++) sketch(c, s + at, (double)(s[at].q * s[at].n), 1, 6 * (double)(s[at].q * s[at].n));
+  sketches(c, s, groups);
+}
+
+void mbi_cost_sketch_pass(mbi_cost *c, const mbi_sketch *s, int64_t groups, int forms) {
+  int y = !!(forms & MBI_FORMS_Y), t = !!(forms & MBI_FORMS_T);
+  for (int64_t at = 0; at < groups; at++) {
+    double m = (double)s[at].m, n = (double)s[at].n, q = (double)s[at].q;
+    sketch(c, s + at, m * n + q * m + (y ? q * n : 0) + (t ? q * n : 0), 1, (y + t) * 2 * q * m * n);
+  }
   c->is_product = 1;
+  sketches(c, s, groups);
 }
 
-void mbi_cost_sketch_basis(mbi_cost *c, const mbi_sketch *s, void *out, const void *x, double *sizes, int64_t n) {
-  double q = (double)s->q, length = (double)n;
-  sketch(c, s, 2 * q * length, 2, 4 * q * q * length); // Gram matrix (half of it) and product, twice
+void mbi_cost_sketch_basis(mbi_cost *c, const mbi_sketch *s, int64_t groups, int of_y, const mbi_sketch_limits *limits) {
+  for (int64_t at = 0; at < groups; at++) {
+    double q = (double)s[at].q, length = (double)(of_y ? s[at].m : s[at].n);
+    sketch(c, s + at, 2 * q * length, 2, 3 * q * q * length); // Gram matrix (half of it) and product
+  }
   c->is_product = 1;
-  mbi_cost_shape(c, "count %lld, n %lld, q %lld", (Long)s->count, (Long)n, (Long)s->q);
+  sketches(c, s, groups);
 }
 
-void mbi_cost_sketch_flag(mbi_cost *c, int64_t *flags, int64_t flag, const double *sizes, int64_t count, double low, double high,
-                          double ratio) {
-  c->bytes = 32 * (double)count;
-  mbi_cost_shape(c, "count %lld", (Long)count);
+void mbi_cost_sketch_ritz(mbi_cost *c, const mbi_sketch *s, int64_t groups) {
+  for (int64_t at = 0; at < groups; at++) {
+    double m = (double)s[at].m, n = (double)s[at].n, q = (double)s[at].q;
+    sketch(c, s + at, q * (m + n), q * q + q, q * q * (m + n)); // two Gram matrices, half of each
+  }
+  sketches(c, s, groups);
 }
 
-void mbi_cost_sketch_ritz(mbi_cost *c, const mbi_sketch *s) {
-  double m = (double)s->m, n = (double)s->n, q = (double)s->q;
-  sketch(c, s, q * (m + n), q * q + q, q * q * (m + n)); // two Gram matrices, half of each
-}
-
-void mbi_cost_sketch_update(mbi_cost *c, const mbi_sketch *s, const double *gain) {
-  double m = (double)s->m, n = (double)s->n, q = (double)s->q;
-  sketch(c, s, 2 * m * n + q * (m + n), q * q + q + 1, 2 * q * m * n + 2 * q * q * (m + n));
+void mbi_cost_sketch_update(mbi_cost *c, const mbi_sketch *s, int64_t groups) {
+  for (int64_t at = 0; at < groups; at++) {
+    double m = (double)s[at].m, n = (double)s[at].n, q = (double)s[at].q;
+    sketch(c, s + at, 2 * m * n + q * (m + n), q * q + q + 1, 2 * q * m * n + 2 * q * q * (m + n));
+  }
   c->is_product = 1;
+  sketches(c, s, groups);
 }
 
 static void gram(mbi_cost *c, const mbi_gram *s, double elements, double numbers, double operations) {
@@ -435,10 +449,14 @@ void mbi_cost_policy(mbi_cost *c, const mbi_policy *p) {
   mbi_cost_shape(c, "matrices %lld, thresholds %lld", (Long)p->count, (Long)p->thresholds);
 }
 
-void mbi_cost_policy_gains(mbi_cost *c, const mbi_policy_gains *s) {
-  c->bytes = 8 * (double)(s->count * (2 * s->k + 5));
-  c->flops = 2 * (double)(s->count * s->k);
-  mbi_cost_shape(c, "count %lld, k %lld", (Long)s->count, (Long)s->k);
+void mbi_cost_policy_gains(mbi_cost *c, const mbi_policy_gains *s, int64_t groups) {
+  int64_t count = 0;
+  for (int64_t at = 0; at < groups; at++) {
+    c->bytes += 8 * (double)(s[at].count * (2 * s[at].k + 5));
+    c->flops += 2 * (double)(s[at].count * s[at].k);
+    count += s[at].count;
+  }
+  mbi_cost_shape(c, "matrices %lld, shapes %lld", (Long)count, (Long)groups);
 }
 
 // ----- decompositions (Golub and Van Loan, Matrix Computations, 4th edition, figures 8.3.1 and 8.6.1) -------------

@@ -66,18 +66,17 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_gather_backward dx, dy, index, sizes, dim
 #define MBI_ARGUMENTS_fuse run
 #define MBI_ARGUMENTS_normalize y, dtype, norms, norm_stride, x, count, size, factor, epsilon
-#define MBI_ARGUMENTS_norms a, wanted, norm, scale, flags
-#define MBI_ARGUMENTS_rescale a, norm, target, gain
-#define MBI_ARGUMENTS_sketch_draw s, out, place, seed, step, stream
-#define MBI_ARGUMENTS_sketch_pass s, forms_y, forms_t
-#define MBI_ARGUMENTS_sketch_basis s, out, x, sizes, n
-#define MBI_ARGUMENTS_sketch_flag flags, flag, sizes, count, low, high, ratio
-#define MBI_ARGUMENTS_sketch_ritz s
-#define MBI_ARGUMENTS_sketch_update s, gain
+#define MBI_ARGUMENTS_norms a, groups, wanted
+#define MBI_ARGUMENTS_rescale a, groups
+#define MBI_ARGUMENTS_sketch_draw s, groups, seed, step, stream
+#define MBI_ARGUMENTS_sketch_pass s, groups, forms
+#define MBI_ARGUMENTS_sketch_basis s, groups, of_y, limits
+#define MBI_ARGUMENTS_sketch_ritz s, groups
+#define MBI_ARGUMENTS_sketch_update s, groups
 #define MBI_ARGUMENTS_gram_factor s
 #define MBI_ARGUMENTS_gram_update s, gain
 #define MBI_ARGUMENTS_policy p
-#define MBI_ARGUMENTS_policy_gains s
+#define MBI_ARGUMENTS_policy_gains s, groups
 #define MBI_ARGUMENTS_svd u, s, v, a, m, n, count
 #define MBI_ARGUMENTS_qr q, r, a, m, n, count
 #define MBI_ARGUMENTS_eigh values, vectors, a, n, count

@@ -33,14 +33,29 @@ mb_status mbi_spectral_change_group(const mb_spectral *p, const mbi_spectral_gro
   if (g->kind == MBI_SPECTRAL_WHOLE) return change_whole(p, g);
   if (g->kind == MBI_SPECTRAL_VECTOR) {
     mbi_arrays vectors = mbi_spectral_arrays_of(g);
-    return k->rescale(&vectors, g->on.sigma, g->on.gain + g->count, g->on.gain);
+    return k->rescale(&vectors, 1);
   }
   if (g->kind == MBI_SPECTRAL_SKETCH) {
     mbi_sketch s = mbi_spectral_sketch_of(g);
-    return k->sketch_update(&s, g->on.gain);
+    return k->sketch_update(&s, 1);
   }
   mbi_gram gram = mbi_spectral_gram_of(g);
   return k->gram_update(&gram, g->on.gain);
+}
+
+mb_status mbi_spectral_change_all(const mb_spectral *p) {
+  static const mb_dtype WIDE[] = {MB_F32, MB_F64};
+  for (int i = 0; i < 2; i++) {
+    const mbi_kernels *k = mbi_device_of(p->device)->kernels[WIDE[i]];
+    int64_t vectors, sketches;
+    const mbi_arrays *v = mbi_spectral_arrays_list(p, MBI_SPECTRAL_VECTOR, WIDE[i], &vectors);
+    const mbi_sketch *s = mbi_spectral_sketches(p, WIDE[i], 0, &sketches);
+    if (vectors > 0) MB_TRY(k->rescale(v, vectors));
+    if (sketches > 0) MB_TRY(k->sketch_update(s, sketches));
+  }
+  for (int64_t at = 0; at < p->group_count; at++)
+    if (p->groups[at].kind == MBI_SPECTRAL_EXACT) MB_TRY(mbi_spectral_change_group(p, &p->groups[at]));
+  return MB_OK;
 }
 
 // The same, if the host knows of gains.

@@ -90,9 +90,9 @@ static mb_status finish(triple *out, const mb_tensor *a, const mb_spectral *plan
   const mbi_kernels *k = mbi_spectral_kernels(g);
   mbi_sketch s = mbi_spectral_sketch_of(g);
   mb_tensor *q = NULL, *u_b = NULL;
-  mb_status status = plan->options.power_iters > 0 ? k->sketch_pass(&s, 1, 0) : MB_OK;
+  mb_status status = plan->options.power_iters > 0 ? k->sketch_pass(&s, 1, MBI_FORMS_Y) : MB_OK;
   if (status == MB_OK) status = orthonormalise(&q, a, g);
-  if (status == MB_OK) status = k->sketch_pass(&s, 0, 1);
+  if (status == MB_OK) status = k->sketch_pass(&s, 1, MBI_FORMS_T);
   if (status == MB_OK) status = mbi_matrices_new(&u_b, a, a->dtype, g->k, g->k);
   if (status == MB_OK) status = mbi_matrices_new(&out->s, a, a->dtype, g->k, 0);
   if (status == MB_OK) status = mbi_matrices_new(&out->v, a, a->dtype, g->n, g->k);
@@ -109,7 +109,7 @@ static mb_status from_sketch(triple *out, const mb_tensor *a, mb_spectral *plan,
   int finite = 1;
   const mbi_spectral_group *g = &plan->groups[0];
   MB_TRY(mbi_spectral_refresh(plan));
-  MB_TRY(mbi_spectral_subspace(plan, &plan->groups[0], key));
+  MB_TRY(mbi_spectral_subspace(plan, g->dtype, key));
   MB_TRY(mbi_spectral_fetch(plan)); // the scales
   for (int64_t i = 0; i < g->count; i++) finite = finite && (g->flags[i] & MBI_FINITE);
   if (!finite) MB_FAIL(MB_ERR_NUMERIC, "mb_svd_lowrank: a finite matrix gave a sketch that is not finite");

@@ -75,6 +75,7 @@ static mb_status make_groups(mb_spectral *p) {
     p->kept[i] = kind.kept;
     if (kind.kept > p->width) p->width = kind.kept;
   }
+  MB_TRY(mbi_calloc(&p->lists, who, (size_t)p->group_count, sizeof(mbi_sketch) + sizeof(mbi_arrays)));
   MB_TRY(mbi_spectral_arrays_new(p));
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];
@@ -138,7 +139,7 @@ void mb_spectral_release(mb_spectral *p) {
   for (int64_t i = 0; i < p->count; i++) mb_tensor_release(p->matrices[i]);
   mbi_spectral_policy_free(p);
   mbi_spectral_arrays_free(p);
-  mbi_free(p->matrices), mbi_free(p->groups), mbi_free(p->kept), mbi_free(p->sigma);
+  mbi_free(p->matrices), mbi_free(p->groups), mbi_free(p->kept), mbi_free(p->sigma), mbi_free(p->lists);
   mbi_free(p);
 }
 
@@ -149,10 +150,14 @@ int64_t mb_spectral_nonfinite(const mb_spectral *p) { return p ? p->nonfinite : 
 
 const mbi_kernels *mbi_spectral_kernels(const mbi_spectral_group *g) { return mbi_device_of(g->device)->kernels[g->dtype]; }
 
+// NULL before the first probe.
+static void *data_of(const mb_tensor *t) { return t ? mbi_data(t) : NULL; }
+
 mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g) {
   return (mbi_sketch){
     .count = g->count, .m = g->m, .n = g->n, .q = g->k, .mask = {g->on.flags, 0}, .g = g->on.data, .scale = g->on.scale,
-    .x = mbi_data(g->x), .y = mbi_data(g->y), .t = mbi_data(g->t), .w = mbi_data(g->w), .sigma = g->on.sigma,
+    .place = g->on.index, .omega = data_of(g->omega), .x = data_of(g->x), .y = data_of(g->y), .t = data_of(g->t),
+    .w = data_of(g->w), .sigma = g->on.sigma, .sizes = data_of(g->sizes), .gain = g->on.gain,
   };
 }
 
@@ -163,6 +168,31 @@ mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g) {
   };
 }
 
+// Norms go to sigma in groups of vectors, scales are what others need.
 mbi_arrays mbi_spectral_arrays_of(const mbi_spectral_group *g) {
-  return (mbi_arrays){.count = g->count, .most = g->most, .x = g->on.data, .size = g->on.size, .all = g->all};
+  int is_vector = g->kind == MBI_SPECTRAL_VECTOR;
+  return (mbi_arrays){
+    .count = g->count, .most = g->most, .x = g->on.data, .size = g->on.size, .norm = is_vector ? g->on.sigma : NULL,
+    .scale = is_vector ? NULL : g->on.scale, .flags = g->on.flags, .target = is_vector ? g->on.gain + g->count : NULL,
+    .gain = g->on.gain, .all = g->all,
+  };
+}
+
+mbi_sketch *mbi_spectral_sketches(const mb_spectral *p, mb_dtype dtype, int64_t wanted, int64_t *count) {
+  mbi_sketch *list = p->lists;
+  *count = 0;
+  for (int64_t at = 0; at < p->group_count; at++) {
+    if (p->groups[at].kind != MBI_SPECTRAL_SKETCH || p->groups[at].dtype != dtype) continue;
+    list[*count] = mbi_spectral_sketch_of(&p->groups[at]);
+    list[(*count)++].mask.wanted = wanted;
+  }
+  return list;
+}
+
+mbi_arrays *mbi_spectral_arrays_list(const mb_spectral *p, mbi_spectral_kind kind, mb_dtype dtype, int64_t *count) {
+  mbi_arrays *list = (mbi_arrays *)(void *)((mbi_sketch *)p->lists + p->group_count);
+  *count = 0;
+  for (int64_t at = 0; at < p->group_count; at++)
+    if (p->groups[at].kind == kind && p->groups[at].dtype == dtype) list[(*count)++] = mbi_spectral_arrays_of(&p->groups[at]);
+  return list;
 }

@@ -82,15 +82,21 @@ static mb_status make(mb_tensor **t, const mbi_spectral_group *g, mb_dtype dtype
 
 // ----- vectors and exact ------------------------------------------------------------------------------------
 
-static mb_status probe_vectors(const mbi_spectral_group *g) {
-  mbi_arrays vectors = mbi_spectral_arrays_of(g);
-  return mbi_spectral_kernels(g)->norms(&vectors, MBI_FINITE, g->on.sigma, NULL, g->on.flags);
+static const mb_dtype WIDE[] = {MB_F32, MB_F64}; // what is computed in
+
+static mb_status probe_vectors(const mb_spectral *p) {
+  for (int i = 0; i < 2; i++) {
+    int64_t count;
+    const mbi_arrays *vectors = mbi_spectral_arrays_list(p, MBI_SPECTRAL_VECTOR, WIDE[i], &count);
+    if (count > 0) MB_TRY(mbi_device_of(p->device)->kernels[WIDE[i]]->norms(vectors, count, MBI_FINITE));
+  }
+  return MB_OK;
 }
 
 static mb_status probe_exact(mbi_spectral_group *g) {
   MB_TRY(make(&g->factor, g, MB_F64, g->k + 4, g->k));
   mbi_arrays matrices = mbi_spectral_arrays_of(g);
-  MB_TRY(mbi_spectral_kernels(g)->norms(&matrices, MBI_FINITE, NULL, g->on.scale, g->on.flags));
+  MB_TRY(mbi_spectral_kernels(g)->norms(&matrices, 1, MBI_FINITE));
   mbi_gram gram = mbi_spectral_gram_of(g);
   return mbi_spectral_kernels(g)->gram_factor(&gram);
 }
@@ -122,68 +128,93 @@ static mb_status probe_whole(const mb_spectral *p, const mbi_spectral_group *g) 
 
 // ----- sketch ---------------------------------------------------------------------------------------------
 
-// Omega (q, n) of matrix i begins at element 2^34 i of the stream (the high bits of a stream's number count
-// in steps of 2^32 blocks of four), so that it depends on the matrix's place in the plan and nothing else.
-static mb_status draw(const mbi_spectral_group *g, mbi_rng_key key) {
-  mbi_sketch s = mbi_spectral_sketch_of(g);
-  MB_TRY(mbi_spectral_kernels(g)->sketch_draw(&s, mbi_data(g->omega), g->on.index, key.seed, key.step, key.stream));
-  return mbi_spectral_recall(g);
-}
-
 // Sizes of the first T, smallest to largest, below which its small directions are mostly rounding.
 static const double STEEP = 3e-6;
 
+// A sketch of all groups of a dtype: how calls of kernels see them.
+typedef struct sketches {
+  const mb_spectral *p;
+  const mbi_kernels *k;
+  mb_dtype dtype;
+} sketches;
+
+// Omega (q, n) of matrix i begins at element 2^34 i of the stream (the high bits of a stream's number count
+// in steps of 2^32 blocks of four), so that it depends on the matrix's place in the plan and nothing else.
+static mb_status draw(const sketches *all, mbi_rng_key key) {
+  int64_t count;
+  const mbi_sketch *s = mbi_spectral_sketches(all->p, all->dtype, 0, &count);
+  MB_TRY(all->k->sketch_draw(s, count, key.seed, key.step, key.stream));
+  for (int64_t at = 0; at < all->p->group_count; at++) {
+    const mbi_spectral_group *g = &all->p->groups[at];
+    if (g->kind == MBI_SPECTRAL_SKETCH && g->dtype == all->dtype) MB_TRY(mbi_spectral_recall(g));
+  }
+  return MB_OK;
+}
+
+static mb_status pass(const sketches *all, int64_t wanted, int forms) {
+  int64_t count;
+  const mbi_sketch *s = mbi_spectral_sketches(all->p, all->dtype, wanted, &count);
+  return all->k->sketch_pass(s, count, forms);
+}
+
+static mb_status basis(const sketches *all, int64_t wanted, int of_y, const mbi_sketch_limits *limits) {
+  int64_t count;
+  const mbi_sketch *s = mbi_spectral_sketches(all->p, all->dtype, wanted, &count);
+  return all->k->sketch_basis(s, count, of_y, limits);
+}
+
 // The first round, from random numbers, of what has the flags wanted.
-static mb_status first_round(const mbi_spectral_group *g, int64_t rounds, int64_t wanted) {
-  const mbi_kernels *k = mbi_spectral_kernels(g);
-  mbi_sketch s = mbi_spectral_sketch_of(g);
-  s.mask.wanted = wanted;
-  s.x = mbi_data(g->omega);
-  MB_TRY(k->sketch_pass(&s, 1, rounds > 0));
-  if (rounds > 0) return k->sketch_basis(&s, mbi_data(g->x), s.t, mbi_data(g->sizes), s.n);
-  return k->sketch_basis(&s, s.y, s.y, mbi_data(g->sizes), s.m);
+static mb_status first_round(const sketches *all, int64_t rounds, int64_t wanted, const mbi_sketch_limits *limits) {
+  MB_TRY(pass(all, wanted, MBI_FROM_OMEGA | MBI_FORMS_Y | (rounds > 0 ? MBI_FORMS_T : 0)));
+  return basis(all, wanted, rounds == 0, limits);
 }
 
-static mb_status round_again(const mbi_spectral_group *g, int64_t wanted) {
-  mbi_sketch s = mbi_spectral_sketch_of(g);
-  s.mask.wanted = wanted;
-  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&s, 1, 1));
-  return mbi_spectral_kernels(g)->sketch_basis(&s, s.x, s.t, mbi_data(g->sizes), s.n);
+static mb_status round_again(const sketches *all, int64_t wanted) {
+  MB_TRY(pass(all, wanted, MBI_FORMS_Y | MBI_FORMS_T));
+  return basis(all, wanted, 0, NULL);
 }
 
-// Takes norms of what came out too small or too large, or not finite, and scales and does it again.
-static mb_status fit_scales(const mbi_spectral_group *g, int64_t rounds) {
-  const mbi_kernels *k = mbi_spectral_kernels(g);
+// The first round, and where it came out too small or too large, or not finite, norms, scales and the round again.
+static mb_status fitted_round(const sketches *all, int64_t rounds) {
   double power = rounds > 0 ? 2 : 1; // t has sigma squared
-  mbi_arrays matrices = mbi_spectral_arrays_of(g);
-  MB_TRY(k->sketch_flag(g->on.flags, MBI_EXTREME, mbi_data(g->sizes), g->count, pow(SAFE_LOW, power), pow(SAFE_HIGH, power), 0));
-  MB_TRY(k->norms(&matrices, MBI_FINITE | MBI_EXTREME, NULL, g->on.scale, g->on.flags));
-  return first_round(g, rounds, MBI_FINITE | MBI_EXTREME);
+  mbi_sketch_limits limits = {pow(SAFE_LOW, power), pow(SAFE_HIGH, power), rounds > 0 ? STEEP : 0};
+  int64_t count, wanted = MBI_FINITE | MBI_EXTREME;
+  MB_TRY(first_round(all, rounds, MBI_FINITE, &limits));
+  const mbi_arrays *matrices = mbi_spectral_arrays_list(all->p, MBI_SPECTRAL_SKETCH, all->dtype, &count);
+  MB_TRY(all->k->norms(matrices, count, wanted));
+  limits.low = 0, limits.high = (double)INFINITY;
+  return first_round(all, rounds, wanted, &limits);
 }
 
-mb_status mbi_spectral_subspace(const mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key) {
+mb_status mbi_spectral_subspace(mb_spectral *p, mb_dtype dtype, mbi_rng_key key) {
   int64_t rounds = p->options.power_iters;
-  MB_TRY(make(&g->omega, g, g->dtype, g->k, g->n));
-  MB_TRY(make(&g->x, g, g->dtype, g->k, g->n));
-  MB_TRY(make(&g->y, g, g->dtype, g->k, g->m));
-  MB_TRY(make(&g->t, g, g->dtype, g->k, g->n));
-  MB_TRY(make(&g->w, g, MB_F64, g->k, g->k));
-  MB_TRY(make(&g->sizes, g, MB_F64, 1, 2));
-  MB_TRY(draw(g, key));
-  MB_TRY(first_round(g, rounds, MBI_FINITE));
-  MB_TRY(fit_scales(g, rounds));
+  sketches all = {p, mbi_device_of(p->device)->kernels[dtype], dtype};
+  for (int64_t at = 0; at < p->group_count; at++) {
+    mbi_spectral_group *g = &p->groups[at];
+    if (g->kind != MBI_SPECTRAL_SKETCH || g->dtype != dtype) continue;
+    MB_TRY(make(&g->omega, g, g->dtype, g->k, g->n));
+    MB_TRY(make(&g->x, g, g->dtype, g->k, g->n));
+    MB_TRY(make(&g->y, g, g->dtype, g->k, g->m));
+    MB_TRY(make(&g->t, g, g->dtype, g->k, g->n));
+    MB_TRY(make(&g->w, g, MB_F64, g->k, g->k));
+    MB_TRY(make(&g->sizes, g, MB_F64, 1, 2));
+  }
+  MB_TRY(draw(&all, key));
+  MB_TRY(fitted_round(&all, rounds));
   if (rounds == 0) return MB_OK;
-  MB_TRY(mbi_spectral_kernels(g)->sketch_flag(g->on.flags, MBI_STEEP, mbi_data(g->sizes), g->count, 0, (double)INFINITY, STEEP));
-  for (int64_t round = 1; round < rounds; round++) MB_TRY(round_again(g, MBI_FINITE));
-  return round_again(g, MBI_FINITE | MBI_STEEP);
+  for (int64_t round = 1; round < rounds; round++) MB_TRY(round_again(&all, MBI_FINITE));
+  return round_again(&all, MBI_FINITE | MBI_STEEP);
 }
 
-static mb_status probe_sketch(const mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key) {
-  MB_TRY(mbi_spectral_subspace(p, g, key));
-  mbi_sketch s = mbi_spectral_sketch_of(g);
-  s.mask.wanted = MBI_FINITE;
-  MB_TRY(mbi_spectral_kernels(g)->sketch_pass(&s, p->options.power_iters > 0, 1));
-  return mbi_spectral_kernels(g)->sketch_ritz(&s);
+static mb_status probe_sketches(mb_spectral *p, mb_dtype dtype, mbi_rng_key key) {
+  int64_t count;
+  mbi_spectral_sketches(p, dtype, MBI_FINITE, &count);
+  if (count == 0) return MB_OK;
+  MB_TRY(mbi_spectral_subspace(p, dtype, key));
+  const mbi_sketch *s = mbi_spectral_sketches(p, dtype, MBI_FINITE, &count);
+  const mbi_kernels *k = mbi_device_of(p->device)->kernels[dtype];
+  MB_TRY(k->sketch_pass(s, count, p->options.power_iters > 0 ? MBI_FORMS_Y | MBI_FORMS_T : MBI_FORMS_T));
+  return k->sketch_ritz(s, count);
 }
 
 // ----- public ---------------------------------------------------------------------------------------------
@@ -238,12 +269,10 @@ static int is_finite(const mb_spectral *p) {
 
 mb_status mbi_spectral_launch(mb_spectral *p, mbi_rng_key key) {
   MB_TRY(mbi_spectral_refresh(p));
-  for (int64_t at = 0; at < p->group_count; at++) {
-    mbi_spectral_group *g = &p->groups[at];
-    if (g->kind == MBI_SPECTRAL_VECTOR) MB_TRY(probe_vectors(g));
-    else if (g->kind == MBI_SPECTRAL_EXACT) MB_TRY(probe_exact(g));
-    else if (g->kind == MBI_SPECTRAL_SKETCH) MB_TRY(probe_sketch(p, g, key));
-  }
+  MB_TRY(probe_vectors(p));
+  for (int64_t at = 0; at < p->group_count; at++)
+    if (p->groups[at].kind == MBI_SPECTRAL_EXACT) MB_TRY(probe_exact(&p->groups[at]));
+  for (int i = 0; i < 2; i++) MB_TRY(probe_sketches(p, WIDE[i], key));
   return MB_OK;
 }
 

@@ -94,7 +94,7 @@ static mb_status step(const lanczos *z, int64_t j) {
   size_t element = mbi_dtype_size(z->dtype), row = (size_t)(count * n) * element;
   mbi_sketch s = *z->s;
   s.x = (char *)mbi_data(z->v) + (size_t)j * row;
-  MB_TRY(k->sketch_pass(&s, 1, 1));
+  MB_TRY(k->sketch_pass(&s, 1, MBI_FORMS_Y | MBI_FORMS_T));
   MB_TRY(take_out(z, j));
   mbi_view to = {.data = (char *)mbi_data(z->alpha) + (size_t)j * element, .ndim = 1, .size = {count}, .stride = {z->most}}, from = to;
   from.data = (char *)mbi_data(z->h) + (size_t)j * element;

@@ -48,7 +48,7 @@ typedef struct mbi_spectral_group {
                      // WHOLE: (count) not 0 where there is one, then (count) tau; VECTOR: then (count) the norm to have
   double *lift;      // (count) see stage.c: what a copy was multiplied by, or 0 for an ordinary matrix
   mbi_spectral_arrays on; // of the device
-  mb_tensor *omega, *x, *y, *t, *w, *sizes; // SKETCH, see mbi_sketch; omega (count, q, n) what x began as, sizes (count, 2)
+  mb_tensor *omega, *x, *y, *t, *w, *sizes; // SKETCH, see mbi_sketch
   mb_tensor *factor;                        // EXACT, see mbi_gram
   mb_tensor *basis;                  // SKETCH with warm_start: (count, kept, n)
   int warm;                          // the basis is worth starting from
@@ -72,6 +72,7 @@ struct mb_spectral {
   mb_tensor *on_table, *on_found, *on_gains, *initial; // the same on the device; initial: of scale and flags, before a probe
   int is_moved;         // addresses have changed since the device was told
   int64_t *kept;        // (count) values reported of each matrix
+  void *lists;          // room for what kernels are given of all groups, mbi_spectral_sketches and its like
   int probed;           // the factors belong to the matrices as they are
   int changed;          // gains are those of a change that was made, and no probe since
   int64_t nonfinite;    // matrix that the last probe refused, or -1
@@ -98,15 +99,16 @@ int64_t mbi_spectral_numbers(const mb_spectral *p);
 
 // All of a probe that the device does by itself.
 mb_status mbi_spectral_launch(mb_spectral *p, mbi_rng_key key);
-// The change that the gains on the device ask for.
+// The change that the gains on the device ask for: of a group, of all.
 mb_status mbi_spectral_change_group(const mb_spectral *p, const mbi_spectral_group *g);
+mb_status mbi_spectral_change_all(const mb_spectral *p);
 void mbi_spectral_policy_free(mb_spectral *p);
 
 // Brings the addresses of the matrices up to date and forgets their scales: the beginning of every probe.
 mb_status mbi_spectral_refresh(mb_spectral *p);
-// The rounds of a sketch. After them the rows of x are a basis of what the matrices map to the span wanted, or without
+// The rounds of all sketches of a dtype. After them the rows of x are a basis of what the matrices map to the span wanted, or without
 // rounds those of y an orthonormal basis of that span itself. The host waits for nothing; the flags say what is finite.
-mb_status mbi_spectral_subspace(const mb_spectral *p, mbi_spectral_group *g, mbi_rng_key key);
+mb_status mbi_spectral_subspace(mb_spectral *p, mb_dtype dtype, mbi_rng_key key);
 
 // Whether the gains ask for a change of member i.
 int mbi_spectral_changes(const mbi_spectral_group *g, int64_t i);
@@ -140,6 +142,10 @@ double mbi_spectral_tau(const mbi_spectral_group *g, int64_t i); // of member i,
 // x (m, n) = factor scale G of member i.
 mb_status mbi_spectral_load(const mbi_view *x, const mbi_spectral_group *g, int64_t i, double factor);
 
+// The groups of a kind and a dtype, for a call that takes all of them; *count of them, in the plan's own room until the next such
+// function is called. What passes over a member is `wanted`.
+mbi_sketch *mbi_spectral_sketches(const mb_spectral *p, mb_dtype dtype, int64_t wanted, int64_t *count);
+mbi_arrays *mbi_spectral_arrays_list(const mb_spectral *p, mbi_spectral_kind kind, mb_dtype dtype, int64_t *count);
 mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g);
 mbi_gram mbi_spectral_gram_of(const mbi_spectral_group *g);
 mbi_arrays mbi_spectral_arrays_of(const mbi_spectral_group *g);

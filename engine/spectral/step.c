@@ -23,6 +23,7 @@ struct mbi_spectral_policy {
   mb_tensor *state;        // (thresholds, row), and the number of calls
   mbi_mail *mail[MOST_MAILS];
   int64_t calls;           // made so far, result i lies in mail i % MOST_MAILS
+  mbi_policy_gains *gains; // room for one a group
   int64_t told;            // calls before this one, if they were refused, the caller has heard of
 };
 
@@ -32,7 +33,7 @@ void mbi_spectral_policy_free(mb_spectral *p) {
   for (int i = 0; i < MOST_MAILS; i++)
     if (policy->mail[i]) mbi_device_of(p->device)->mail_free(policy->mail[i]);
   mb_tensor_release(policy->lists), mb_tensor_release(policy->state);
-  mbi_free(policy);
+  mbi_free(policy->gains), mbi_free(policy);
   p->policy = NULL;
 }
 
@@ -113,6 +114,9 @@ static mb_status make_policy(mb_spectral *p, const int64_t *threshold) {
   mbi_spectral_policy *policy = p->policy;
   const mbi_device *device = mbi_device_of(p->device);
   mbi_shape shape = {.ndim = 1, .size = {policy->thresholds * policy->row + 1}};
+  void *memory;
+  MB_TRY(mbi_calloc(&memory, "mb_spectral_policy", (size_t)p->group_count, sizeof *policy->gains));
+  policy->gains = memory;
   MB_TRY(make_lists(p, threshold));
   MB_TRY(mbi_tensor_new(&policy->state, p->device, MB_F64, &shape));
   MB_TRY(device->zero(mbi_data(policy->state), (size_t)shape.size[0] * sizeof(double)));
@@ -279,16 +283,20 @@ static mb_status ask(const mb_spectral *p) {
   return mbi_device_of(p->device)->kernels[MB_F64]->policy(&call);
 }
 
-static mb_status change(const mb_spectral *p, const mbi_spectral_group *g) {
-  int is_vector = g->kind == MBI_SPECTRAL_VECTOR;
-  double *tau = (double *)mbi_data(p->on_found) + p->n_sigma + 2 * p->count + g->first;
-  mbi_policy_gains gains = {
-    .count = g->count, .k = g->k, .kept = g->kept, .all = is_vector ? 1 : g->m < g->n ? g->m : g->n, .sigma = g->on.sigma,
-    .scale = g->on.scale, .tau = tau, .gain = g->on.gain, .target = is_vector ? g->on.gain + g->count : NULL, .clipped = tau + p->count,
-    .saturated = tau + 2 * p->count,
-  };
-  MB_TRY(mbi_spectral_kernels(g)->policy_gains(&gains));
-  return mbi_spectral_change_group(p, g);
+// Gains of all groups from what the policy said, and the change.
+static mb_status change(const mb_spectral *p) {
+  for (int64_t at = 0; at < p->group_count; at++) {
+    const mbi_spectral_group *g = &p->groups[at];
+    int is_vector = g->kind == MBI_SPECTRAL_VECTOR;
+    double *tau = (double *)mbi_data(p->on_found) + p->n_sigma + 2 * p->count + g->first;
+    p->policy->gains[at] = (mbi_policy_gains){
+      .count = g->count, .k = g->k, .kept = g->kept, .all = is_vector ? 1 : g->m < g->n ? g->m : g->n, .sigma = g->on.sigma,
+      .scale = g->on.scale, .tau = tau, .gain = g->on.gain, .target = is_vector ? g->on.gain + g->count : NULL,
+      .clipped = tau + p->count, .saturated = tau + 2 * p->count,
+    };
+  }
+  MB_TRY(mbi_device_of(p->device)->kernels[MB_F64]->policy_gains(p->policy->gains, p->group_count));
+  return mbi_spectral_change_all(p);
 }
 
 static mb_status make_call(mb_spectral *p) {
@@ -302,8 +310,7 @@ static mb_status make_call(mb_spectral *p) {
   if (status == MB_OK) status = ask(p);
   if (status != MB_OK && p->options.method == MB_SPECTRAL_RANDOMIZED) mbi_rng_give_back(key);
   MB_TRY(status);
-  for (int64_t at = 0; at < p->group_count; at++) MB_TRY(change(p, &p->groups[at]));
-  return MB_OK;
+  return change(p);
 }
 
 static mb_status send(mb_spectral *p, int64_t *call) {

@@ -40,7 +40,7 @@ static mb_status make_basis(mbi_spectral_group *g) {
 mb_status mbi_spectral_remember(mbi_spectral_group *g) {
   mbi_sketch s = mbi_spectral_sketch_of(g);
   MB_TRY(make_basis(g));
-  MB_TRY(mbi_spectral_kernels(g)->sketch_basis(&s, s.x, s.t, mbi_data(g->sizes), s.n));
+  MB_TRY(mbi_spectral_kernels(g)->sketch_basis(&s, 1, 0, NULL));
   mbi_view from = rows_of(g, g->x, g->k, 0, g->kept), to = rows_of(g, g->basis, g->kept, 0, g->kept);
   MB_TRY(mbi_device_of(g->device)->copy_view(&to, &from, mbi_dtype_size(g->dtype)));
   g->warm = 1;

@@ -132,10 +132,10 @@ static void fused(void) {
 static void spectra(void) {
   mbi_sketch s = {.count = 2, .m = 30, .n = 20, .q = 4};
   mbi_cost c = COST(MB_F32);
-  mbi_cost_sketch_pass(&c, &s, 1, 1);
+  mbi_cost_sketch_pass(&c, &s, 1, MBI_FORMS_Y | MBI_FORMS_T);
   SAYS(c, 2 * (4 * (600 + 120 + 80 + 80) + 8), 2 * 2 * 2 * 4 * 600, "count 2, m 30, n 20, q 4");
   c = COST(MB_F32);
-  mbi_cost_sketch_pass(&c, &s, 0, 1);
+  mbi_cost_sketch_pass(&c, &s, 1, MBI_FORMS_T);
   SAYS(c, 2 * (4 * (600 + 120 + 80) + 8), 2 * 2 * 4 * 600, "count 2, m 30, n 20, q 4");
   mbi_arrays a = {.count = 2, .most = 7, .all = 12};
   c = COST(MB_F64);

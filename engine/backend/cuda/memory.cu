@@ -6,6 +6,8 @@
 #include "backend/cuda/capture.h"
 #include "backend/cuda/memory.h"
 
+#include "backend/cuda/together.h"
+
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -45,10 +47,32 @@ mb_status scratch(void **out, int slot, size_t bytes) {
   return MB_OK;
 }
 
+static Slot counters;
+
 // Graphs that live know it, and go on using it.
 static void free_scratch() {
   for (Slot &slot : slots)
     if (!graphs_live()) empty(&slot);
+  if (!graphs_live()) empty(&counters);
+}
+
+mb_status arrivals(unsigned **out, int64_t count) {
+  constexpr size_t LEAST = 1 << 18;
+  static bool are_zero; // by work that was done, not only noted in a graph
+  size_t bytes = (size_t)count * sizeof **out;
+  bool grows = counters.bytes < bytes || !counters.data;
+  if (grows) {
+    bytes = bytes > LEAST ? bytes : LEAST;
+    empty(&counters);
+    MB_TRY(engine->take(&counters.data, bytes));
+    counters.bytes = bytes;
+  }
+  if (grows || (!are_zero && !is_capturing())) {
+    MB_TRY(zero(counters.data, counters.bytes));
+    are_zero = !is_capturing();
+  }
+  *out = static_cast<unsigned *>(counters.data);
+  return MB_OK;
 }
 
 #ifdef __CUDACC__

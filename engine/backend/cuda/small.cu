@@ -14,6 +14,7 @@
 #include "backend/cuda/math.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/solver.h"
+#include "backend/cuda/together.h"
 
 namespace mbk {
 namespace {
@@ -33,9 +34,8 @@ template <int N, int THREADS_> struct Jacobi {
     ReduceRoom<double> room;
     ReduceRoom<int> flags;
   };
-  double *values, *matrices;
-  int n, lda, *info;
-  Mask mask;
+  SmallProblem problem;
+  int n, lda;
 
   // The rotations of a round: (p, q) of every pair, and c, s that make their crossing 0.
   SIMT int turn(Shared &s, int pair, int round, int even, double least) const {
@@ -103,13 +103,15 @@ template <int N, int THREADS_> struct Jacobi {
   }
 
   // The matrix and the identity to shared memory; the largest element, or NaN.
-  SIMT double load(const Block<THREADS> &block, Shared &s, const double *matrix, int even) const {
+  SIMT double load(const Block<THREADS> &block, Shared &s, int even) const {
+    const double *matrix = problem.parts + block.index * problem.slices * n * lda;
     Private<double, THREADS> largest, wrong;
     block.each([&](int thread) {
       double most = 0, nan = 0;
       for (int e = thread; e < even * even; e += THREADS) {
         int i = e / even, j = e % even, row = i > j ? i : j, column = i > j ? j : i;
-        double x = row < n ? matrix[(int64_t)row * lda + column] : 0;
+        double x = 0;
+        for (int64_t slice = 0; slice < problem.slices && row < n; slice++) x += matrix[(slice * n + row) * lda + column];
         s.a[e] = x;
         s.v[e] = i == j;
         most = abs_of(x) > most ? abs_of(x) : most;
@@ -122,10 +124,10 @@ template <int N, int THREADS_> struct Jacobi {
   }
 
   SIMT void run(const Block<THREADS> &block, Shared &s) const {
-    if (mask.skips(block.index)) return;
+    if (problem.mask.skips(block.index)) return;
     const int even = n + n % 2;
-    double *matrix = matrices + block.index * n * lda;
-    double largest = load(block, s, matrix, even);
+    double *matrix = problem.a + block.index * n * lda, *values = problem.values + block.index * n;
+    double largest = load(block, s, even);
     bool is_finite = largest == largest;
     int sweeps = 0;
     while (is_finite && sweeps < MOST_SWEEPS && sweep(block, s, even, NEGLIGIBLE * largest)) sweeps++;
@@ -140,13 +142,18 @@ template <int N, int THREADS_> struct Jacobi {
         }
         s.order[works ? rank : i] = i;
       }
-      if (thread == 0) info[block.index] = works ? 0 : 1;
+      if (thread == 0) problem.info[block.index] = works ? 0 : 1;
     });
     block.each([&](int thread) {
       for (int e = thread; e < n * n; e += THREADS)
         matrix[(int64_t)(e / n) * lda + e % n] = works ? s.v[s.order[e / n] * even + e % n] : 0;
       for (int i = thread; i < n; i += THREADS)
-        values[block.index * n + i] = works ? s.a[s.order[i] * (even + 1)] : double(NAN);
+        values[i] = works ? s.a[s.order[i] * (even + 1)] : double(NAN);
+    });
+    if (!problem.align.a) return;
+    block.each([&](int thread) {
+      for (int e = thread; e < n * n; e += THREADS) problem.align.row_of(block.index, e / n, e % n, matrix, values, n, lda);
+      if (thread == 0) problem.align.judge(block.index, values, n);
     });
   }
 };
@@ -198,13 +205,49 @@ struct Join {
   SIMT void operator()(int64_t i) const { info[i] |= wrong[i]; }
 };
 
-mb_status eigen_by_solver(double *values, double *a, int64_t n, int64_t lda, int64_t count, int *info, const Mask &mask) {
+struct SumSlices {
+  double *a;
+  const double *parts;
+  int64_t square, slices;
+  Mask mask;
+  SIMT void operator()(int64_t i) const {
+    if (mask.skips(i / square)) return;
+    const double *from = parts + i / square * slices * square + i % square;
+    double sum = 0;
+    for (int64_t slice = 0; slice < slices; slice++) sum += from[slice * square];
+    a[i] = sum;
+  }
+};
+
+struct AlignAll {
+  Align align;
+  const double *z, *values;
+  int64_t q, lda;
+  Mask mask;
+  SIMT void operator()(int64_t i) const {
+    int64_t matrix = i / (q * q), row = i / q % q, column = i % q;
+    if (mask.skips(matrix)) return;
+    align.row_of(matrix, row, column, z + matrix * q * lda, values + matrix * q, q, lda);
+    if (row == 0 && column == 0) align.judge(matrix, values + matrix * q, q);
+  }
+};
+
+mb_status eigen_by_solver(const SmallProblem &p, int64_t n, int64_t lda) {
   int *wrong;
-  MB_TRY(scratch_of(&wrong, SMALL_SLOT, count));
-  MB_TRY(launch(Guard{a, n, lda, wrong, mask}, count, "eigen"));
-  MB_TRY(Solver<double>::eigh(values, a, n, lda, count, true, info));
-  MB_TRY(launch_elements(Mark{values, a, n, lda, info, wrong}, count * n * n, "eigen"));
-  return launch_elements(Join{info, wrong}, count, "eigen");
+  if (p.parts != p.a) MB_TRY(launch_elements(SumSlices{p.a, p.parts, n * lda, p.slices, p.mask}, p.count * n * lda, "eigen"));
+  MB_TRY(scratch_of(&wrong, SMALL_SLOT, p.count));
+  MB_TRY(launch(Guard{p.a, n, lda, wrong, p.mask}, p.count, "eigen"));
+  MB_TRY(Solver<double>::eigh(p.values, p.a, n, lda, p.count, true, p.info));
+  MB_TRY(launch_elements(Mark{p.values, p.a, n, lda, p.info, wrong}, p.count * n * n, "eigen"));
+  MB_TRY(launch_elements(Join{p.info, wrong}, p.count, "eigen"));
+  if (!p.align.a) return MB_OK;
+  return launch_elements(AlignAll{p.align, p.a, p.values, n, lda, p.mask}, p.count * n * n, "eigen");
+}
+
+template <int N, int THREADS> mb_status eigen_in_blocks(const SmallProblem *problems, int64_t groups, int64_t n, int64_t lda) {
+  Launches<Jacobi<N, THREADS>> launches("eigen");
+  for (int64_t at = 0; at < groups; at++) MB_TRY(launches.add(Jacobi<N, THREADS>{problems[at], (int)n, (int)lda}, problems[at].count));
+  return launches.go();
 }
 
 // ----- triangular bases ---------------------------------------------------------------------------------------
@@ -215,10 +258,10 @@ template <int N, int THREADS_> struct Orthonormal {
   struct Shared {
     double gram[N * N + 1], a[N * N + 1], length[N + 1];
   };
-  double *bases, *grams, *lengths;
+  Triangular problem;
+  double *lengths;
   int q;
   double cut;
-  Mask mask;
 
   SIMT void factor(const Block<THREADS> &block, double *a, double *gram, double *length) const {
     block.each([&](int thread) {
@@ -244,17 +287,27 @@ template <int N, int THREADS_> struct Orthonormal {
     }
   }
 
+  SIMT static double total(const double *parts, int64_t matrix, int64_t slices, int64_t square, int64_t e) {
+    double sum = 0;
+    for (int64_t slice = 0; slice < slices; slice++) sum += parts[(matrix * slices + slice) * square + e];
+    return sum;
+  }
+
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
-    if (mask.skips(block.index)) return;
-    int64_t square = (int64_t)q * q;
-    double *basis = bases + block.index * square, *gram = grams + block.index * square;
+    const Triangular &p = problem;
+    if (p.mask.skips(block.index)) return;
+    int64_t square = (int64_t)q * q, matrix = block.index;
+    double *basis = p.a + matrix * square, *gram = N == 0 ? p.gram + matrix * square : shared.gram;
+    block.each([&](int thread) {
+      for (int64_t e = thread; e < square; e += THREADS) {
+        gram[e] = total(p.parts, matrix, p.slices, square, e);
+        if (p.sum) p.sum[matrix * square + e] = total(p.other, matrix, p.other_slices, square, e);
+      }
+    });
     if (N == 0) {
-      factor(block, basis, gram, lengths + block.index * q);
+      factor(block, basis, gram, lengths + matrix * q);
       return;
     }
-    block.each([&](int thread) {
-      for (int e = thread; e < q * q; e += THREADS) shared.gram[e] = gram[e];
-    });
     factor(block, shared.a, shared.gram, shared.length);
     block.each([&](int thread) {
       for (int e = thread; e < q * q; e += THREADS) basis[e] = shared.a[e];
@@ -262,27 +315,39 @@ template <int N, int THREADS_> struct Orthonormal {
   }
 };
 
+template <int N, int THREADS>
+mb_status orthonormal_in_blocks(const Triangular *problems, int64_t groups, int64_t q, double cut, double *lengths) {
+  Launches<Orthonormal<N, THREADS>> launches("orthonormal");
+  for (int64_t at = 0; at < groups; at++) {
+    MB_TRY(launches.add(Orthonormal<N, THREADS>{problems[at], lengths, (int)q, cut}, problems[at].count));
+    if (lengths) lengths += problems[at].count * q;
+  }
+  return launches.go();
+}
+
 constexpr int64_t MOST_SIDE = 32768; // whose square is a block's loop counter
 
 } // namespace
 
-mb_status eigen(double *values, double *a, int64_t n, int64_t lda, int64_t count, int *info, const Mask &mask) {
-  int side = (int)n, stride = (int)lda;
-  if (n <= 16) return launch(Jacobi<16, 64>{values, a, side, stride, info, mask}, count, "eigen");
-  if (n <= 32) return launch(Jacobi<32, 256>{values, a, side, stride, info, mask}, count, "eigen");
-  if (n <= 64) return launch(Jacobi<64, 512>{values, a, side, stride, info, mask}, count, "eigen");
-  if (n <= MOST_SMALL) return launch(Jacobi<MOST_SMALL, 1024>{values, a, side, stride, info, mask}, count, "eigen");
-  return eigen_by_solver(values, a, n, lda, count, info, mask);
+mb_status eigen(const SmallProblem *problems, int64_t groups, int64_t n, int64_t lda) {
+  if (n <= 16) return eigen_in_blocks<16, 64>(problems, groups, n, lda);
+  if (n <= 32) return eigen_in_blocks<32, 256>(problems, groups, n, lda);
+  if (n <= 64) return eigen_in_blocks<64, 512>(problems, groups, n, lda);
+  if (n <= MOST_SMALL) return eigen_in_blocks<MOST_SMALL, 1024>(problems, groups, n, lda);
+  for (int64_t at = 0; at < groups; at++) MB_TRY(eigen_by_solver(problems[at], n, lda));
+  return MB_OK;
 }
 
-mb_status orthonormal(double *a, double *gram, int64_t q, int64_t count, double cut, const Mask &mask) {
+mb_status orthonormal(const Triangular *problems, int64_t groups, int64_t q, double cut) {
   double *lengths = nullptr;
-  if (q <= 32) return launch(Orthonormal<32, 128>{a, gram, lengths, (int)q, cut, mask}, count, "orthonormal");
-  if (q <= MOST_SMALL) return launch(Orthonormal<MOST_SMALL, 512>{a, gram, lengths, (int)q, cut, mask}, count, "orthonormal");
+  int64_t count = 0;
+  if (q <= 32) return orthonormal_in_blocks<32, 128>(problems, groups, q, cut, nullptr);
+  if (q <= MOST_SMALL) return orthonormal_in_blocks<MOST_SMALL, 512>(problems, groups, q, cut, nullptr);
   if (q > MOST_SIDE)
     return fail(MB_ERR_SHAPE, "cuda: a basis of %lld vectors, at most %lld can be had", (long long)q, (long long)MOST_SIDE);
+  for (int64_t at = 0; at < groups; at++) count += problems[at].count;
   MB_TRY(scratch_of(&lengths, SMALL_SLOT, count * q));
-  return launch(Orthonormal<0, 1024>{a, gram, lengths, (int)q, cut, mask}, count, "orthonormal");
+  return orthonormal_in_blocks<0, 1024>(problems, groups, q, cut, lengths);
 }
 
 } // namespace mbk

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT
 //
-// thin.h: products of many large matrices with a few rows each. They are bound by memory. All matrices of a group are one launch,
-// wherever they lie, and are cut by their shape alone, so that bits depend on nothing else.
+// thin.h: products of many large matrices with a few rows each. They are bound by memory. All matrices of all groups are one launch,
+// wherever they lie, and are cut by their shape alone, so that bits depend on nothing else. Long sums are cut in slices, and the
+// last block of a tile to arrive adds them up.
 #ifndef MBK_CUDA_THIN_H
 #define MBK_CUDA_THIN_H
 #include <type_traits>
 
 #include "backend/cuda/mask.h"
 #include "backend/cuda/math.h"
+#include "backend/cuda/together.h"
 
 namespace mbk {
 
@@ -32,8 +34,11 @@ template <class T, bool TRANSPOSED> struct Product {
   struct Shared {
     alignas(16) Sum a[DEPTH][ROWS];
     T b[DEPTH][THREADS + 1]; // odd rows: written along columns or rows, a warp's numbers go to different banks
+    int last;
   };
-  T *parts; // (count, slices, q, n)
+  T *out;
+  T *parts;           // (count, slices, q, n), or out where there is one slice
+  unsigned *arrived;  // (count, strips, row_tiles)
   const T *thin;
   void *const *g;
   const double *scale; // or NULL: 1
@@ -97,39 +102,60 @@ SIMT_UNROLL
       for (int r = 0; r < ROWS; r++)
         if (r < rows && thread < width) to[r * n] = (T)sums[thread].of[r];
     });
+    if (slices == 1 || !is_last(block, arrived + (matrix * strips + part % strips) * row_tiles + row / ROWS, (unsigned)slices, &shared.last))
+      return;
+    block.each([&](int thread) {
+      const T *from = parts + (matrix * slices * q + row) * n + column + thread;
+      for (int r = 0; r < rows && thread < width; r++) {
+        double sum = 0;
+        for (int64_t s = 0; s < slices; s++) sum += (double)from[(s * q + r) * n];
+        out[(matrix * q + row + r) * n + column + thread] = (T)sum;
+      }
+    });
   }
 };
 
-template <class T> struct AddParts {
+// One group's product.
+template <class T> struct Thin {
   T *out;
-  const T *parts;
-  int64_t size, n, slices; // size: of a matrix
+  const T *thin;
+  void *const *g;
+  const double *scale; // or NULL: 1
   Rows which;
-  SIMT void operator()(int64_t i) const {
-    if (i % size / n >= which.of(i / size)) return;
-    const T *from = parts + i / size * slices * size + i % size;
-    double sum = 0;
-    for (int64_t slice = 0; slice < slices; slice++) sum += (double)from[slice * size];
-    out[i] = (T)sum;
-  }
+  int64_t m, n, count;
 };
 
-// out (count, q, m) = thin (count, q, n) (scale G)^T of matrices (m, n), or TRANSPOSED out (count, q, n) = thin (count, q, m) scale G.
+// out (count, q, m) = thin (count, q, n) (scale G)^T of matrices (m, n), or not TRANSPOSED out (count, q, n) = thin (count, q, m) scale G.
 // Shares of long sums lie in scratch `slot`.
-template <class T, bool TRANSPOSED>
-mb_status multiply(T *out, const T *thin, void *const *g, const double *scale, const Rows &which, int64_t m, int64_t n, int64_t count,
-                   int slot, const char *name) {
+template <class T, bool TRANSPOSED> mb_status multiply(const Thin<T> *all, int64_t groups, int slot, const char *name) {
   using P = Product<T, TRANSPOSED>;
   constexpr int64_t SLICE = 4 * P::DEPTH, MOST_SLICES = 64;
-  int64_t columns = TRANSPOSED ? m : n, k = TRANSPOSED ? n : m, slices = ceil_div(k, SLICE);
-  slices = slices < MOST_SLICES ? slices : MOST_SLICES;
-  int64_t row_tiles = ceil_div(which.q, P::ROWS), strips = ceil_div(columns, P::THREADS), size = which.q * columns;
-  T *parts = out;
-  if (slices > 1) MB_TRY(scratch_of(&parts, slot, count * slices * size));
-  P product{parts, thin, g, scale, which, columns, k, n, slices, row_tiles, strips};
-  MB_TRY(launch(product, count * slices * row_tiles * strips, name));
-  if (slices == 1) return MB_OK;
-  return launch_elements(AddParts<T>{out, parts, size, columns, slices, which}, count * size, name);
+  auto slices_of = [&](const Thin<T> &t) {
+    int64_t slices = ceil_div(TRANSPOSED ? t.n : t.m, SLICE);
+    return slices < MOST_SLICES ? slices : MOST_SLICES;
+  };
+  int64_t numbers = 0, tiles = 0;
+  for (int64_t at = 0; at < groups; at++) {
+    const Thin<T> &t = all[at];
+    int64_t columns = TRANSPOSED ? t.m : t.n, slices = slices_of(t);
+    numbers += slices > 1 ? t.count * slices * t.which.q * columns : 0;
+    tiles += t.count * ceil_div(columns, P::THREADS) * ceil_div(t.which.q, P::ROWS);
+  }
+  T *parts = nullptr;
+  unsigned *arrived;
+  if (numbers > 0) MB_TRY(scratch_of(&parts, slot, numbers));
+  MB_TRY(arrivals(&arrived, tiles));
+  Launches<P> launches(name);
+  for (int64_t at = 0; at < groups; at++) {
+    const Thin<T> &t = all[at];
+    int64_t columns = TRANSPOSED ? t.m : t.n, k = TRANSPOSED ? t.n : t.m, slices = slices_of(t);
+    int64_t row_tiles = ceil_div(t.which.q, P::ROWS), strips = ceil_div(columns, P::THREADS);
+    P product{t.out, slices > 1 ? parts : t.out, arrived, t.thin, t.g, t.scale, t.which, columns, k, t.n, slices, row_tiles, strips};
+    MB_TRY(launches.add(product, t.count * slices * row_tiles * strips));
+    if (slices > 1) parts += t.count * slices * t.which.q * columns;
+    arrived += t.count * strips * row_tiles;
+  }
+  return launches.go();
 }
 
 // G += u^T p over the rows that count, u (count, q, m) and p (count, q, n); a matrix without any is not touched.
@@ -178,9 +204,10 @@ SIMT_UNROLL
 };
 
 template <class T>
-mb_status update(void *const *g, const T *u, const T *p, const Rows &which, int64_t m, int64_t n, int64_t count, const char *name) {
+mb_status add_update(Launches<Update<T>> *launches, void *const *g, const T *u, const T *p, const Rows &which, int64_t m, int64_t n,
+                     int64_t count) {
   int64_t row_tiles = ceil_div(m, Update<T>::ROWS), strips = ceil_div(n, Update<T>::THREADS);
-  return launch(Update<T>{g, u, p, which, m, n, row_tiles, strips}, count * row_tiles * strips, name);
+  return launches->add(Update<T>{g, u, p, which, m, n, row_tiles, strips}, count * row_tiles * strips);
 }
 
 // How many directions there are up to the last one with a gain.

@@ -40,7 +40,9 @@ static mb_status norm_of(double *norm, int *finite, const real *x, int64_t size)
   return MB_OK;
 }
 
-mb_status MBK(norms)(const mbi_arrays *a, int64_t wanted, double *norm, double *scale, int64_t *flags) {
+static mb_status find(const mbi_arrays *a, int64_t wanted) {
+  double *norm = a->norm, *scale = a->scale;
+  int64_t *flags = a->flags;
   for (int64_t i = 0; i < a->count; i++) {
     double length;
     int finite;
@@ -53,7 +55,13 @@ mb_status MBK(norms)(const mbi_arrays *a, int64_t wanted, double *norm, double *
   return MB_OK;
 }
 
-mb_status MBK(rescale)(const mbi_arrays *a, const double *norm, const double *target, const double *gain) {
+mb_status MBK(norms)(const mbi_arrays *a, int64_t groups, int64_t wanted) {
+  for (int64_t at = 0; at < groups; at++) MB_TRY(find(a + at, wanted));
+  return MB_OK;
+}
+
+static mb_status bring(const mbi_arrays *a) {
+  const double *norm = a->norm, *target = a->target, *gain = a->gain;
   const double least = sizeof(real) == sizeof(float) ? (double)FLT_MIN : DBL_MIN;
   for (int64_t i = 0; i < a->count; i++) {
     if (gain[i] == 0) continue;
@@ -67,5 +75,10 @@ mb_status MBK(rescale)(const mbi_arrays *a, const double *norm, const double *ta
     }
     MB_TRY(MBK(unary)(MBI_AFFINE, &x, &x, ratio, 0));
   }
+  return MB_OK;
+}
+
+mb_status MBK(rescale)(const mbi_arrays *a, int64_t groups) {
+  for (int64_t at = 0; at < groups; at++) MB_TRY(bring(a + at));
   return MB_OK;
 }

@@ -30,7 +30,7 @@ mb_status MBK(policy)(const mbi_policy *p) {
   return MB_OK;
 }
 
-mb_status MBK(policy_gains)(const mbi_policy_gains *s) {
+static void gains_of(const mbi_policy_gains *s) {
   for (int64_t i = 0; i < s->count; i++) {
     int64_t lowered = 0;
     for (int64_t j = 0; j < s->k; j++) {
@@ -43,5 +43,9 @@ mb_status MBK(policy_gains)(const mbi_policy_gains *s) {
     s->clipped[i] = (double)lowered;
     s->saturated[i] = lowered == s->kept && s->kept < s->all;
   }
+}
+
+mb_status MBK(policy_gains)(const mbi_policy_gains *s, int64_t groups) {
+  for (int64_t at = 0; at < groups; at++) gains_of(s + at);
   return MB_OK;
 }

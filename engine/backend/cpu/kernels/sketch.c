@@ -184,10 +184,12 @@ static void sums(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g
 
 // ----- random starts ----------------------------------------------------------------------------------
 
-mb_status MBK(sketch_draw)(const mbi_sketch *s, void *out, const int64_t *place, uint64_t seed, uint64_t step, uint64_t stream) {
-  int64_t size = s->q * s->n;
-  for (int64_t i = 0; i < s->count; i++)
-    MB_TRY(MBK(random_normal)((real *)out + i * size, size, 0, 1, seed, step, stream ^ (uint64_t)place[i] << 32));
+mb_status MBK(sketch_draw)(const mbi_sketch *s, int64_t groups, uint64_t seed, uint64_t step, uint64_t stream) {
+  for (int64_t at = 0; at < groups; at++, s++) {
+    int64_t size = s->q * s->n;
+    for (int64_t i = 0; i < s->count; i++)
+      MB_TRY(MBK(random_normal)((real *)s->omega + i * size, size, 0, 1, seed, step, stream ^ (uint64_t)s->place[i] << 32));
+  }
   return MB_OK;
 }
 
@@ -221,7 +223,9 @@ static void pass_slab(real *y, real *t, const real *x, const real *g, real scale
   }
 }
 
-mb_status MBK(sketch_pass)(const mbi_sketch *s, int forms_y, int forms_t) {
+static mb_status pass(const mbi_sketch *s, int forms) {
+  int forms_y = forms & MBI_FORMS_Y, forms_t = forms & MBI_FORMS_T;
+  const real *from = forms & MBI_FROM_OMEGA ? s->omega : s->x;
   int64_t m = s->m, n = s->n, q = s->q, thin = q * n, slabs = slab_count(m, n);
   int64_t mine = thin + BLOCK_ROWS * q + 16, *members, count;
   void *memory, *shares = NULL;
@@ -232,7 +236,7 @@ mb_status MBK(sketch_pass)(const mbi_sketch *s, int forms_y, int forms_t) {
   for (int64_t task = 0; task < count * slabs; task++) {
     int64_t at = task / slabs, i = members[at], slab = task % slabs;
     real *rows = (real *)memory + mine * omp_get_thread_num(), *scaled = rows + BLOCK_ROWS * q;
-    const real *x = forms_y ? (const real *)s->x + i * thin : NULL;
+    const real *x = forms_y ? from + i * thin : NULL;
     real *t = slab == 0 ? (real *)s->t + i * thin : (real *)shares + (at * (slabs - 1) + slab - 1) * thin, scale = (real)s->scale[i];
     if (x && scale != 1) {
       for (int64_t j = 0; j < thin; j++) scaled[j] = x[j] * scale;
@@ -249,6 +253,11 @@ mb_status MBK(sketch_pass)(const mbi_sketch *s, int forms_y, int forms_t) {
       for (int64_t j = 0; j < n; j++) t[j] += share[j];
     }
   }
+  return MB_OK;
+}
+
+mb_status MBK(sketch_pass)(const mbi_sketch *s, int64_t groups, int forms) {
+  for (int64_t at = 0; at < groups; at++) MB_TRY(pass(s + at, forms));
   return MB_OK;
 }
 
@@ -326,11 +335,18 @@ static void mix(real *out, const double *a, const real *x, int64_t c, int64_t q,
   for (int64_t start = 0; start < n; start += STRIP) mix_strip(out, a, x, c, q, n, start, strip);
 }
 
-mb_status MBK(sketch_basis)(const mbi_sketch *s, void *out, const void *x, double *sizes, int64_t n) {
+static void flag(int64_t *flags, const double *size, const mbi_sketch_limits *limits) {
+  if (!limits || !(*flags & MBI_FINITE)) return;
+  if (!(size[0] >= limits->low && size[0] <= limits->high)) *flags |= MBI_EXTREME;
+  else if (size[1] < limits->ratio * size[0]) *flags |= MBI_STEEP;
+}
+
+static mb_status basis(const mbi_sketch *s, void *out, const void *x, int64_t n, const mbi_sketch_limits *limits) {
   // Turning the rows into their singular directions leaves them orthogonal to 1e-16 times the ratio of their squared
   // sizes. Where that is not good enough they are made so once more, from the Gram matrix of what by then have unit length.
   static const double ratio = 3e-5, cut = 1e-12;
   int64_t q = s->q, square = q * q, doubles = 2 * square + q * STRIP, *members, count;
+  double *sizes = s->sizes;
   size_t mine = (size_t)doubles * sizeof(double) + mbi_small_bytes(q);
   void *memory;
   MB_TRY(mbk_members(&members, &count, &s->mask, s->count));
@@ -340,30 +356,27 @@ mb_status MBK(sketch_basis)(const mbi_sketch *s, void *out, const void *x, doubl
   for (int64_t at = 0; at < count; at++) {
     int64_t i = members[at];
     double *gram = (double *)(void *)((char *)memory + mine * (size_t)omp_get_thread_num()), *a = gram + square, *strip = a + square;
-    real *basis = (real *)out + i * q * n;
+    real *made = (real *)out + i * q * n;
     gram_of(gram, (const real *)x + i * q * n, q, n);
     if (mbi_align(a, sizes + 2 * i, gram, q, gram + doubles) != 0) failed = 1;
-    mix(basis, a, (const real *)x + i * q * n, q, q, n, strip);
+    mix(made, a, (const real *)x + i * q * n, q, q, n, strip);
+    flag(s->mask.flags + i, sizes + 2 * i, limits);
     if (!(sizes[2 * i] > 0) || sizes[2 * i + 1] > ratio * sizes[2 * i]) continue;
-    gram_of(gram, basis, q, n);
+    gram_of(gram, made, q, n);
     mbi_orthonormal(a, gram, q, cut, 0);
-    mix(basis, a, basis, q, q, n, strip);
+    mix(made, a, made, q, q, n, strip);
   }
   if (failed)
     MB_FAIL(MB_ERR_NUMERIC, "sketch of %lld vectors of length %lld: the eigenproblem did not converge", (long long)q, (long long)n);
   return MB_OK;
 }
 
-mb_status MBK(sketch_flag)(int64_t *flags, int64_t flag, const double *sizes, int64_t count, double low, double high, double ratio) {
-  for (int64_t i = 0; i < count; i++) {
-    const double *size = sizes + 2 * i;
-    int is_so = !(size[0] >= low && size[0] <= high) || size[1] < ratio * size[0];
-    if ((flags[i] & MBI_FINITE) && is_so) flags[i] |= flag;
-  }
+mb_status MBK(sketch_basis)(const mbi_sketch *s, int64_t groups, int of_y, const mbi_sketch_limits *limits) {
+  for (int64_t at = 0; at < groups; at++, s++) MB_TRY(basis(s, of_y ? s->y : s->x, of_y ? s->y : s->t, of_y ? s->m : s->n, limits));
   return MB_OK;
 }
 
-mb_status MBK(sketch_ritz)(const mbi_sketch *s) {
+static mb_status ritz(const mbi_sketch *s) {
   // Rows of y as short as the rounding of y_0 point anywhere: made orthonormal they would come out with singular values
   // above that rounding, and turn the other directions by as much.
   static const double cut = 1e-6, floor = sizeof(real) == sizeof(float) ? 1e-13 : 1e-28;
@@ -386,11 +399,17 @@ mb_status MBK(sketch_ritz)(const mbi_sketch *s) {
   return MB_OK;
 }
 
+mb_status MBK(sketch_ritz)(const mbi_sketch *s, int64_t groups) {
+  for (int64_t at = 0; at < groups; at++) MB_TRY(ritz(s + at));
+  return MB_OK;
+}
+
 // ----- update -----------------------------------------------------------------------------------------
 
 // The rows of w that change, as factors of y, and times gain / scale, as factors of t; returns how many.
-static int64_t gather(double *left, double *right, const mbi_sketch *s, int64_t i, const double *gain) {
+static int64_t gather(double *left, double *right, const mbi_sketch *s, int64_t i) {
   int64_t q = s->q, changed = 0;
+  const double *gain = s->gain;
   for (int64_t j = 0; j < q; j++) {
     if (gain[i * q + j] == 0) continue;
     for (int64_t k = 0; k < q; k++) {
@@ -402,7 +421,7 @@ static int64_t gather(double *left, double *right, const mbi_sketch *s, int64_t 
   return changed;
 }
 
-mb_status MBK(sketch_update)(const mbi_sketch *s, const double *gain) {
+static mb_status change(const mbi_sketch *s) {
   enum { SLAB_ROWS = 64 };
   int64_t m = s->m, n = s->n, q = s->q, square = q * q, mine = q * STRIP, most = 0;
   void *memory, *thin;
@@ -410,7 +429,7 @@ mb_status MBK(sketch_update)(const mbi_sketch *s, const double *gain) {
   double *left = memory, *right = left + s->count * square, *room = right + s->count * square + s->count;
   int64_t *changed = (int64_t *)(void *)(right + s->count * square);
   for (int64_t i = 0; i < s->count; i++) {
-    changed[i] = gather(left + i * square, right + i * square, s, i, gain);
+    changed[i] = gather(left + i * square, right + i * square, s, i);
     most = changed[i] > most ? changed[i] : most;
   }
   if (most == 0) return MB_OK;
@@ -432,5 +451,10 @@ mb_status MBK(sketch_update)(const mbi_sketch *s, const double *gain) {
     int64_t i = task / slabs, first = task % slabs * SLAB_ROWS, rows = m - first < SLAB_ROWS ? m - first : SLAB_ROWS;
     if (changed[i] > 0) sums((real *)s->g[i] + first * n, n, u + i * most * m + first, m, p + i * most * n, n, changed[i], n, rows);
   }
+  return MB_OK;
+}
+
+mb_status MBK(sketch_update)(const mbi_sketch *s, int64_t groups) {
+  for (int64_t at = 0; at < groups; at++) MB_TRY(change(s + at));
   return MB_OK;
 }

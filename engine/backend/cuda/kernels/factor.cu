@@ -130,7 +130,8 @@ template <class T> mb_status small_eigh(T *values, T *vectors, const T *a, int64
   MB_TRY(scratch_of(&wide, COPY_SLOT, count * n * (n + 1)));
   double *found = wide + count * n * n;
   MB_TRY(launch_elements(Widen<T>{wide, a}, count * n * n, "eigh"));
-  MB_TRY(eigen(found, wide, n, n, count, info, Mask()));
+  SmallProblem problem{found, wide, wide, 1, count, info, Mask(), Align{}};
+  MB_TRY(eigen(&problem, 1, n, n));
   MB_TRY(launch_elements(Put<T>{values, found}, count * n, "eigh"));
   return vectors ? launch_elements(Columns<T>{vectors, wide, n}, count * n * n, "eigh") : MB_OK;
 }

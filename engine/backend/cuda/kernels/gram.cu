@@ -100,12 +100,12 @@ template <class T> mb_status change(const mbi_gram *s, const double *gain, int64
   T *e = vectors, *scaled = e + square, *product = scaled + square;
   Rows which{k, changed + first, Mask()};
   MB_TRY(launch_elements(Vectors<T>{e, scaled, s->factor + first * k * (k + 4), gain + first * k, which}, square, name));
-  if (s->m >= s->n) {
-    MB_TRY((multiply<T, true>(product, e, g, nullptr, which, s->m, s->n, count, PARTS_SLOT, name)));
-    return update(g, product, scaled, which, s->m, s->n, count, name);
-  }
-  MB_TRY((multiply<T, false>(product, e, g, nullptr, which, s->m, s->n, count, PARTS_SLOT, name)));
-  return update(g, scaled, product, which, s->m, s->n, count, name);
+  bool tall = s->m >= s->n;
+  Thin<T> thin{product, e, g, nullptr, which, s->m, s->n, count};
+  MB_TRY((tall ? multiply<T, true>(&thin, 1, PARTS_SLOT, name) : multiply<T, false>(&thin, 1, PARTS_SLOT, name)));
+  Launches<Update<T>> launches(name);
+  MB_TRY(add_update(&launches, g, tall ? product : scaled, tall ? scaled : product, which, s->m, s->n, count));
+  return launches.go();
 }
 
 } // namespace
@@ -116,7 +116,8 @@ template <class T> mb_status Kernels<T>::gram_factor(const mbi_gram *s) {
   MB_TRY(scratch_of(&values, VALUES_SLOT, s->count * s->k));
   MB_TRY(scratch_of(&info, INFO_SLOT, s->count));
   MB_TRY(squares<T>(s));
-  MB_TRY(eigen(values, s->factor, s->k, s->k + 4, s->count, info, s->mask));
+  SmallProblem problem{values, s->factor, s->factor, 1, s->count, info, s->mask, Align{}};
+  MB_TRY(eigen(&problem, 1, s->k, s->k + 4));
   return launch_elements(Roots{s->sigma, values, s->k}, s->count * s->k, "gram_factor");
 }
 

@@ -5,6 +5,7 @@
 #include "backend/cuda/mask.h"
 #include "backend/cuda/small.h"
 #include "backend/cuda/squares.h"
+#include "backend/cuda/together.h"
 #include "core/spectra.h"
 
 namespace mbk {
@@ -83,21 +84,40 @@ template <class T> struct Rescale {
 
 } // namespace
 
-template <class T> mb_status Kernels<T>::norms(const mbi_arrays *a, int64_t wanted, double *norm, double *scale, int64_t *flags) {
-  int64_t shares = shares_of(a->most);
-  Squares *parts;
-  MB_TRY(scratch_of(&parts, 0, a->count * shares));
-  Mask mask(mbi_mask{flags, wanted});
-  MB_TRY(launch(ShareSquares<T>{parts, a->x, a->size, shares, mask}, a->count * shares, "norms"));
-  return launch_elements(FoldSquares{parts, a->size, shares, wanted, sizeof(T) == sizeof(float), norm, scale, flags}, a->count, "norms");
+template <class T> mb_status Kernels<T>::norms(const mbi_arrays *all, int64_t groups, int64_t wanted) {
+  const char *name = "norms";
+  int64_t numbers = 0;
+  for (int64_t at = 0; at < groups; at++) numbers += all[at].count * shares_of(all[at].most);
+  Squares *parts, *own;
+  MB_TRY(scratch_of(&parts, 0, numbers));
+  Launches<ShareSquares<T>> squares(name);
+  ElementLaunches<FoldSquares> fold(name);
+  own = parts;
+  for (const mbi_arrays *a = all; a < all + groups; a++) {
+    int64_t shares = shares_of(a->most);
+    MB_TRY(squares.add(ShareSquares<T>{own, a->x, a->size, shares, Mask(mbi_mask{a->flags, wanted})}, a->count * shares));
+    own += a->count * shares;
+  }
+  MB_TRY(squares.go());
+  own = parts;
+  for (const mbi_arrays *a = all; a < all + groups; a++) {
+    int64_t shares = shares_of(a->most);
+    MB_TRY(fold.add(FoldSquares{own, a->size, shares, wanted, sizeof(T) == sizeof(float), a->norm, a->scale, a->flags}, a->count));
+    own += a->count * shares;
+  }
+  return fold.go();
 }
 
-template <class T> mb_status Kernels<T>::rescale(const mbi_arrays *a, const double *norm, const double *target, const double *gain) {
-  int64_t shares = shares_of(a->most);
-  return launch(Rescale<T>{a->x, a->size, shares, norm, target, gain}, a->count * shares, "rescale");
+template <class T> mb_status Kernels<T>::rescale(const mbi_arrays *all, int64_t groups) {
+  Launches<Rescale<T>> launches("rescale");
+  for (const mbi_arrays *a = all; a < all + groups; a++) {
+    int64_t shares = shares_of(a->most);
+    MB_TRY(launches.add(Rescale<T>{a->x, a->size, shares, a->norm, a->target, a->gain}, a->count * shares));
+  }
+  return launches.go();
 }
 
-MBK_WIDE_SLOT(norms, const mbi_arrays *, int64_t, double *, double *, int64_t *);
-MBK_WIDE_SLOT(rescale, const mbi_arrays *, const double *, const double *, const double *);
+MBK_WIDE_SLOT(norms, const mbi_arrays *, int64_t, int64_t);
+MBK_WIDE_SLOT(rescale, const mbi_arrays *, int64_t);
 
 } // namespace mbk

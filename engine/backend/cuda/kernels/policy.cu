@@ -4,18 +4,32 @@
 // a threshold: what it does to a history is a few hundred moves.
 #include "backend/cuda/math.h"
 #include "backend/cuda/small.h"
+#include "backend/cuda/together.h"
 #include "core/policy.h"
 
 namespace mbk {
 namespace {
 
-// The first matrix that cannot be clipped, or -1; and the calls that were made.
-struct Judge {
+// The first matrix that cannot be clipped, or -1; the calls that were made; and what each threshold says, a thread each.
+struct Ask {
   static constexpr int THREADS = 256;
   struct Shared {
     ReduceRoom<int64_t> room;
   };
   mbi_policy p;
+  mb_policy_options rule;
+
+  SIMT void ask(int64_t j, bool is_right) const {
+    double sigma = 0, tau = (double)NAN;
+    for (int64_t at = p.begin[j]; at < p.begin[j + 1]; at++) {
+      int64_t i = p.member[at];
+      double mine = p.sigma[p.place[i]] / p.scale[i];
+      sigma = mine > sigma ? mine : sigma;
+    }
+    if (is_right) tau = mbi_policy_ask(&rule, p.state + j * mbi_policy_row(&rule), sigma);
+    for (int64_t at = p.begin[j]; at < p.begin[j + 1]; at++) p.tau[p.member[at]] = tau;
+  }
+
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     Private<int64_t, THREADS> first; // minus its number, so that the largest wins
     block.each([&](int thread) {
@@ -27,25 +41,10 @@ struct Judge {
     });
     int64_t bad = -block.most(first, shared.room);
     block.each([&](int thread) {
-      if (thread > 0) return;
-      *p.verdict = bad < p.count ? (double)bad : -1;
-      if (bad == p.count) *p.calls += 1;
+      if (thread == 0) *p.verdict = bad < p.count ? (double)bad : -1;
+      if (thread == 0 && bad == p.count) *p.calls += 1;
+      for (int64_t j = thread; j < p.thresholds; j += THREADS) ask(j, bad == p.count);
     });
-  }
-};
-
-struct Ask {
-  mbi_policy p;
-  mb_policy_options rule;
-  SIMT void operator()(int64_t j) const {
-    double sigma = 0, tau = (double)NAN;
-    for (int64_t at = p.begin[j]; at < p.begin[j + 1]; at++) {
-      int64_t i = p.member[at];
-      double mine = p.sigma[p.place[i]] / p.scale[i];
-      sigma = mine > sigma ? mine : sigma;
-    }
-    if (*p.verdict < 0) tau = mbi_policy_ask(&rule, p.state + j * mbi_policy_row(&rule), sigma);
-    for (int64_t at = p.begin[j]; at < p.begin[j + 1]; at++) p.tau[p.member[at]] = tau;
   }
 };
 
@@ -68,15 +67,16 @@ struct Gains {
 } // namespace
 
 template <class T> mb_status Kernels<T>::policy(const mbi_policy *p) {
-  MB_TRY(launch(Judge{*p}, 1, "policy"));
-  return launch_elements(Ask{*p, *p->rule}, p->thresholds, "policy");
+  return launch(Ask{*p, *p->rule}, 1, "policy");
 }
 
-template <class T> mb_status Kernels<T>::policy_gains(const mbi_policy_gains *s) {
-  return launch_elements(Gains{*s}, s->count, "policy_gains");
+template <class T> mb_status Kernels<T>::policy_gains(const mbi_policy_gains *s, int64_t groups) {
+  ElementLaunches<Gains> launches("policy_gains");
+  for (int64_t at = 0; at < groups; at++) MB_TRY(launches.add(Gains{s[at]}, s[at].count));
+  return launches.go();
 }
 
 MBK_WIDE_SLOT(policy, const mbi_policy *);
-MBK_WIDE_SLOT(policy_gains, const mbi_policy_gains *);
+MBK_WIDE_SLOT(policy_gains, const mbi_policy_gains *, int64_t);
 
 } // namespace mbk

@@ -2,7 +2,8 @@
 //
 // sketch.cu: a few singular directions of many large matrices. Thin matrices are kept as q rows. What is q by q is float64
 // and stays on the device: Gram matrices of thin rows, their eigenvalues and triangular bases (small.h), and rows mixed by
-// them, summed in float64 from the dtype's numbers, as small differences of nearly parallel rows are what counts.
+// them, summed in float64 from the dtype's numbers, as small differences of nearly parallel rows are what counts. All groups of a
+// call are one launch of each kernel.
 //
 // Products with the large matrices are in thin.h. W and sigma follow from T being Y G: what T = Y G rounds is what a small
 // direction beside a large one loses, so T is summed in float64. Y = X G^T may be any vectors
@@ -13,6 +14,7 @@
 #include "backend/cuda/small.h"
 #include "backend/cuda/solver.h"
 #include "backend/cuda/thin.h"
+#include "backend/cuda/together.h"
 
 namespace mbk {
 namespace {
@@ -72,35 +74,24 @@ template <class T> struct GramParts {
   }
 };
 
-struct SumParts {
-  double *gram;
-  const double *parts;
-  int64_t square, slices;
-  Mask mask;
-  SIMT void operator()(int64_t i) const {
-    if (mask.skips(i / square)) return;
-    const double *from = parts + i / square * slices * square + i % square;
-    double sum = 0;
-    for (int64_t slice = 0; slice < slices; slice++) sum += from[slice * square];
-    gram[i] = sum;
-  }
-};
+// The Gram matrices of thin matrices x (count, q, n) in slices of their columns.
+constexpr int64_t GRAM_SLICE = 512, MOST_SLICES = 64;
+int64_t slices_of(int64_t n) {
+  int64_t slices = ceil_div(n, GRAM_SLICE);
+  return slices < MOST_SLICES ? slices : MOST_SLICES;
+}
 
-// gram (count, q, q) = x x^T of thin matrices x (count, q, n).
-template <class T> mb_status gram_of(double *gram, const T *x, int64_t q, int64_t n, int64_t count, const Mask &mask) {
-  constexpr int64_t SLICE = 512, MOST_SLICES = 64;
-  int64_t tiles = ceil_div(q, TILE), pairs = tiles * (tiles + 1) / 2, slices = ceil_div(n, SLICE);
-  slices = slices < MOST_SLICES ? slices : MOST_SLICES;
-  double *parts;
-  MB_TRY(scratch_of(&parts, PARTS_SLOT, count * slices * q * q));
-  MB_TRY(launch(GramParts<T>{parts, x, q, n, slices, pairs, mask}, count * pairs * slices, "sketch_gram"));
-  return launch_elements(SumParts{gram, parts, q * q, slices, mask}, count * q * q, "sketch_gram");
+template <class T> mb_status add_gram(Launches<GramParts<T>> *launches, double *parts, const void *x, int64_t q, int64_t n, const mbi_sketch &s,
+                                      const Mask &mask) {
+  int64_t tiles = ceil_div(q, TILE), pairs = tiles * (tiles + 1) / 2, slices = slices_of(n);
+  return launches->add(GramParts<T>{parts, (const T *)x, q, n, slices, pairs, mask}, s.count * pairs * slices);
 }
 
 // ----- rows mixed -------------------------------------------------------------------------------------------------
 
 // out (count, q, n) = the rows that count of a (count, q, q), times x (count, q, n); row r of matrix i times
-// gain[i q + r] / scale[i], if there are gains. A thread makes ROWS rows of a column.
+// gain[i q + r] / scale[i], if there are gains. A thread makes ROWS rows of a column. In place, if a is lower triangular, a block makes
+// all rows of its columns, from the last to the first.
 template <class T> struct Mix {
   static constexpr int THREADS = 128, ROWS = 16, DEPTH = 32;
   struct Shared {
@@ -110,7 +101,7 @@ template <class T> struct Mix {
   const double *a;
   const T *x;
   Rows which;
-  int64_t n, row_tiles, strips;
+  int64_t n, row_tiles, strips; // row_tiles: 1 in place
   const double *gain, *scale;
 
   SIMT double factor(int64_t matrix, int64_t row, int64_t c, int64_t k) const {
@@ -121,9 +112,13 @@ template <class T> struct Mix {
   }
 
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
-    int64_t strip = block.index % strips, first = block.index / strips % row_tiles * ROWS, matrix = block.index / (strips * row_tiles);
-    int64_t q = which.q, c = which.of(matrix);
-    if (first >= c) return;
+    int64_t strip = block.index % strips, tile = block.index / strips % row_tiles, matrix = block.index / (strips * row_tiles);
+    int64_t c = which.of(matrix), low = tile * ROWS, high = out == x ? (c - 1) / ROWS * ROWS : low;
+    for (int64_t first = high; first >= low && first < c; first -= ROWS) make(block, shared, matrix, first, strip, c);
+  }
+
+  SIMT void make(const Block<THREADS> &block, Shared &shared, int64_t matrix, int64_t first, int64_t strip, int64_t c) const {
+    int64_t q = which.q;
     const T *from = x + matrix * q * n + strip * THREADS;
     int64_t width = n - strip * THREADS;
     Private<Sums<double, ROWS>, THREADS> sums;
@@ -155,31 +150,13 @@ SIMT_UNROLL
 };
 
 template <class T>
-mb_status mix(T *out, const double *a, const T *x, const Rows &which, int64_t n, int64_t count, const double *gain, const double *scale) {
-  int64_t row_tiles = ceil_div(which.q, Mix<T>::ROWS), strips = ceil_div(n, Mix<T>::THREADS);
-  return launch(Mix<T>{out, a, x, which, n, row_tiles, strips, gain, scale}, count * row_tiles * strips, "sketch_mix");
+mb_status add_mix(Launches<Mix<T>> *launches, void *out, const double *a, const void *x, const Rows &which, int64_t n, int64_t count,
+                  const double *gain = nullptr, const double *scale = nullptr) {
+  int64_t row_tiles = out == x ? 1 : ceil_div(which.q, Mix<T>::ROWS), strips = ceil_div(n, Mix<T>::THREADS);
+  return launches->add(Mix<T>{(T *)out, a, (const T *)x, which, n, row_tiles, strips, gain, scale}, count * row_tiles * strips);
 }
 
 // ----- bases ----------------------------------------------------------------------------------------------------------
-
-// From the eigenvectors z (count, q, q) of Gram matrices, one a row, and their values, ascending: rows of a that turn the
-// vectors into their singular directions, the largest first, each of about unit length.
-struct Align {
-  double *a, *sizes;
-  const double *z, *values;
-  int64_t q;
-  Mask mask;
-  SIMT void operator()(int64_t i) const {
-    int64_t matrix = i / (q * q), row = i / q % q, column = i % q;
-    if (mask.skips(matrix)) return;
-    const double *value = values + matrix * q;
-    double largest = value[q - 1], least = 1e-18 * largest, mine = value[q - 1 - row]; // below, values are rounding
-    a[i] = largest > 0 ? z[(matrix * q + q - 1 - row) * q + column] / sqrt_of(mine > least ? mine : least) : 0;
-    if (row > 0 || column > 0) return;
-    sizes[2 * matrix] = largest > 0 ? sqrt_of(largest) : 0 * largest;
-    sizes[2 * matrix + 1] = value[0] > 0 ? sqrt_of(value[0]) : 0 * value[0];
-  }
-};
 
 // From z a and the eigenvalues that belong to z, ascending: sigma and w, the largest first.
 struct Ritz {
@@ -220,101 +197,240 @@ template <class T> struct Draw {
   }
 };
 
-struct Flag {
-  int64_t *flags, flag;
-  const double *sizes;
-  double low, high, ratio;
+template <class T> struct CopyRows {
+  T *to;
+  const T *from;
+  int64_t size; // of a matrix
+  Mask mask;
   SIMT void operator()(int64_t i) const {
-    double large = sizes[2 * i], small = sizes[2 * i + 1];
-    bool is_so = !(large >= low && large <= high) || small < ratio * large;
-    if ((flags[i] & MBI_FINITE) && is_so) flags[i] |= flag;
+    if (!mask.skips(i / size)) to[i] = from[i];
   }
 };
+
+// What a call needs of q by q numbers for all matrices of all groups, one group after another.
+struct Room {
+  int64_t q, count; // of all groups
+  double *gram, *a, *product, *values, *parts;
+  int *info;
+};
+
+mb_status make_room(Room *out, const mbi_sketch *s, int64_t groups, int64_t slices) {
+  int64_t q = s->q, count = 0;
+  for (int64_t at = 0; at < groups; at++) count += s[at].count;
+  int64_t squares = count * q * q;
+  *out = Room{};
+  out->q = q, out->count = count;
+  MB_TRY(scratch_of(&out->gram, SQUARES_SLOT, 3 * squares + count * q));
+  MB_TRY(scratch_of(&out->parts, PARTS_SLOT, slices * q * q));
+  MB_TRY(scratch_of(&out->info, INFO_SLOT, count));
+  out->a = out->gram + squares, out->product = out->a + squares, out->values = out->product + squares;
+  return MB_OK;
+}
+
+// Slices of all Gram matrices of rows of n, or m, numbers.
+int64_t all_slices(const mbi_sketch *s, int64_t groups, bool of_m) {
+  int64_t slices = 0;
+  for (int64_t at = 0; at < groups; at++) slices += s[at].count * slices_of(of_m ? s[at].m : s[at].n);
+  return slices;
+}
+
+// A group's place among the squares.
+Room part_of(const Room &all, int64_t first, int64_t slices) {
+  Room own = all;
+  int64_t square = all.q * all.q;
+  own.gram += first * square, own.a += first * square, own.product += first * square, own.values += first * all.q;
+  own.parts += slices * square, own.info += first;
+  return own;
+}
+
+constexpr int64_t MOST_GROUPS = 64; // in one go
+
+// What a basis is made of, and where.
+struct Rough {
+  const void *from;
+  void *to;
+  int64_t n;
+};
+Rough rough_of(const mbi_sketch &s, int of_y) { return of_y ? Rough{s.y, s.y, s.m} : Rough{s.t, s.x, s.n}; }
+
+// Rows of r.to made orthonormal from the top down, of those matrices that the masks take.
+template <class T>
+mb_status polish(const mbi_sketch *s, int64_t groups, const Room &all, int of_y, int64_t also) {
+  constexpr double CUT = 1e-12;
+  Launches<GramParts<T>> grams("sketch_gram");
+  Launches<Mix<T>> mixes("sketch_mix");
+  Triangular triangular[MOST_GROUPS];
+  for (int64_t at = 0, first = 0, slices = 0; at < groups; at++) {
+    Rough r = rough_of(s[at], of_y);
+    Room own = part_of(all, first, slices);
+    mbi_mask mask = {s[at].mask.flags, s[at].mask.wanted | also};
+    MB_TRY(add_gram<T>(&grams, own.parts, r.to, all.q, r.n, s[at], mask));
+    triangular[at] = Triangular{own.a, own.gram, own.parts, slices_of(r.n), s[at].count, Mask(mask), nullptr, nullptr, 0};
+    MB_TRY(add_mix<T>(&mixes, r.to, own.a, r.to, Rows{all.q, nullptr, Mask(mask)}, r.n, s[at].count));
+    first += s[at].count, slices += s[at].count * slices_of(r.n);
+  }
+  MB_TRY(grams.go());
+  MB_TRY(orthonormal(triangular, groups, all.q, CUT));
+  return mixes.go();
+}
+
+// y = its rows turned, which takes room.
+template <class T> mb_status turn_in_place(const mbi_sketch *s, int64_t groups, const Room &all) {
+  int64_t numbers = 0, first = 0;
+  T *room, *own;
+  for (int64_t at = 0; at < groups; at++) numbers += s[at].count * all.q * s[at].m;
+  MB_TRY(scratch_of(&room, THIN_SLOT, numbers));
+  Launches<Mix<T>> mixes("sketch_mix");
+  own = room;
+  for (int64_t at = 0; at < groups; at++) {
+    Rows which{all.q, nullptr, s[at].mask};
+    MB_TRY(add_mix<T>(&mixes, own, part_of(all, first, 0).a, s[at].y, which, s[at].m, s[at].count));
+    first += s[at].count, own += s[at].count * all.q * s[at].m;
+  }
+  MB_TRY(mixes.go());
+  ElementLaunches<CopyRows<T>> copies("sketch_mix");
+  own = room;
+  for (int64_t at = 0; at < groups; at++) {
+    int64_t size = all.q * s[at].m;
+    MB_TRY(copies.add(CopyRows<T>{(T *)s[at].y, own, size, s[at].mask}, s[at].count * size));
+    own += s[at].count * size;
+  }
+  return copies.go();
+}
+
+// Singular directions are orthogonal to 1e-16 times the ratio of their squared sizes. Where that is not enough they are made so
+// once more, from the Gram matrix of what by then have unit length: MBI_ROUGH, which the host need not know of.
+template <class T> mb_status make_basis(const mbi_sketch *s, int64_t groups, int of_y, const mbi_sketch_limits *limits) {
+  Room all;
+  MB_TRY(make_room(&all, s, groups, all_slices(s, groups, of_y)));
+  Launches<GramParts<T>> grams("sketch_gram");
+  Launches<Mix<T>> mixes("sketch_mix");
+  SmallProblem problems[MOST_GROUPS];
+  for (int64_t at = 0, first = 0, slices = 0; at < groups; at++) {
+    Rough r = rough_of(s[at], of_y);
+    Room own = part_of(all, first, slices);
+    MB_TRY(add_gram<T>(&grams, own.parts, r.from, all.q, r.n, s[at], s[at].mask));
+    Align align{own.a, s[at].sizes, s[at].mask.flags, limits ? *limits : mbi_sketch_limits{}, limits != nullptr};
+    problems[at] = SmallProblem{own.values, own.gram, own.parts, slices_of(r.n), s[at].count, own.info, s[at].mask, align};
+    if (!of_y) MB_TRY(add_mix<T>(&mixes, r.to, own.a, r.from, Rows{all.q, nullptr, s[at].mask}, r.n, s[at].count));
+    first += s[at].count, slices += s[at].count * slices_of(r.n);
+  }
+  MB_TRY(grams.go());
+  MB_TRY(eigen(problems, groups, all.q, all.q));
+  MB_TRY(of_y ? turn_in_place<T>(s, groups, all) : mixes.go());
+  return polish<T>(s, groups, all, of_y, MBI_ROUGH);
+}
+
+template <class T> mb_status make_ritz(const mbi_sketch *s, int64_t groups) {
+  constexpr double CUT = 1e-6;
+  Room all;
+  int64_t of_y = all_slices(s, groups, true), of_t = all_slices(s, groups, false);
+  MB_TRY(make_room(&all, s, groups, of_y + of_t));
+  Launches<GramParts<T>> grams("sketch_gram");
+  Triangular triangular[MOST_GROUPS];
+  SmallProblem problems[MOST_GROUPS];
+  for (int64_t at = 0, first = 0, y = 0, t = of_y; at < groups; at++) {
+    Room own = part_of(all, first, 0);
+    double *parts_y = all.parts + y * all.q * all.q, *parts_t = all.parts + t * all.q * all.q;
+    int64_t slices_y = slices_of(s[at].m), slices_t = slices_of(s[at].n);
+    MB_TRY(add_gram<T>(&grams, parts_y, s[at].y, all.q, s[at].m, s[at], s[at].mask));
+    MB_TRY(add_gram<T>(&grams, parts_t, s[at].t, all.q, s[at].n, s[at], s[at].mask));
+    // The room that orthonormal may use is the product's.
+    triangular[at] = Triangular{own.a, own.product, parts_y, slices_y, s[at].count, s[at].mask, own.gram, parts_t, slices_t};
+    problems[at] = SmallProblem{own.values, own.gram, own.gram, 1, s[at].count, own.info, s[at].mask, Align{}};
+    first += s[at].count, y += s[at].count * slices_y, t += s[at].count * slices_t;
+  }
+  MB_TRY(grams.go());
+  MB_TRY(orthonormal(triangular, groups, all.q, CUT));
+  MB_TRY(square_product(all.product, all.a, all.gram, false, all.q, all.count));
+  MB_TRY(square_product(all.gram, all.product, all.a, true, all.q, all.count)); // of a t
+  MB_TRY(eigen(problems, groups, all.q, all.q));
+  MB_TRY(square_product(all.product, all.gram, all.a, false, all.q, all.count));
+  ElementLaunches<Ritz> ritz("sketch_ritz");
+  for (int64_t at = 0, first = 0; at < groups; at++) {
+    Room own = part_of(all, first, 0);
+    MB_TRY(ritz.add(Ritz{s[at].w, s[at].sigma, own.product, own.values, all.q, s[at].mask}, s[at].count * all.q * all.q));
+    first += s[at].count;
+  }
+  return ritz.go();
+}
+
+template <class T> mb_status change(const mbi_sketch *s, int64_t groups) {
+  const char *name = "sketch_update";
+  int64_t q = s->q, count = 0, numbers = 0, *changed;
+  for (int64_t at = 0; at < groups; at++) count += s[at].count, numbers += s[at].count * q * (s[at].m + s[at].n);
+  T *u;
+  MB_TRY(scratch_of(&changed, CHANGED_SLOT, count));
+  MB_TRY(scratch_of(&u, THIN_SLOT, numbers));
+  ElementLaunches<Changed> counts(name);
+  Launches<Mix<T>> mixes(name);
+  Launches<Update<T>> updates(name);
+  for (int64_t at = 0; at < groups; at++) {
+    int64_t m = s[at].m, n = s[at].n, own = s[at].count;
+    T *p = u + own * q * m;
+    Rows which{q, changed, Mask()};
+    MB_TRY(counts.add(Changed{changed, s[at].gain, q}, own));
+    MB_TRY(add_mix<T>(&mixes, u, s[at].w, s[at].y, which, m, own));
+    MB_TRY(add_mix<T>(&mixes, p, s[at].w, s[at].t, which, n, own, s[at].gain, s[at].scale));
+    MB_TRY(add_update(&updates, s[at].g, u, p, which, m, n, own));
+    changed += own, u += own * q * (m + n);
+  }
+  MB_TRY(counts.go());
+  MB_TRY(mixes.go());
+  return updates.go();
+}
+
+// Calls f for parts of the groups that fit.
+template <class F> mb_status in_parts(const mbi_sketch *s, int64_t groups, F f) {
+  for (int64_t at = 0; at < groups; at += MOST_GROUPS) MB_TRY(f(s + at, groups - at < MOST_GROUPS ? groups - at : MOST_GROUPS));
+  return MB_OK;
+}
 
 } // namespace
 
 template <class T>
-mb_status Kernels<T>::sketch_draw(const mbi_sketch *s, void *out, const int64_t *place, uint64_t seed, uint64_t step, uint64_t stream) {
-  int64_t size = s->q * s->n, blocks = ceil_div(size, 4);
+mb_status Kernels<T>::sketch_draw(const mbi_sketch *s, int64_t groups, uint64_t seed, uint64_t step, uint64_t stream) {
+  ElementLaunches<Draw<T>> launches("sketch_draw");
   Stream numbers;
   MB_TRY(stream_of(&numbers, seed, step, stream));
-  return launch_elements(Draw<T>{(T *)out, place, size, blocks, numbers}, s->count * blocks, "sketch_draw");
+  for (int64_t at = 0; at < groups; at++) {
+    int64_t size = s[at].q * s[at].n, blocks = ceil_div(size, 4);
+    MB_TRY(launches.add(Draw<T>{(T *)s[at].omega, s[at].place, size, blocks, numbers}, s[at].count * blocks));
+  }
+  return launches.go();
 }
 
-template <class T> mb_status Kernels<T>::sketch_pass(const mbi_sketch *s, int forms_y, int forms_t) {
-  const char *name = "sketch_pass";
-  Rows which{s->q, nullptr, s->mask};
-  T *y = (T *)s->y;
-  if (forms_y) MB_TRY((multiply<T, true>(y, (const T *)s->x, s->g, s->scale, which, s->m, s->n, s->count, THIN_SLOT, name)));
-  if (!forms_t) return MB_OK;
-  return multiply<T, false>((T *)s->t, y, s->g, s->scale, which, s->m, s->n, s->count, THIN_SLOT, name);
-}
-
-// Singular directions are orthogonal to 1e-16 times the ratio of their squared sizes. They are made so once more, from the
-// Gram matrix of what by then have unit length, whether that was enough or not: the host need not know.
-template <class T> mb_status Kernels<T>::sketch_basis(const mbi_sketch *s, void *out, const void *x, double *sizes, int64_t n) {
-  constexpr double CUT = 1e-12;
-  int64_t q = s->q, count = s->count, squares = count * q * q;
-  Mask mask = s->mask;
-  Rows which{q, nullptr, mask};
-  double *gram;
-  int *info;
-  T *turned;
-  MB_TRY(scratch_of(&gram, SQUARES_SLOT, 2 * squares + count * q));
-  MB_TRY(scratch_of(&turned, THIN_SLOT, count * q * n));
-  MB_TRY(scratch_of(&info, INFO_SLOT, count));
-  double *a = gram + squares, *values = a + squares;
-  MB_TRY(gram_of(gram, (const T *)x, q, n, count, mask));
-  MB_TRY(eigen(values, gram, q, q, count, info, mask));
-  MB_TRY(launch_elements(Align{a, sizes, gram, values, q, mask}, squares, "sketch_basis"));
-  MB_TRY(mix(turned, a, (const T *)x, which, n, count, nullptr, nullptr));
-  MB_TRY(gram_of(gram, turned, q, n, count, mask));
-  MB_TRY(orthonormal(a, gram, q, count, CUT, mask));
-  return mix((T *)out, a, turned, which, n, count, nullptr, nullptr);
+template <class T> mb_status Kernels<T>::sketch_pass(const mbi_sketch *s, int64_t groups, int forms) {
+  return in_parts(s, groups, [&](const mbi_sketch *part, int64_t count) {
+    Thin<T> y[MOST_GROUPS], t[MOST_GROUPS];
+    for (int64_t at = 0; at < count; at++) {
+      const mbi_sketch &g = part[at];
+      Rows which{g.q, nullptr, g.mask};
+      y[at] = Thin<T>{(T *)g.y, (const T *)(forms & MBI_FROM_OMEGA ? g.omega : g.x), g.g, g.scale, which, g.m, g.n, g.count};
+      t[at] = Thin<T>{(T *)g.t, (const T *)g.y, g.g, g.scale, which, g.m, g.n, g.count};
+    }
+    if (forms & MBI_FORMS_Y) MB_TRY((multiply<T, true>(y, count, THIN_SLOT, "sketch_pass")));
+    return forms & MBI_FORMS_T ? multiply<T, false>(t, count, THIN_SLOT, "sketch_pass") : MB_OK;
+  });
 }
 
 template <class T>
-mb_status Kernels<T>::sketch_flag(int64_t *flags, int64_t flag, const double *sizes, int64_t count, double low, double high, double ratio) {
-  return launch_elements(Flag{flags, flag, sizes, low, high, ratio}, count, "sketch_flag");
+mb_status Kernels<T>::sketch_basis(const mbi_sketch *s, int64_t groups, int of_y, const mbi_sketch_limits *limits) {
+  return in_parts(s, groups, [&](const mbi_sketch *part, int64_t count) { return make_basis<T>(part, count, of_y, limits); });
 }
 
-template <class T> mb_status Kernels<T>::sketch_ritz(const mbi_sketch *s) {
-  constexpr double CUT = 1e-6;
-  int64_t q = s->q, squares = s->count * q * q;
-  Mask mask = s->mask;
-  double *gram;
-  int *info;
-  MB_TRY(scratch_of(&gram, SQUARES_SLOT, 3 * squares + s->count * q));
-  MB_TRY(scratch_of(&info, INFO_SLOT, s->count));
-  double *a = gram + squares, *product = a + squares, *values = product + squares;
-  MB_TRY(gram_of(gram, (const T *)s->y, q, s->m, s->count, mask));
-  MB_TRY(orthonormal(a, gram, q, s->count, CUT, mask));
-  MB_TRY(gram_of(gram, (const T *)s->t, q, s->n, s->count, mask));
-  MB_TRY(square_product(product, a, gram, false, q, s->count));
-  MB_TRY(square_product(gram, product, a, true, q, s->count)); // of a t
-  MB_TRY(eigen(values, gram, q, q, s->count, info, mask));
-  MB_TRY(square_product(product, gram, a, false, q, s->count));
-  return launch_elements(Ritz{s->w, s->sigma, product, values, q, mask}, squares, "sketch_ritz");
+template <class T> mb_status Kernels<T>::sketch_ritz(const mbi_sketch *s, int64_t groups) {
+  return in_parts(s, groups, [&](const mbi_sketch *part, int64_t count) { return make_ritz<T>(part, count); });
 }
 
-template <class T> mb_status Kernels<T>::sketch_update(const mbi_sketch *s, const double *gain) {
-  int64_t m = s->m, n = s->n, q = s->q, *changed;
-  T *u;
-  MB_TRY(scratch_of(&changed, CHANGED_SLOT, s->count));
-  MB_TRY(scratch_of(&u, THIN_SLOT, s->count * q * (m + n)));
-  T *p = u + s->count * q * m;
-  Rows which{q, changed, Mask()};
-  MB_TRY(launch_elements(Changed{changed, gain, q}, s->count, "sketch_update"));
-  MB_TRY(mix(u, s->w, (const T *)s->y, which, m, s->count, nullptr, nullptr));
-  MB_TRY(mix(p, s->w, (const T *)s->t, which, n, s->count, gain, s->scale));
-  return update(s->g, u, p, which, m, n, s->count, "sketch_update");
+template <class T> mb_status Kernels<T>::sketch_update(const mbi_sketch *s, int64_t groups) {
+  return in_parts(s, groups, [&](const mbi_sketch *part, int64_t count) { return change<T>(part, count); });
 }
 
-MBK_WIDE_SLOT(sketch_draw, const mbi_sketch *, void *, const int64_t *, uint64_t, uint64_t, uint64_t);
-MBK_WIDE_SLOT(sketch_pass, const mbi_sketch *, int, int);
-MBK_WIDE_SLOT(sketch_basis, const mbi_sketch *, void *, const void *, double *, int64_t);
-MBK_WIDE_SLOT(sketch_flag, int64_t *, int64_t, const double *, int64_t, double, double, double);
-MBK_WIDE_SLOT(sketch_ritz, const mbi_sketch *);
-MBK_WIDE_SLOT(sketch_update, const mbi_sketch *, const double *);
+MBK_WIDE_SLOT(sketch_draw, const mbi_sketch *, int64_t, uint64_t, uint64_t, uint64_t);
+MBK_WIDE_SLOT(sketch_pass, const mbi_sketch *, int64_t, int);
+MBK_WIDE_SLOT(sketch_basis, const mbi_sketch *, int64_t, int, const mbi_sketch_limits *);
+MBK_WIDE_SLOT(sketch_ritz, const mbi_sketch *, int64_t);
+MBK_WIDE_SLOT(sketch_update, const mbi_sketch *, int64_t);
 
 } // namespace mbk
