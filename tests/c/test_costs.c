@@ -139,7 +139,7 @@ static void spectra(void) {
   SAYS(c, 2 * (4 * (600 + 120 + 80) + 8), 2 * 2 * 4 * 600, "count 2, m 30, n 20, q 4");
   mbi_arrays a = {.count = 2, .most = 7, .all = 12};
   c = COST(MB_F64);
-  mbi_cost_norms(&c, &a, 1, NULL, NULL, NULL);
+  mbi_cost_norms(&c, &a, 1, MBI_FINITE);
   SAYS(c, 96, 24, "arrays 2, elements 12");
   c = COST(MB_F64);
   mbi_cost_cholesky(&c, NULL, NULL, some, 6, 3);

@@ -273,6 +273,7 @@ local optimizers = {
 local signs = { limit = 1e-4, reason = "a momentum that cancels may have either sign" }
 local own = {
   clipped_sign = signs, lion = signs, signum = signs,
+  muon = { limit = 1e-5, reason = "its iteration is in bf16 on the GPU" },
   soap = { limit = 1e-3, reason = "divides by the root of what a rotation leaves of a gradient, which may be near zero" },
 }
 for _, name in ipairs(require("moonbow.optim.registry").names()) do
