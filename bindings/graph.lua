@@ -9,6 +9,7 @@
 --   graph:set_numbers(site, program, numbers)   of run `site`, from 1, for the next launch; the program's key too
 --   graph:fits() -> boolean               whether the gradients that count as zero are those of the capture
 --   graph:launch()
+--   graph:lend(on)                        tensors are made in the graph's memory, from now on or no more
 --   grad_mode() -> boolean                whether calls are recorded for backward
 
 local ffi = require "ffi"
@@ -36,6 +37,7 @@ end
 
 function Graph:finish() act_once("mb_graph_end", self.handle) end
 function Graph:launch() act_once("mb_graph_launch", self.handle) end
+function Graph:lend(on) act_once("mb_graph_lend", on and self.handle or nil) end
 function Graph:fits() return C.mb_graph_fits(self.handle) ~= 0 end
 function Graph:sites() return tonumber(C.mb_graph_sites(self.handle)) end
 

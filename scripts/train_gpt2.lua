@@ -67,6 +67,7 @@ local options = {
   { "device", "auto", "where to compute", choices = { "auto", "cpu", "cuda" } },
   { "dtype", "f32", "of computation", choices = { "f32", "bf16" } },
   { "rounding", "nearest", "of weights to bf16, with --dtype bf16", choices = { "nearest", "stochastic" } },
+  { "graph", "auto", "capture a step's work once and replay it, on a device that can", choices = { "auto", "on", "off" } },
   { "threads", nil, "threads of the CPU backend [all cores]", kind = "integer", min = 1, max = 4096 },
   { "on_nonfinite", "stop", "NaN or Inf in a gradient: stop, or skip up to 10 such steps", choices = { "stop", "skip" } },
   { "memory", false, "print what memory the run needs, part by part, and end; a run that does not fit prints it too and ends" },
@@ -102,20 +103,27 @@ cli.main("train_gpt2", function()
   local optimizer = run.optimizer(settings, model)
   local job = run.start { settings = settings, model = model, data = data, clip = clip, optimizer = optimizer }
 
+  local gradient = job:graphed("forward and backward", function(batch)
+    local part = model:loss(batch) / settings.grad_accum
+    part:backward()
+    return part
+  end)
+  local update = job:graphed("clipping and update", function() return optimizer:step(clip) end)
+
   for step = job.first_step, settings.steps do
     job:begin(step)
     optimizer:zero_grad()
-    local loss = 0
-    for _ = 1, settings.grad_accum do
-      mb.scope(function()
-        local part = model:loss(data:batch()) / settings.grad_accum
-        part:backward()
-        loss = loss + part:item()
-      end)
-    end
+    local loss = mb.scope(function()
+      local parts, sum = {}, 0
+      for i = 1, settings.grad_accum do
+        parts[i] = mb.scope(function() return gradient(data:batch()):clone() end)
+      end
+      for i = 1, settings.grad_accum do sum = sum + parts[i]:item() end
+      return sum
+    end)
     if job:is_finite(loss) then
       if job:is_due("spectra") then job:spectra() end
-      local report = optimizer:step(clip)
+      local report = update()
       job:log(loss, report)
     end
     if job:is_due("save") then job:save() end

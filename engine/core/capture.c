@@ -263,6 +263,12 @@ int mb_graph_fits(const mb_graph *graph) {
   return graph != NULL;
 }
 
+mb_status mb_graph_lend(mb_graph *graph) {
+  if (current) MB_FAIL(MB_ERR_STATE, "mb_graph_lend: a graph is being captured, which has its own memory");
+  mbi_blocks_belong_to(graph ? graph->pool : NULL);
+  return MB_OK;
+}
+
 mb_status mb_graph_launch(mb_graph *graph) {
   if (!graph || !graph->captured) MB_FAIL(MB_ERR_STATE, "mb_graph_launch: %s", graph ? "the graph was not captured to its end" : "the graph is NULL");
   if (current) MB_FAIL(MB_ERR_STATE, "mb_graph_launch: a graph is being captured; graphs hold no graphs");

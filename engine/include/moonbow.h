@@ -662,6 +662,9 @@ MB_CALL mb_status mb_graph_set_numbers(mb_graph *graph, int64_t site, const mb_p
 // is needed: one that adds to gradients is not one that writes them.
 MB_API int mb_graph_fits(const mb_graph *graph);
 MB_CALL mb_status mb_graph_launch(mb_graph *graph);
+// From now on tensors of the graph's device are made in its memory, where that is free, until NULL: for work between launches,
+// whose tensors must be gone, or of no more use, at the next launch.
+MB_CALL mb_status mb_graph_lend(mb_graph *graph);
 
 // ----- the system -------------------------------------------------------------------------------
 // What scripts need of the operating system and Lua's library lacks. Paths are bytes; errors name the path.

@@ -117,6 +117,7 @@ local function variant_of(self, kind)
 end
 
 function Graphed:__call(...)
+  self.nothing_done = nil
   local arguments = { n = select("#", ...), ... }
   local texts = { tostring(graphs.grad_mode()) }
   for i = 1, arguments.n do texts[i + 1] = kind_of(arguments[i]) end
@@ -136,6 +137,24 @@ function Graphed:__call(...)
   self.replays = self.replays + 1
   made:replay()
   return made:returned()
+end
+
+local function give_back(graph, ok, ...)
+  graph:lend(false)
+  if not ok then error((...), 0) end
+  return ...
+end
+
+---Runs fn(...) with its tensors in the memory that the graph leaves free between its launches: what is evaluated between steps
+---then needs none of its own. Tensors that outlive it are overwritten by the next call of the graphed function.
+---@param fn function
+---@param ... any
+---@return any what fn returns
+function Graphed:lend(fn, ...)
+  local graph = self.last and self.last.sharing
+  if not graph then return fn(...) end
+  graph:lend(true)
+  return give_back(graph, pcall(fn, ...))
 end
 
 ---How many graphs have been captured, with their parts.

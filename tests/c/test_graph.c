@@ -18,6 +18,7 @@ static void refusals_say_why(void) {
   CHECK_FAILS(MB_ERR_ARG, "mb_graph_set_numbers: the graph is NULL", mb_graph_set_numbers(NULL, 0, program, &number, 1));
   CHECK_EQ(mb_graph_sites(NULL), 0);
   CHECK_EQ(mb_graph_fits(NULL), 0);
+  CHECK_OK(mb_graph_lend(NULL));
   mb_graph_release(NULL);
   mb_program_release(program);
 }

@@ -160,6 +160,10 @@ function Elementwise:reduce()
   if self.program.reduces then run(self, self.program, self.arrays, self.numbers, self.parts, 1) end
 end
 
+--- Whether run() can be part of a graph.
+---@return boolean
+function Elementwise:is_for_graphs() return self.program ~= nil end
+
 --- Changes weights and states, after reduce().
 function Elementwise:run()
   run(self, self.program, self.arrays, self.numbers, self.parts, 2)

@@ -25,6 +25,8 @@
 --   square    states that are no part of the arena: { l = "rows", r = "columns" } are (L, m, m) and (L, n, n), zeros at first;
 --             or a function(shape, o) that returns such a table
 --   keeps_gradient   true: the gradient is a state. P.g may be assigned, opt:zero_grad() leaves it, checkpoints hold it
+--   in_graphs   fn(o), true where update_group and measure can be part of a graph (mb.graph): they read no values and decompose
+--             nothing; otherwise they run behind the graph, as they are
 --   initialize   fn(P, o), sets P.w: opt:initialize() calls it for every batch
 --   split     default of option `split`: what is one matrix, as clippers have it (moonbow/clip/view.lua): "fused", "qkv",
 --             "heads" or function(p). Blocks are views: nothing is copied
@@ -45,6 +47,7 @@ M.definition_spec = {
   check_parameters = { type = "function" },
   square = { type = "table|function", default = {} },
   keeps_gradient = { type = "boolean" },
+  in_graphs = { type = "function" },
   initialize = { type = "function" },
   split = { type = "string|function", default = views.row.default },
 }

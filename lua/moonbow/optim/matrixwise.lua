@@ -127,6 +127,13 @@ function Matrixwise:initialize()
   end)
 end
 
+--- Whether run() can be part of a graph.
+---@return boolean
+function Matrixwise:is_for_graphs()
+  local fn = self.definition.in_graphs
+  return fn ~= nil and fn(self.options)
+end
+
 -- ----- a step -------------------------------------------------------------------------------------------------
 
 local function decay_of(self)

@@ -71,6 +71,7 @@ local muon = define {
   state = { "m" },
   momentum = "m",
   decoupled_decay = "weight_decay",
+  in_graphs = function(o) return o.msign ~= "exact" end,
   update_group = function(P, h, o)
     local d = average(P, h, o)
     P.update = linalg.msign(d, { method = o.msign, steps = h.steps, scale = scales[o.scale](P.shape[2], P.shape[3]),

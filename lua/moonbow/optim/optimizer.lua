@@ -74,6 +74,21 @@ local function check_finite(self)
   end
 end
 
+local function update(self)
+  -- What goes over all parameters is found before any group moves its own.
+  for _, group in ipairs(self.groups) do
+    if group.rule.reduce then group.rule:reduce() end
+  end
+  for _, group in ipairs(self.groups) do group.rule:run() end
+end
+
+local function is_for_graphs(self)
+  for _, group in ipairs(self.groups) do
+    if not group.rule:is_for_graphs() then return false end
+  end
+  return true
+end
+
 --- Changes the weights by their gradients. Options that are functions of the step are evaluated first: the
 --- first update is step 1. A clipper, mb.clip.spectral { on = ... } or another one, clips gradients, momenta or
 --- updates on the way, and its report is returned; a function clip(model) -> report does too.
@@ -99,13 +114,14 @@ function Optimizer:step(clip)
     report = clip ~= nil and report or inner_report
   elseif is_inside then
     report = recording.host(clipping.step, self, clip)
-  else
+  elseif is_for_graphs(self) then
     self.halfway = not recording.is_on()
-    -- What goes over all parameters is found before any group moves its own.
-    for _, group in ipairs(self.groups) do
-      if group.rule.reduce then group.rule:reduce() end
-    end
-    for _, group in ipairs(self.groups) do group.rule:run() end
+    update(self)
+  else
+    recording.host(function()
+      self.halfway = true
+      update(self)
+    end)
   end
   recording.after(function() self.updates, self.halfway = self.updates + 1, false end)
   return report

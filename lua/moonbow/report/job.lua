@@ -114,6 +114,35 @@ local function announce(self)
   }
 end
 
+---A part of the step as --graph has it: captured once and replayed, on a device that can. With auto a part that cannot be is
+---run as it is, and the run says why.
+---@param what string "the update"
+---@param fn function
+---@return function
+function Job:graphed(what, fn)
+  if self.settings.graph == "off" or mb.device() == "cpu" then return fn end
+  local graphed, is_said, problem = mb.graph(fn), false, nil
+  self.lender = self.lender or graphed
+  local function note(...)
+    if not is_said and graphed:graphs() > 0 then
+      self.live:say(("graphs  %s: %d, from step %d on"):format(what, graphed:graphs(), self.step))
+      is_said = true
+    end
+    return ...
+  end
+  local function finish(arguments, ok, ...)
+    if ok then return note(...) end
+    if self.settings.graph == "on" or not graphed.nothing_done then error((...), 0) end
+    problem = tostring((...))
+    self.live:say(("graphs  %s runs without one: %s"):format(what, problem))
+    return fn(unpack(arguments, 1, arguments.n))
+  end
+  return function(...)
+    if problem then return fn(...) end
+    return finish({ n = select("#", ...), ... }, pcall(graphed, ...))
+  end
+end
+
 ---Marks the start of a step: random numbers are keyed by it.
 function Job:begin(step)
   announce(self)
@@ -232,13 +261,16 @@ end
 function Job:evaluate()
   announce(self)
   local sum, stopped = 0, false
+  local function evaluate()
+    for i = 1, self.settings.eval_iters do
+      stopped = given_up(self, "validation loss")
+      if stopped then break end
+      sum = sum + mb.scope(function() return self.model:loss(self.data:batch("val", i)):item() end)
+    end
+  end
   self.model:eval(function()
     mb.no_grad(function()
-      for i = 1, self.settings.eval_iters do
-        stopped = given_up(self, "validation loss")
-        if stopped then break end
-        sum = sum + self.model:loss(self.data:batch("val", i)):item()
-      end
+      if self.lender then self.lender:lend(evaluate) else evaluate() end
     end)
   end)
   if stopped then return nil end

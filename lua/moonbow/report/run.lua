@@ -17,7 +17,7 @@ local begins, own_texts = setmetatable({}, { __mode = "k" }), setmetatable({}, {
 local free_on_resume = {
   steps = true, eval_every = true, eval_iters = true, sample_every = true, sample_tokens = true, save_every = true, keep = true,
   spectra_every = true, resume = true, data = true, bpe = true, threads = true, plain = true, quiet = true, on_nonfinite = true,
-  device = true, memory = true, tensorboard = true,
+  device = true, memory = true, tensorboard = true, graph = true,
 }
 
 -- Settings of the run to continue, overlaid with those given.
@@ -155,6 +155,9 @@ function M.device(settings)
   if settings.device ~= "auto" then mb.device(settings.device) end
   if settings.dtype == "bf16" and mb.device() == "cpu" then
     cli.fail(1, "--dtype bf16: the cpu backend computes in f32; use --dtype f32")
+  end
+  if settings.graph == "on" and mb.device() == "cpu" then
+    cli.fail(1, "--graph on: the cpu has no graphs; leave it out, and they are used where the device has them")
   end
   mb.seed(settings.seed)
 end
