@@ -139,22 +139,32 @@ describe("a device that is lost", function()
     assert.matches("\n2\n$", said)
   end)
 
-  it("ends training with exit code 1 and the last checkpoint, from which the run goes on as if nothing had been", function()
+  -- fault: of step 8; what: the operation that the error names.
+  local function goes_on_after(fault, what, arguments)
     local text = runner.corpus(runner.folder() .. "/text", 3000)
     local whole, parts = runner.folder() .. "/whole", runner.folder() .. "/parts"
-    local common = small .. ("--data '%s' --steps 9 --save_every 3 --schedule const "):format(text)
+    local common = small .. arguments .. (" --data '%s' --steps 9 --save_every 3 --schedule const "):format(text)
     assert.are.equal(0, (train("", common .. ("--out '%s'"):format(whole))))
-    -- Two groups of parameters: the 15th fused program is the first of step 8.
-    local code, said, complaint = train("sticky:15:fused", common .. ("--out '%s'"):format(parts))
+    local code, said, complaint = train(fault, common .. ("--out '%s'"):format(parts))
     assert.are.equal(1, code, said .. complaint)
     assert.are.equal(1, select(2, complaint:gsub("\n", "")), complaint)
     local path, out = complaint:match("the device is lost: this process must restart; the last checkpoint is (%S+), "
       .. "continue with %-%-resume (%S+)\n")
     assert.are.equal(parts .. "/step_00000006", path, complaint)
-    assert.matches("cuda: fuse of f32", complaint, 1, true)
+    assert.matches(what, complaint, 1, true)
     code, said, complaint = train("", ("--resume '%s'"):format(out))
     assert.are.equal(0, code, said .. complaint)
     assert.are.same(losses(whole), losses(parts))
+  end
+
+  it("ends training with exit code 1 and the last checkpoint, from which the run goes on as if nothing had been", function()
+    -- Two groups of parameters: the 15th fused program is the first of step 8.
+    goes_on_after("sticky:15:fused", "cuda: fuse of f32", "--graph off")
+  end)
+
+  it("does so in the middle of replayed steps", function()
+    -- Two graphs a step from the third one on: the 12th launch is the update of step 8.
+    goes_on_after("sticky:12:cudaGraphLaunch", "cuda: replay: cudaErrorIllegalAddress", "")
   end)
 
   it("says that there is no checkpoint before the first", function()
