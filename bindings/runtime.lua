@@ -64,9 +64,30 @@ function M.tf32(allowed)
   return C.mb_tf32() ~= 0
 end
 
+--- Must the same build, seed, device and choices give the same bits? Sets it when a boolean is given.
+---@param wanted? boolean
+---@return boolean
+function M.deterministic(wanted)
+  if wanted ~= nil then
+    if type(wanted) ~= "boolean" then
+      status.fail("mb.deterministic: a boolean was expected, not %s", types.describe(wanted))
+    end
+    C.mb_deterministic_set(wanted and 1 or 0)
+  end
+  return C.mb_deterministic() ~= 0
+end
+
 local text = ffi.new "const char *[1]"
 
---- Which of a library's algorithms products take on a device: a text for a checkpoint, "" where nothing was chosen.
+--- What a device has to say of how it works, in lines: "" where that is nothing.
+---@param name string
+---@return string
+function M.notes(name)
+  handle.act("mb_device_notes", text, types.device(name))
+  return ffi.string(text[0])
+end
+
+--- Which of a library's algorithms products and attention take on a device: a text for a checkpoint, "" where nothing was chosen.
 ---@param name string
 ---@return string
 function M.choices(name)

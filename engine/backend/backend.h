@@ -254,6 +254,9 @@ typedef struct mbi_device {
   mb_status (*end_capture)(mbi_captured **out, int is_wanted);
   mb_status (*replay)(mbi_captured *captured);
   void (*captured_free)(mbi_captured *captured);
+  void (*keep_bits)(int wanted);   // optional: whether the same work must give the same bits; until then it must
+  // Optional: what the device has to say of how it works, in lines, for reports; valid until the next operation.
+  mb_status (*notes)(const char **text);
   const mbi_kernels *kernels[MB_DTYPE_COUNT]; // NULL for integer dtypes
 } mbi_device;
 

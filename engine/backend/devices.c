@@ -59,6 +59,11 @@ static int tf32_is_allowed(void) {
   return wish && strcmp(wish, "1") == 0;
 }
 static int tf32 = -1; // until it is set or asked for
+static int bits_may_differ(void) {
+  const char *wish = getenv("MOONBOW_DETERMINISTIC");
+  return wish && strcmp(wish, "0") == 0;
+}
+static int deterministic = -1;
 static const mbi_device *opened; // cuda, once it is
 
 // The plugin is looked for once; what it answered then is the answer ever after.
@@ -67,6 +72,7 @@ static const mbi_device *cuda_device(void) {
   if (opened) return opened;
   if (!*reason && open_plugin(&opened) == MB_OK) {
     if (opened->allow_tf32) opened->allow_tf32(mb_tf32());
+    if (opened->keep_bits) opened->keep_bits(mb_deterministic());
     return opened;
   }
   if (!*reason) snprintf(reason, sizeof reason, "%s", mb_last_error());
@@ -83,6 +89,16 @@ int mb_tf32(void) {
 void mb_tf32_set(int allowed) {
   tf32 = allowed != 0;
   if (opened && opened->allow_tf32) opened->allow_tf32(tf32);
+}
+
+int mb_deterministic(void) {
+  if (deterministic < 0) deterministic = !bits_may_differ();
+  return deterministic;
+}
+
+void mb_deterministic_set(int wanted) {
+  deterministic = wanted != 0;
+  if (opened && opened->keep_bits) opened->keep_bits(deterministic);
 }
 
 const mbi_device *mbi_device_of(mb_device device) {
@@ -125,6 +141,13 @@ mb_status mb_choices(const char **out, mb_device device) {
   *out = "";
   MB_TRY(device_with_choices(&found, device, "mb_choices"));
   return found && found->choices ? found->choices(out) : MB_OK;
+}
+
+mb_status mb_device_notes(const char **out, mb_device device) {
+  const mbi_device *found;
+  *out = "";
+  MB_TRY(device_with_choices(&found, device, "mb_device_notes"));
+  return found && found->notes ? found->notes(out) : MB_OK;
 }
 
 mb_status mb_choices_set(mb_device device, const char *text) {

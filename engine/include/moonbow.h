@@ -90,11 +90,18 @@ MB_API int mb_threads(void);
 // unless MOONBOW_TF32 is 1. Attention, norms and all spectral work stay float32.
 MB_API void mb_tf32_set(int allowed);
 MB_API int mb_tf32(void);
-// Which of a library's algorithms the products of this process take. CUDA times those of large products once and keeps the answer
-// on disk for this machine; a run that is to go on with the same bits keeps this text too. "" where nothing was chosen. The text is
-// valid until the next product. MB_ERR_STATE if the text is another machine's.
+// Whether the same build, seed, device and choices must give the same bits. On at first, unless MOONBOW_DETERMINISTIC is 0. Without,
+// the gradient of attention on CUDA may be summed in no fixed order, which can be faster; nothing else changes.
+MB_API void mb_deterministic_set(int wanted);
+MB_API int mb_deterministic(void);
+// Which of a library's algorithms the products and the attention of this process take. CUDA times those of large ones once and
+// keeps the answer on disk for this machine; a run that is to go on with the same bits keeps this text too. "" where nothing was
+// chosen. The text is valid until the next product. MB_ERR_STATE if the text is another machine's.
 MB_CALL mb_status mb_choices(const char **out, mb_device device);
 MB_CALL mb_status mb_choices_set(mb_device device, const char *text);
+// For reports, a line each: on cuda which cuDNN there is, or why none is, then what computes the attention of each shape so far,
+// and why. "" where there is nothing to say, as of a device that was not used. The text is valid until the next call.
+MB_CALL mb_status mb_device_notes(const char **out, mb_device device);
 
 // ----- profile ----------------------------------------------------------------------------------
 // What the devices are asked to do between begin and end: each kernel, copy and fill, with its time there and what it costs at

@@ -140,6 +140,9 @@ M.threads = runtime.threads
 --- May products of f32 matrices on CUDA round their factors to TF32, which has 10 bits of fraction? Off at first, unless
 --- MOONBOW_TF32=1; sets it when a boolean is given. bf16 and f64 are not concerned.
 M.tf32 = runtime.tf32
+--- Must the same build, seed, device and choices give the same bits? They do at first, unless MOONBOW_DETERMINISTIC=0; sets it
+--- when a boolean is given. Without, the gradient of bf16 attention on CUDA may be summed in no fixed order, which can be faster.
+M.deterministic = runtime.deterministic
 
 --- Seconds of a clock that never goes back.
 M.time = runtime.time

@@ -288,6 +288,10 @@ static void configs_are_checked_by_name(void) {
   CHECK_EQ(mb_tf32(), 1);
   mb_tf32_set(0);
   CHECK_EQ(mb_tf32(), 0);
+  mb_deterministic_set(0); // of attention on CUDA alone
+  CHECK_EQ(mb_deterministic(), 0);
+  mb_deterministic_set(1);
+  CHECK_EQ(mb_deterministic(), 1);
   CHECK_EQ(mb_model_training(model), 1);
   mb_model_set_training(model, 0);
   CHECK_EQ(mb_model_training(model), 0);

@@ -145,7 +145,10 @@ static void names(void) {
     CHECK_OK(mb_choices_set(device, ""));
     CHECK_FAILS(MB_ERR_STATE, "has no choices of algorithms", mb_choices_set(device, "moonbow products 1: one\n"));
     CHECK_FAILS(MB_ERR_ARG, "the text is NULL", mb_choices_set(device, NULL));
+    CHECK_OK(mb_device_notes(&choices, device));
+    CHECK(strcmp(choices, "") == 0);
   }
+  CHECK_FAILS(MB_ERR_DEVICE, "mb_device_notes: unknown device 9", mb_device_notes(&choices, (mb_device)9));
   CHECK_FAILS(MB_ERR_DEVICE, "mb_choices: unknown device 9", mb_choices(&choices, (mb_device)9));
   CHECK_FAILS(MB_ERR_DEVICE, "9", mb_device_synchronize((mb_device)9));
   CHECK_FAILS(MB_ERR_DEVICE, "9", mb_device_check((mb_device)9));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// attention.h: what the two kinds of attention kernels share: kernels/attention.cu, in scalar arithmetic for float32 and
-// float64, and kernels/attention_bf16.cu, in tensor cores.
+// attention.h: what the kinds of attention share: kernels/attention.cu, in scalar arithmetic for float32 and float64,
+// kernels/attention_bf16.cu, in tensor cores, and attention_choice.cu, which has heads of bf16 attended by that or by cuDNN.
 #ifndef MBK_CUDA_ATTENTION_H
 #define MBK_CUDA_ATTENTION_H
 #include "backend/cuda/math.h"
@@ -41,10 +41,21 @@ SIMT_UNROLL
   }
 };
 
-// The slots for bf16.
+// By the kernels of kernels/attention_bf16.cu.
+mb_status own_attention_bf16(const mbi_attention *s, const mbi_heads *out, float *lse, const mbi_heads *q, const mbi_heads *k, const mbi_heads *v);
+mb_status own_attention_backward_bf16(const mbi_attention *s, const mbi_attention_gradients *g, const float *lse, const mbi_heads *q,
+                                      const mbi_heads *k, const mbi_heads *v);
+// The slots for bf16: by those, or by cuDNN where that is faster.
 mb_status attention_bf16(const mbi_attention *s, const mbi_heads *out, float *lse, const mbi_heads *q, const mbi_heads *k, const mbi_heads *v);
 mb_status attention_backward_bf16(const mbi_attention *s, const mbi_attention_gradients *g, const float *lse, const mbi_heads *q,
                                   const mbi_heads *k, const mbi_heads *v);
+
+// Must the same inputs give the same bits? Until now, and unless allowed otherwise, yes.
+void keep_bits(int wanted);
+// What attends the heads of each shape so far, a line each, and before them which library is there, or why none is.
+mb_status attention_notes(const char **text);
+// set_choices of choices.h, which cannot be gone by if they want another version of the library.
+mb_status set_all_choices(const char *text);
 
 } // namespace mbk
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// choices.cu: see choices.h. A line is the numbers of a product, the words of its algorithm in hexadecimal, the time, and
-// a hash of all that, so that a line which is cut off or damaged is no line.
+// choices.cu: see choices.h. A line is the key, the words of the algorithm in hexadecimal, the time, and a hash of all that,
+// so that a line which is cut off or damaged is no line.
 #include "backend/cuda/choices.h"
 
 #include <fcntl.h>
@@ -18,12 +18,9 @@ namespace mbk {
 namespace {
 
 constexpr const char *TITLE = "moonbow products 1: ";
-constexpr int NUMBERS = sizeof(Product) / sizeof(int64_t);
+constexpr int NUMBERS = sizeof(Product) / sizeof(int64_t), WORDS = sizeof Choice().algorithm / sizeof(uint64_t);
 
-struct Less {
-  bool operator()(const Product &a, const Product &b) const { return memcmp(&a, &b, sizeof a) < 0; }
-};
-using Table = std::map<Product, Choice, Less>;
+using Table = std::map<std::string, Choice>; // by key
 
 std::string the_machine, used_text;
 Table known, used; // of the disk and this process; what products have asked for, or a run has brought
@@ -35,12 +32,9 @@ uint64_t hash_of(const char *text, size_t length) {
   return hash;
 }
 
-std::string line_of(const Product &product, const Choice &choice) {
-  std::string line;
+std::string line_of(const std::string &key, const Choice &choice) {
+  std::string line = key + " ";
   char word[64];
-  int64_t numbers[NUMBERS];
-  memcpy(numbers, &product, sizeof numbers);
-  for (int64_t number : numbers) snprintf(word, sizeof word, "%" PRId64 " ", number), line += word;
   for (uint64_t part : choice.algorithm) snprintf(word, sizeof word, "%" PRIx64 " ", part), line += word;
   snprintf(word, sizeof word, "%.3f ", choice.microseconds), line += word;
   snprintf(word, sizeof word, "%016" PRIx64 "\n", hash_of(line.data(), line.size()));
@@ -48,18 +42,18 @@ std::string line_of(const Product &product, const Choice &choice) {
 }
 
 // A line without its end; false if it is not one that line_of made.
-bool read_line(Product *product, Choice *choice, const std::string &line) {
-  size_t stop = line.rfind(' ');
+bool read_line(std::string *key, Choice *choice, const std::string &line) {
+  size_t stop = line.rfind(' '), at = stop;
   if (stop == std::string::npos || line.size() - stop - 1 != 16) return false;
   if (strtoull(line.c_str() + stop + 1, nullptr, 16) != hash_of(line.data(), stop + 1)) return false;
-  const char *at = line.c_str();
-  char *end;
-  int64_t numbers[NUMBERS];
-  for (int64_t &number : numbers) number = strtoll(at, &end, 10), at = end;
-  memcpy(product, numbers, sizeof numbers);
-  for (uint64_t &part : choice->algorithm) part = strtoull(at, &end, 16), at = end;
-  choice->microseconds = strtod(at, &end);
-  return end == line.c_str() + stop;
+  for (int word = WORDS; word >= 0 && at != std::string::npos && at > 0; word--) {
+    at = line.rfind(' ', at - 1);
+    if (at == std::string::npos) return false;
+    if (word == WORDS) choice->microseconds = strtod(line.c_str() + at + 1, nullptr);
+    else choice->algorithm[word] = strtoull(line.c_str() + at + 1, nullptr, 16);
+  }
+  *key = line.substr(0, at);
+  return true;
 }
 
 // The next line of `text` from *at on, without its end; a last one without an end is none.
@@ -87,15 +81,15 @@ std::string contents_of(const std::string &path) {
   return text;
 }
 
-// The first line on a product stands: processes that timed it at once agree from then on. A damaged line is passed over.
+// The first line of a key stands: processes that timed it at once agree from then on. A damaged line is passed over.
 void read_disk() {
   std::string text = contents_of(path_of_machine()), line;
   size_t at = 0;
   if (!next_line(&line, text, &at) || line != TITLE + the_machine) return;
-  Product product;
+  std::string key;
   Choice choice;
   while (next_line(&line, text, &at))
-    if (read_line(&product, &choice, line)) known.emplace(product, choice);
+    if (read_line(&key, &choice, line)) known.emplace(key, choice);
 }
 
 // One write in append mode is not mixed with another process's. A file that cannot be written saves no work, and that is all.
@@ -109,10 +103,6 @@ void append_to_disk(const std::string &line) {
   ssize_t written = write(file, text.data(), text.size());
   (void)written; // a line that is cut off is passed over by who reads it
   close(file);
-}
-
-void use(const Product &product, const Choice &choice) {
-  if (used.emplace(product, choice).second) used_text.clear();
 }
 
 } // namespace
@@ -135,21 +125,33 @@ void choices_of_machine(const std::string &machine) {
   read_disk();
 }
 
-bool find_choice(Choice *out, const Product &product, bool timed) {
-  auto found = used.find(product);
+std::string key_of(const Product &product) {
+  std::string key;
+  int64_t numbers[NUMBERS];
+  memcpy(numbers, &product, sizeof numbers);
+  for (int64_t number : numbers) key += (key.empty() ? "" : " ") + std::to_string(number);
+  return key;
+}
+
+void use_choice(const std::string &key, const Choice &choice) {
+  if (used.emplace(key, choice).second) used_text.clear();
+}
+
+bool find_choice(Choice *out, const std::string &key, bool timed) {
+  auto found = used.find(key);
   if (found == used.end()) {
-    found = known.find(product);
+    found = known.find(key);
     if (!timed || found == known.end()) return false;
-    use(product, found->second);
+    use_choice(key, found->second);
   }
   *out = found->second;
   return true;
 }
 
-void keep_choice(const Product &product, const Choice &choice) {
-  known[product] = choice;
-  use(product, choice);
-  append_to_disk(line_of(product, choice));
+void keep_choice(const std::string &key, const Choice &choice) {
+  known[key] = choice;
+  use_choice(key, choice);
+  append_to_disk(line_of(key, choice));
 }
 
 const std::string &choices_text() {
@@ -159,8 +161,8 @@ const std::string &choices_text() {
   return used_text;
 }
 
-mb_status set_choices(const char *given) {
-  std::string text = given, line;
+mb_status set_choices(const char *given, Fits *fits) {
+  std::string text = given, line, key, why;
   size_t at = 0, title = strlen(TITLE);
   Table taken;
   if (text.empty()) return MB_OK;
@@ -169,11 +171,11 @@ mb_status set_choices(const char *given) {
   if (line.substr(title) != the_machine)
     return fail(MB_ERR_STATE, "the choices of algorithms are those of %s, this is %s: products may round differently",
                 line.substr(title).c_str(), the_machine.c_str());
-  Product product;
   Choice choice;
   while (next_line(&line, text, &at)) {
-    if (!read_line(&product, &choice, line)) return fail(MB_ERR_IO, "the choices of algorithms are damaged at '%.60s'", line.c_str());
-    taken[product] = choice;
+    if (!read_line(&key, &choice, line)) return fail(MB_ERR_IO, "the choices of algorithms are damaged at '%.60s'", line.c_str());
+    if (fits && !fits(&why, key, choice)) return fail(MB_ERR_STATE, "the choices of algorithms are not those of this machine: %s", why.c_str());
+    taken[key] = choice;
   }
   for (const auto &entry : taken) used[entry.first] = entry.second;
   used_text.clear();

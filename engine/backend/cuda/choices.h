@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
-// choices.h: which of a library's algorithms a matrix product takes. A library offers several whose bits differ, and the
-// fastest is found by timing, which is not the same twice. So a choice, once made, is kept: for the process; on disk, by
-// machine (GPU, driver, library), so that the next process need not time again; and, through the text of all choices,
-// in a run's checkpoint, so that the run goes on with the bits it began with.
+// choices.h: which of a library's algorithms a matrix product takes, and whose attention (attention_choice.cu). There are
+// several whose bits differ, and the fastest is found by timing, which is not the same twice. So a choice, once made, is
+// kept: for the process; on disk, by machine (GPU, driver, library), so that the next process need not time again; and,
+// through the text of all choices, in a run's checkpoint, so that the run goes on with the bits it began with.
 #ifndef MBK_CUDA_CHOICES_H
 #define MBK_CUDA_CHOICES_H
 #include <string>
@@ -24,15 +24,22 @@ struct Choice {
 
 // Names the machine, before anything else, and reads what the disk knows of it: "NVIDIA H200, driver 13000, cublasLt 130100".
 void choices_of_machine(const std::string &machine);
+// What a choice is for, as a text: a product's is its numbers, another's begins with its name.
+std::string key_of(const Product &product);
 // A choice that a run has brought goes before all; those of the disk and of this process are asked if `timed`.
-bool find_choice(Choice *out, const Product &product, bool timed);
+bool find_choice(Choice *out, const std::string &key, bool timed);
 // For this process and, in a file of the cache folder, for later ones.
-void keep_choice(const Product &product, const Choice &choice);
+void keep_choice(const std::string &key, const Choice &choice);
+// For this run alone: what was not found out by timing.
+void use_choice(const std::string &key, const Choice &choice);
+inline bool find_choice(Choice *out, const Product &product, bool timed) { return find_choice(out, key_of(product), timed); }
+inline void keep_choice(const Product &product, const Choice &choice) { keep_choice(key_of(product), choice); }
 // The machine in the first line, then a line a choice that this process has used or was given; "" before the first.
 const std::string &choices_text();
-// Takes over the choices of such a text: they go before those of the disk. MB_ERR_STATE if it is of another machine, MB_ERR_IO
-// if it is no such text; nothing is taken over then.
-mb_status set_choices(const char *text);
+// Takes over the choices of such a text: they go before those of the disk. MB_ERR_STATE if it is of another machine, or `fits`
+// knows why a choice cannot be gone by; MB_ERR_IO if it is no such text. Nothing is taken over then.
+using Fits = bool(std::string *why, const std::string &key, const Choice &choice);
+mb_status set_choices(const char *text, Fits *fits = nullptr);
 // Changes whenever choices made so far may not be those to go by.
 int64_t choices_generation();
 

@@ -2,6 +2,7 @@
 //
 // device.cu: the device's table: its kernels, copies between views, numbers of any dtype, checks of ids. Memory and
 // streams are in memory.cu, copies from and to the host in staging.cu.
+#include "backend/cuda/attention.h"
 #include "backend/cuda/calls.h"
 #include "backend/cuda/capture.h"
 #include "backend/cuda/memory.h"
@@ -238,13 +239,13 @@ MBK_GUARD(usable, "")
 MBK_GUARD(mail_new, "out, bytes")
 MBK_GUARD(mail_send, "mail, device")
 MBK_GUARD(mail_open, "data, mail")
-MBK_GUARD(set_product_choices, "")
 MBK_GUARD(stamp, "")
 MBK_GUARD(stamp_seconds, "")
 MBK_GUARD(device_facts, "")
 MBK_GUARD(begin_capture, "table, key")
 MBK_GUARD(end_capture, "out, is_wanted")
 MBK_GUARD(replay, "captured")
+MBK_GUARD(set_all_choices, "")
 
 mb_status copy_out(void *host, const void *device, size_t bytes) { return to_host(host, device, bytes); }
 
@@ -260,12 +261,12 @@ mbi_device make_device() {
   d.clean_ids = Call<Name_clean_ids, &clean_ids>::run;
   d.mail_new = Call<Name_mail_new, &mail_new>::run, d.mail_free = mail_free;
   d.mail_send = Call<Name_mail_send, &mail_send>::run, d.mail_open = Call<Name_mail_open, &mail_open>::run;
-  d.allow_tf32 = allow_tf32;
-  d.choices = product_choices, d.set_choices = Call<Name_set_product_choices, &set_product_choices>::run;
   d.stamp = Call<Name_stamp, &stamp>::run, d.stamp_seconds = Call<Name_stamp_seconds, &stamp_seconds>::run;
   d.release_stamp = release_stamp, d.launches = launches_made, d.info = Call<Name_device_facts, &device_facts>::run;
   d.begin_capture = Call<Name_begin_capture, &begin_capture>::run, d.end_capture = Call<Name_end_capture, &end_capture>::run;
   d.replay = Call<Name_replay, &replay>::run, d.captured_free = captured_free;
+  d.allow_tf32 = allow_tf32, d.keep_bits = keep_bits, d.notes = attention_notes;
+  d.choices = product_choices, d.set_choices = Call<Name_set_all_choices, &set_all_choices>::run;
   d.kernels[MB_F32] = &table<float>;
   d.kernels[MB_F64] = &table<double>;
   d.kernels[MB_BF16] = &table<bf16>;

@@ -366,10 +366,7 @@ mb_status product_choices(const char **text) {
   return MB_OK;
 }
 
-mb_status set_product_choices(const char *text) {
-  MB_TRY(open_library());
-  return set_choices(text);
-}
+mb_status open_products() { return open_library(); }
 
 #ifdef __CUDACC__
 mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *has_none) {

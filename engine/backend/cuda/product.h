@@ -9,9 +9,10 @@ namespace mbk {
 
 enum class Type { F32, F64, BF16 };
 
-// How products of this process are computed, as choices.h says: the text of a run, and one to go on with.
+// How products and attention of this process are computed, as choices.h says: the text of a run.
 mb_status product_choices(const char **text);
-mb_status set_product_choices(const char *text);
+// Opens the library, with which the machine gets its name.
+mb_status open_products();
 
 // Strides and sizes fit the library's; `rounds`: factors of float32 may be rounded to TF32. With has_none, a failure because the
 // library has no algorithm for the product sets it.

@@ -456,14 +456,15 @@ template <int D> mb_status backward(const Given &in) {
 
 } // namespace
 
-mb_status attention_bf16(const mbi_attention *s, const mbi_heads *out, float *lse, const mbi_heads *q, const mbi_heads *k, const mbi_heads *v) {
+mb_status own_attention_bf16(const mbi_attention *s, const mbi_heads *out, float *lse, const mbi_heads *q, const mbi_heads *k,
+                             const mbi_heads *v) {
   if (s->width <= 32) return forward<32>(s, out, lse, q, k, v);
   if (s->width <= 64) return forward<64>(s, out, lse, q, k, v);
   return s->width <= 128 ? forward<128>(s, out, lse, q, k, v) : forward<256>(s, out, lse, q, k, v);
 }
 
-mb_status attention_backward_bf16(const mbi_attention *s, const mbi_attention_gradients *g, const float *lse, const mbi_heads *q,
-                                  const mbi_heads *k, const mbi_heads *v) {
+mb_status own_attention_backward_bf16(const mbi_attention *s, const mbi_attention_gradients *g, const float *lse, const mbi_heads *q,
+                                      const mbi_heads *k, const mbi_heads *v) {
   int64_t rows = s->batch * s->heads * s->time;
   float *delta;
   MB_TRY(scratch_of(&delta, 0, rows));
