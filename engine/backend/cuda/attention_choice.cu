@@ -19,6 +19,7 @@
 #include <memory>
 
 #include "backend/cuda/attention.h"
+#include "backend/cuda/capture.h"
 #include "backend/cuda/choices.h"
 #include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/memory.h"
@@ -87,15 +88,6 @@ bool may_time() {
   return !(wish && strcmp(wish, "0") == 0);
 }
 
-bool is_capturing() {
-#ifdef __CUDACC__
-  cudaStreamCaptureStatus capture = cudaStreamCaptureStatusNone;
-  return cudaStreamIsCapturing(stream(), &capture) != cudaSuccess || capture != cudaStreamCaptureStatusNone;
-#else
-  return false;
-#endif
-}
-
 // ----- what is asked for --------------------------------------------------------------------------------------------------
 
 struct Job {
@@ -148,17 +140,45 @@ int64_t slices_of(const AttentionCase &c, int64_t most) {
 struct Way {
   AttentionCase c;
   std::shared_ptr<AttentionGraph> graph; // of a slice; none: the own kernel
-  AttentionPlan plan;
+  std::shared_ptr<AttentionPlan> plan;
   int64_t slices = 1;
   std::string note;
 };
-std::vector<std::unique_ptr<Way>> ways;
+std::vector<std::unique_ptr<Way>> ways, past; // those of earlier choices, whose code graphs may hold
 int64_t generation;
 int shapes_tried;
 
+void forget_ways() {
+  for (auto &way : ways)
+    if (graphs_live()) past.push_back(static_cast<std::unique_ptr<Way> &&>(way));
+  if (!graphs_live()) past.clear();
+  ways.clear(), shapes_tried = 0, generation = choices_generation();
+}
+
+// One slice. In a capture on the host it is noted, and its failure is the graph's.
+mb_status run_slice(Calls *calls, const Way &way, const AttentionArrays &arrays) {
+  MB_TRY(launched("cudnnBackendExecute"));
+  launches++;
+#ifndef __CUDACC__
+  if (is_capturing() || is_dry())
+    return perform([graph = way.graph, plan = way.plan, arrays] {
+      Calls later(&opened().library);
+      graph->run(&later, opened().handle, *plan, arrays);
+      return later.good() ? MB_OK : fail(MB_ERR_DEVICE, "attention: %s", later.problem.c_str());
+    });
+#endif
+  way.graph->run(calls, opened().handle, *way.plan, arrays);
+#ifdef __CUDACC__
+  cudaError_t left = calls->good() ? cudaSuccess : cudaPeekAtLastError();
+  Answer answer = left == cudaSuccess ? Answer{} : answer_of(left);
+  if (answer.is_sticky) return report(answer, "cudnnBackendExecute", __FILE__, __LINE__);
+#endif
+  return MB_OK;
+}
+
 mb_status run(Calls *calls, const Way &way, const Job &job) {
   void *workspace = nullptr;
-  if (way.plan.bytes) MB_TRY(scratch(&workspace, WORKSPACE_SLOT, way.plan.bytes));
+  if (way.plan->bytes) MB_TRY(scratch(&workspace, WORKSPACE_SLOT, way.plan->bytes));
   AttentionArrays arrays = job.arrays;
   arrays.workspace = (char *)workspace;
   for (int64_t slice = 0; slice < way.slices && calls->good(); slice++) {
@@ -166,16 +186,8 @@ mb_status run(Calls *calls, const Way &way, const Job &job) {
     for (int role = 0; role < (job.c.backward ? HEADS : DOUT); role++)
       arrays.heads[role] = (bf16 *)job.arrays.heads[role] + first * job.c.stride[role][0];
     arrays.lse = (float *)job.arrays.lse + first * job.c.heads * job.c.time;
-    MB_TRY(launched("cudnnBackendExecute"));
-    way.graph->run(calls, opened().handle, way.plan, arrays);
+    MB_TRY(run_slice(calls, way, arrays));
   }
-#ifdef __CUDACC__
-  if (!calls->good()) {
-    cudaError_t left = cudaPeekAtLastError();
-    Answer answer = left == cudaSuccess ? Answer{} : answer_of(left);
-    if (answer.is_sticky) return report(answer, "cudnnBackendExecute", __FILE__, __LINE__);
-  }
-#endif
   return MB_OK;
 }
 
@@ -233,11 +245,11 @@ bool make(Way *way, std::string *why, const std::shared_ptr<AttentionGraph> &gra
   *why = calls.problem;
   if (!calls.good()) return false;
   way->graph = graph, way->slices = slices;
-  way->plan = static_cast<AttentionPlan &&>(plan);
+  way->plan = std::make_shared<AttentionPlan>(static_cast<AttentionPlan &&>(plan));
   return true;
 }
 
-void make_own(Way *way) { way->graph.reset(), way->plan = AttentionPlan(), way->slices = 1; }
+void make_own(Way *way) { way->graph.reset(), way->plan.reset(), way->slices = 1; }
 
 std::string milliseconds(double microseconds) {
   char text[32];
@@ -303,8 +315,8 @@ mb_status compete(Contest *contest, const std::shared_ptr<AttentionGraph> &graph
   void *workspace;
   double time = -1;
   if (make(&trial, &problem, graph, i, slices)) {
-    if (trial.plan.bytes && scratch(&workspace, WORKSPACE_SLOT, trial.plan.bytes) != MB_OK) {
-      reason = NO_ROOM, problem = std::to_string(trial.plan.bytes) + " bytes of work memory are not to be had";
+    if (trial.plan->bytes && scratch(&workspace, WORKSPACE_SLOT, trial.plan->bytes) != MB_OK) {
+      reason = NO_ROOM, problem = std::to_string(trial.plan->bytes) + " bytes of work memory are not to be had";
     } else {
       Calls calls(&opened().library);
       mb_status lost = MB_OK;
@@ -350,10 +362,7 @@ mb_status compare(Way *way, const Job &job, Choice *chosen, std::string *why) {
   if (taken > 0) chosen->microseconds = taken;
   if (other > 0) chosen->algorithm[OTHER_NANOSECONDS] = (uint64_t)(other * 1e3);
   if (is_library && !contest.timed) *why = "not timed";
-  if (is_library) {
-    way->graph = contest.fastest.graph, way->slices = contest.fastest.slices;
-    way->plan = static_cast<AttentionPlan &&>(contest.fastest.plan);
-  }
+  if (is_library) way->graph = contest.fastest.graph, way->plan = contest.fastest.plan, way->slices = contest.fastest.slices;
   return MB_OK;
 }
 
@@ -382,12 +391,12 @@ mb_status choose(Way *way, const Job &job) {
 mb_status attend(const Job &job) {
   if (!job.fits || !is_large(job.c)) return job.own();
   MB_TRY(open_products());
-  if (generation != choices_generation()) ways.clear(), shapes_tried = 0, generation = choices_generation();
+  if (generation != choices_generation()) forget_ways();
   Way *way = nullptr;
   for (auto &known : ways)
     if (memcmp(&known->c, &job.c, sizeof job.c) == 0) way = known.get();
   if (!way) {
-    if (is_capturing()) return job.own(); // nothing is built or timed now
+    if (is_capturing() || is_dry()) return job.own(); // nothing is built or timed now
     std::unique_ptr<Way> made(new Way);
     made->c = job.c;
     MB_TRY(choose(made.get(), job));
