@@ -66,6 +66,7 @@ rows() {
   echo "determinism.bf16 120 together determinism bf16"
   echo "run.shakespeare 180 together shakespeare"
   echo "run.bf16 400 alone bf16"
+  echo "bench.gpu 500 alone bench_gpu"
   echo "bench.gemm.f32 60 alone bench_gemm f32"
   echo "bench.gemm.bf16 60 alone bench_gemm bf16"
   echo "bench.train.bf16 240 alone bench_train bf16"
@@ -196,6 +197,15 @@ peer() {
   else
     echo "$PEER has no PyTorch for this device: there is nothing beside these figures" >&2
   fi
+}
+
+# What the library wants to show on a GPU, each figure beside its target.
+bench_gpu() {
+  local size="" name
+  name=$(peer | sed -n 's/^--peer //p' | head -n 1)
+  [ "$HOST" = 1 ] && size="--host"
+  # shellcheck disable=SC2086
+  luajit scripts/bench/gpu.lua $size --peer "${name:-none}" --record "$ROW_JSON"
 }
 
 bench_gemm() {

@@ -36,7 +36,8 @@ describe("gpu_check.sh", function()
     assert.are.equal("rehearsal on the host", result.kind)
     assert.are.equal(0, result.failures)
     for _, name in ipairs { "build", "device", "spec.lua.linalg", "determinism.f32", "determinism.bf16", "run.bf16",
-      "bench.gemm.f32", "bench.gemm.bf16", "bench.train.bf16", "bench.train.f32", "bench.optim", "bench.spectral" } do
+      "bench.gpu", "bench.gemm.f32", "bench.gemm.bf16", "bench.train.bf16", "bench.train.f32", "bench.optim", "bench.spectral" }
+    do
       local row = assert(rows[name], name .. " is missing")
       assert.are.equal("passed", row.status, said)
       assert.is_true(row.rehearsal and row.seconds >= 0)

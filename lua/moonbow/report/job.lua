@@ -10,6 +10,7 @@ local format = require "moonbow.report.format"
 local live = require "moonbow.report.live"
 local rescue = require "moonbow.report.rescue"
 local routing = require "moonbow.report.routing"
+local speed = require "moonbow.report.speed"
 local stream = require "moonbow.report.stream"
 local json = require "moonbow.io.json"
 local utf8 = require "moonbow.io.utf8"
@@ -100,6 +101,7 @@ function M.new(parts)
   mb.system.interrupt_install()
   if s.resume then make_up(self) end
   self.started = mb.system.time()
+  if self.start then self.start:part "log and books" end
   return self
 end
 
@@ -237,6 +239,10 @@ function Job:log(loss, report)
   self.logger:write(record)
   if self.board then self.board:step(record, line.tokens_per_second, report) end
   self.live:step(line)
+  if self.made == 1 and self.start and mb.device() ~= "cpu" then
+    self.start:part "step"
+    self.live:say("start   " .. self.start:text())
+  end
 end
 
 ---Is it time for "eval", "sample", "save" or "spectra"? The last step is left to finish; spectra are due at the first one
@@ -363,6 +369,10 @@ local function sum_up(self, seconds)
   if self.made > 0 then
     say("steps       %d in %s, %s tokens/s", self.made, format.duration(seconds),
       format.count(self.made * self.tokens_per_step / seconds))
+    local rate = self.tokens_per_step / (self.seconds or math.huge)
+    local flops = speed.flops_of_token(self.model, self.settings)
+    local share = self.seconds and speed.share(rate, flops, mb.device_info(), self.settings.dtype)
+    if share then say("speed       %s tokens/s at the end, %s", format.count(rate), share) end
   end
   say("loss        %s%.4f validation%s", self.made > 0 and ("%.4f training, "):format(self.loss or 0 / 0) or "",
     self.val_loss, self.best_val < self.val_loss and (" (best %.4f)"):format(self.best_val) or "")

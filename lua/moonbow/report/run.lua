@@ -11,6 +11,7 @@ local M = {}
 
 -- Settings of runs that begin; and the project's own text of data, until it is in the run's folder.
 local begins, own_texts = setmetatable({}, { __mode = "k" }), setmetatable({}, { __mode = "k" })
+local starts = setmetatable({}, { __mode = "k" }) -- their start-up's times
 
 -- What a resumed run may change; all else is part of what the checkpoint means. `data` may lie elsewhere: that the text
 -- is the same is seen from its hash.
@@ -148,9 +149,10 @@ function M.settings(options, presets, argv)
   return settings
 end
 
----Chooses the device, the number of threads and the seed.
+---Chooses the device, the number of threads and the seed. Here the time to the first step begins.
 function M.device(settings)
   local mb = require "moonbow"
+  starts[settings] = require("moonbow.report.speed").start(mb.time)
   if settings.threads then mb.threads(settings.threads) end
   if settings.device ~= "auto" then mb.device(settings.device) end
   if settings.dtype == "bf16" and mb.device() == "cpu" then
@@ -160,6 +162,7 @@ function M.device(settings)
     cli.fail(1, "--graph on: the cpu has no graphs; leave it out, and they are used where the device has them")
   end
   mb.seed(settings.seed)
+  starts[settings]:part "device"
 end
 
 local function shards(settings)
@@ -333,6 +336,8 @@ end
 ---Begins the books of a run, or goes on with them, and keeps the project's own text beside them where that is what it reads.
 ---@param parts { settings: table, model: table, data: table, clip: table, optimizer: table }
 function M.start(parts)
+  parts.start = starts[parts.settings]
+  if parts.start then parts.start:part "data and model" end
   local job = require("moonbow.report.job").new(parts)
   local text = own_texts[parts.data]
   if text then
