@@ -88,6 +88,15 @@ bool may_time() {
   return !(wish && strcmp(wish, "0") == 0);
 }
 
+// Is work done as it is asked for, and not noted for later or left out?
+bool is_done_now() {
+#ifdef __CUDACC__
+  return !is_capturing();
+#else
+  return !is_capturing() && !is_dry();
+#endif
+}
+
 // ----- what is asked for --------------------------------------------------------------------------------------------------
 
 struct Job {
@@ -160,7 +169,7 @@ mb_status run_slice(Calls *calls, const Way &way, const AttentionArrays &arrays)
   MB_TRY(launched("cudnnBackendExecute"));
   launches++;
 #ifndef __CUDACC__
-  if (is_capturing() || is_dry())
+  if (!is_done_now())
     return perform([graph = way.graph, plan = way.plan, arrays] {
       Calls later(&opened().library);
       graph->run(&later, opened().handle, *plan, arrays);
@@ -396,7 +405,7 @@ mb_status attend(const Job &job) {
   for (auto &known : ways)
     if (memcmp(&known->c, &job.c, sizeof job.c) == 0) way = known.get();
   if (!way) {
-    if (is_capturing() || is_dry()) return job.own(); // nothing is built or timed now
+    if (!is_done_now()) return job.own(); // nothing is built or timed
     std::unique_ptr<Way> made(new Way);
     made->c = job.c;
     MB_TRY(choose(made.get(), job));
