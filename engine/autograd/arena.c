@@ -180,6 +180,7 @@ mb_status mb_model_values(mb_tensor **out, mb_model *model) {
 mb_status mb_model_settle_gradients(mb_model *model) {
   MB_TRY(check_built(model, "mb_model_settle_gradients"));
   const mbi_device *memory = mbi_memory_of(model->gradients);
+  MB_TRY(mbi_late_ids_settle(model->gradients->storage->device));
   size_t element = mbi_dtype_size(model->gradients->dtype);
   for (int64_t i = 0; i < model->count; i++) {
     mbi_parameter *p = &model->parameters[i];

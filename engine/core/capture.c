@@ -127,6 +127,13 @@ mb_status mbi_capture_ids(int64_t **found, const mbi_ids_note *note) {
   return MB_OK;
 }
 
+// The first id that was found, if any; `found` has two numbers for each note. In a dry run they are made up.
+static mb_status report_found(const int64_t *found, const mbi_ids_note *notes, int64_t n) {
+  for (int64_t i = 0; i < n; i++)
+    if (found[2 * i] > 0) return mbi_id_outside(&notes[i], found[2 * i] - 1, found[2 * i + 1]);
+  return MB_OK;
+}
+
 // Looks at what launches before `launch` have found.
 static mb_status look(mb_graph *graph, int64_t launch) {
   const mbi_device *device = mbi_device_of(graph->device);
@@ -134,17 +141,55 @@ static mb_status look(mb_graph *graph, int64_t launch) {
   if (graph->n_ids == 0 || graph->told >= launch) return MB_OK;
   MB_TRY(device->mail_open(&data, graph->mail[(launch - 1) % LAG]));
   graph->told = launch;
-  const int64_t *found = data;
-  for (int64_t i = 0; i < graph->n_ids; i++) {
-    if (found[2 * i] <= 0) continue; // in a dry run they are made up
-    graph->told = graph->launches; // those that came after it found the same, or would be heard of twice
-    MB_TRY(device->zero(found_of(graph), FOUND_BYTES));
-    return mbi_id_outside(&graph->ids[i], found[2 * i] - 1, found[2 * i + 1]);
-  }
+  mb_status status = report_found(data, graph->ids, graph->n_ids);
+  if (status == MB_OK) return MB_OK;
+  graph->told = graph->launches; // those that came after it found the same, or would be heard of twice
+  MB_TRY(device->zero(found_of(graph), FOUND_BYTES));
+  return report_found(data, graph->ids, graph->n_ids);
+}
+
+// Checks outside of graphs that nobody has heard of yet.
+static struct {
+  mb_device device;
+  mbi_ids_note ids[MOST_IDS];
+  int64_t n;
+  void *found;
+  mbi_mail *mail;
+} late;
+
+static mb_status prepare_late(mb_device where) {
+  const mbi_device *device = mbi_device_of(where);
+  if (late.mail) return MB_OK;
+  late.device = where;
+  if (!late.found) MB_TRY(mbi_work_take(&late.found, where, FOUND_BYTES));
+  MB_TRY(device->zero(late.found, FOUND_BYTES));
+  return device->mail_new(&late.mail, FOUND_BYTES);
+}
+
+mb_status mbi_late_ids(int64_t **found, mb_device device, const mbi_ids_note *note) {
+  MB_TRY(prepare_late(device));
+  if (late.n == MOST_IDS) MB_TRY(mbi_late_ids_settle(device));
+  *found = (int64_t *)late.found + 2 * late.n;
+  late.ids[late.n++] = *note;
   return MB_OK;
 }
 
+mb_status mbi_late_ids_sent(void) { return mbi_device_of(late.device)->mail_send(late.mail, late.found); }
+
+mb_status mbi_late_ids_settle(mb_device device) {
+  const void *data;
+  int64_t n = late.n;
+  if (n == 0 || device != late.device || current) return MB_OK;
+  late.n = 0;
+  MB_TRY(mbi_device_of(device)->mail_open(&data, late.mail));
+  mb_status status = report_found(data, late.ids, n);
+  if (status == MB_OK) return MB_OK;
+  MB_TRY(mbi_device_of(device)->zero(late.found, FOUND_BYTES));
+  return report_found(data, late.ids, n);
+}
+
 mb_status mbi_capture_settle(mb_device device) {
+  MB_TRY(mbi_late_ids_settle(device));
   for (mb_graph *graph = current ? NULL : with_ids; graph; graph = graph->next)
     if (graph->device == device) MB_TRY(look(graph, graph->launches));
   return MB_OK;

@@ -30,7 +30,12 @@ mb_status mbi_id_outside(const mbi_ids_note *note, int64_t flat, int64_t id);
 // In a capture, where nobody waits for a check: place on the device for what clean_ids finds. Each replay is followed by a copy
 // of it to the host, which is looked at when the host has waited anyway, or two launches later.
 mb_status mbi_capture_ids(int64_t **found, const mbi_ids_note *note);
-// Fails if a replay found ids that are out of range and nobody has heard of it. Call when the host has waited for the device.
+// The same without a capture: found on the device for a check whose result is sent behind it (mbi_late_ids_sent).
+mb_status mbi_late_ids(int64_t **found, mb_device device, const mbi_ids_note *note);
+mb_status mbi_late_ids_sent(void);
+// Fails if a late check has found an id that is out of range; waits for the last one alone. Call before anything is learned.
+mb_status mbi_late_ids_settle(mb_device device);
+// The same, and of replays. Call when the host has waited for the device.
 mb_status mbi_capture_settle(mb_device device);
 
 // A leaf's gradient is about to be read or written: whether it counts as zero decides what is noted. Call before

@@ -41,7 +41,7 @@ mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *target
   int64_t columns = logits->shape.size[logits->shape.ndim - 1], rows = mbi_numel(logits) / columns;
   cross_entropy_params params = {options->label_smoothing, options->ignore_index == -1 ? MBI_NONE_IGNORED : options->ignore_index};
   mb_tensor *ids, *dense = NULL, *stats = NULL, *loss = NULL;
-  MB_TRY(mbi_ids(&ids, targets, columns, params.ignored, "mb_cross_entropy", "targets", "classes"));
+  MB_TRY(mbi_ids(&ids, targets, columns, params.ignored, mbi_will_record(&logits, 1), "mb_cross_entropy", "targets", "classes"));
   mbi_shape scalar = {0}, stats_shape = {.ndim = 1, .size = {2 * rows + 1}};
   mb_status status = mbi_dense(&dense, logits);
   if (status == MB_OK) status = mbi_tensor_new(&stats, logits->storage->device, mbi_wide_dtype(logits->dtype), &stats_shape);

@@ -15,7 +15,7 @@ mb_status mb_embedding(mb_tensor **out, mb_tensor *table, mb_tensor *ids) {
             mbi_shape_text(text, table->shape.ndim, table->shape.size));
   int64_t columns = table->shape.size[1];
   mb_tensor *checked, *dense = NULL, *y = NULL;
-  MB_TRY(mbi_ids(&checked, ids, table->shape.size[0], MBI_NONE_IGNORED, "mb_embedding", "ids", "rows in the table"));
+  MB_TRY(mbi_ids(&checked, ids, table->shape.size[0], MBI_NONE_IGNORED, mbi_will_record(&table, 1), "mb_embedding", "ids", "rows in the table"));
   mb_status status = MB_OK;
   if (checked->storage->device != table->storage->device)
     status = mbi_fail(MB_ERR_DEVICE, "mb_embedding: table and ids are on different devices");

@@ -15,20 +15,23 @@ static mb_status check(mb_tensor *ids, const mbi_ids_note *note, int64_t ignored
   return mbi_id_outside(note, bad, id);
 }
 
-// In a capture nobody waits: what is out of range is noted on the device, and replaced in a copy.
+// Where nobody waits: what is out of range is noted on the device, and replaced in a copy.
 static mb_status replace(mb_tensor **ids, const mbi_ids_note *note, int64_t ignored) {
   mb_tensor *clean;
   int64_t *found;
-  MB_TRY(mbi_capture_ids(&found, note));
+  mb_device device = (*ids)->storage->device;
+  int is_captured = mbi_capture_is_on(device);
+  MB_TRY(is_captured ? mbi_capture_ids(&found, note) : mbi_late_ids(&found, device, note));
   MB_TRY(mbi_tensor_like(&clean, *ids));
   int32_t instead = ignored >= 0 && ignored <= INT32_MAX ? (int32_t)ignored : 0;
   mb_status status = mbi_memory_of(clean)->clean_ids(mbi_data(clean), found, mbi_data(*ids), mbi_numel(clean), note->limit, ignored, instead);
+  if (status == MB_OK && !is_captured) status = mbi_late_ids_sent();
   mb_tensor_release(status == MB_OK ? *ids : clean);
   if (status == MB_OK) *ids = clean;
   return status;
 }
 
-mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, const char *who, const char *argument,
+mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, int is_training, const char *who, const char *argument,
                   const char *what) {
   *out = NULL;
   MB_TRY(mbi_check(ids, who, argument));
@@ -38,7 +41,8 @@ mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignore
   if (ids->dtype == MB_I32) MB_TRY(mbi_dense(&result, ids));
   else MB_TRY(mbi_cast(&result, ids, MB_I32));
   mbi_ids_note note = {.who = who, .argument = argument, .what = what, .limit = limit, .shape = ids->shape};
-  mb_status status = mbi_capture_is_on(ids->storage->device) ? replace(&result, &note, ignored) : check(result, &note, ignored);
+  int is_late = mbi_capture_is_on(ids->storage->device) || (is_training && mbi_memory_of(ids)->clean_ids);
+  mb_status status = is_late ? replace(&result, &note, ignored) : check(result, &note, ignored);
   if (status == MB_OK) *out = result;
   else mb_tensor_release(result);
   return status;

@@ -28,9 +28,11 @@ mb_status mbi_cast(mb_tensor **out, mb_tensor *t, mb_dtype dtype);
 mb_status mbi_moved(mb_tensor **out, mb_tensor *t, mb_device device);
 
 // ids.c: *out = ids as contiguous MB_I32, each checked to be in 0..limit-1 or equal to `ignored` (a value no id
-// has: MBI_NONE_IGNORED). The error names the position, the id, and `limit` things called `what`.
+// has: MBI_NONE_IGNORED). In training a device need not wait for the check: what is out of range is replaced, and the error comes before
+// anything is learned (core/capture.h). It names the position, the id, and `limit` things called `what`.
 #define MBI_NONE_IGNORED INT64_MIN
-mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, const char *who, const char *argument, const char *what);
+mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, int is_training, const char *who, const char *argument,
+                  const char *what);
 
 // places.c: where the gradients of all inputs go when one kernel writes them together: sinks, but a tensor of its own
 // for an input that came in twice (its sink would be handed out before it was written).

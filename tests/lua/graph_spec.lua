@@ -330,6 +330,49 @@ describe("what a graph cannot have", function()
   end)
 end)
 
+describe("ids in training, without a graph", function()
+  local TEXT = "ids at (0, 1) is 37, but there are 37 rows in the table: 0 to 36 was expected (places count from 0)"
+
+  local function bad_loss(model)
+    return model:loss { inputs = mb.ids { { 1, VOCABULARY, 3 } }, targets = mb.ids { { 1, 2, 3 } } }
+  end
+
+  it_on_device("are not waited for", function()
+    local _, _, _, costs = train(false, 5, { optimizer = adamw, clip = ema })
+    if captures then assert.equal(0, costs[5].waits) end
+  end)
+
+  it_on_device("are heard of when a value is read", function()
+    local model = new_model()
+    says(TEXT, function() return bad_loss(model):item() end)
+    assert.is_true(model:loss(batch(1)):item() > 0)
+  end)
+
+  it_on_device("are heard of before anything is learned", function()
+    local model = new_model()
+    local optimizer, clip = adamw(model), ema()
+    local function step(loss)
+      loss:backward()
+      optimizer:step(clip)
+    end
+    step(model:loss(batch(1)))
+    local before = state_of(model, optimizer, clip)
+    mb.random_state(1, 2, 3)
+    says(TEXT, function() step(bad_loss(model)) end)
+    mb.random_state(1, 2, 3)
+    local function without_rng(text) return (text:gsub("rng[^\n]*\n", "")) end
+    assert.equal(without_rng(before), without_rng(state_of(model, optimizer, clip)))
+    optimizer:zero_grad()
+    step(model:loss(batch(2)))
+    assert.equal(2, optimizer.updates)
+  end)
+
+  it_on_device("are checked at once where nothing is recorded", function()
+    local model = new_model()
+    mb.no_grad(function() says(TEXT, bad_loss, model) end)
+  end)
+end)
+
 describe("checkpoints", function()
   it_on_device("go on with a graph in the middle of a run", function()
     local folder = os.tmpname()

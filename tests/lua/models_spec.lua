@@ -72,7 +72,9 @@ describe("mb.models.gpt2", function()
 
   it("refuses batches that do not fit", function()
     local model = tiny()
-    local function logits(inputs) return helper.error_of(model.logits, model, { inputs = inputs }) end
+    local function logits(inputs)
+      return helper.error_of(function() return model:logits({ inputs = inputs }):sum():item() end)
+    end
     assert.matches("7 tokens, the model's block_size is 6", logits { { 1, 2, 3, 4, 5, 6, 7 } })
     assert.matches("11", logits { { 1, 11 } })
     assert.matches("inputs must be a tensor of integers or nested tables, not nil", logits(nil))
