@@ -12,6 +12,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <set>
 #include <vector>
 
@@ -57,10 +58,6 @@ static mb_status compile(std::vector<char> *code, const std::string &source, int
   return MB_OK;
 }
 
-#endif
-
-#ifdef __CUDACC__
-
 // ----- the cache on disk ------------------------------------------------------------------------------------------
 
 static std::string cache_path(const std::string &source, int architecture) {
@@ -86,7 +83,7 @@ static bool read_file(std::vector<char> *code, const std::string &path) {
   long bytes = ftell(file);
   rewind(file);
   if (bytes > 0) code->resize((size_t)bytes);
-  bool whole = bytes > 0 && fread(code->data(), 1, (size_t)bytes, file) == (size_t)bytes;
+  bool whole = bytes > 4 && fread(code->data(), 1, (size_t)bytes, file) == (size_t)bytes && memcmp(code->data(), "\177ELF", 4) == 0;
   fclose(file);
   return whole;
 }
@@ -99,6 +96,24 @@ static void write_file(const std::vector<char> &code, const std::string &path) {
   bool whole = fwrite(code.data(), 1, code.size(), file) == code.size();
   if (fclose(file) != 0 || !whole || rename(draft.c_str(), path.c_str()) != 0) remove(draft.c_str());
 }
+
+static int64_t compiled; // programs, by this process
+int64_t programs_compiled() { return compiled; }
+
+// Machine code, from the cache unless `anew`; what had to be compiled is kept there.
+static mb_status code_of(std::vector<char> *code, bool *was_kept, const std::string &source, int architecture, bool anew) {
+  std::string path = cache_path(source, architecture);
+  *was_kept = !anew && read_file(code, path);
+  if (*was_kept) return MB_OK;
+  MB_TRY(compile(code, source, architecture));
+  compiled++;
+  write_file(*code, path);
+  return MB_OK;
+}
+
+#endif
+
+#ifdef __CUDACC__
 
 // ----- the driver ---------------------------------------------------------------------------------------------------
 
@@ -143,14 +158,15 @@ mb_status compile_for_device(Module *out, const std::string &source, const char 
   MBK_CUDA(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0));
   MBK_CUDA(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0));
   std::vector<char> code;
-  std::string path = cache_path(source, 10 * major + minor);
+  bool was_kept;
   CUmodule module = nullptr;
-  // A file that does not load was damaged: it is made again.
-  if (!read_file(&code, path) || driver->load(&module, code.data()) != CUDA_SUCCESS) {
-    MB_TRY(compile(&code, source, 10 * major + minor));
-    MB_TRY(check(driver, driver->load(&module, code.data()), "cuModuleLoadData", __LINE__));
-    write_file(code, path);
+  MB_TRY(code_of(&code, &was_kept, source, 10 * major + minor, false));
+  CUresult loaded = driver->load(&module, code.data());
+  if (loaded != CUDA_SUCCESS && was_kept) { // the file was damaged: it is made again
+    MB_TRY(code_of(&code, &was_kept, source, 10 * major + minor, true));
+    loaded = driver->load(&module, code.data());
   }
+  MB_TRY(check(driver, loaded, "cuModuleLoadData", __LINE__));
   CUfunction function = nullptr;
   MB_TRY(check(driver, driver->find(&function, module, name), "cuModuleGetFunction", __LINE__));
   out->function = function;
@@ -174,12 +190,15 @@ mb_status check_source(const std::string &source) {
   if (!checked.insert(source).second) return MB_OK;
   for (int architecture : {80, 90}) {
     std::vector<char> code;
-    MB_TRY(compile(&code, source, architecture));
+    bool was_kept;
+    MB_TRY(code_of(&code, &was_kept, source, architecture, false));
   }
   return MB_OK;
 }
 
 #else
+
+int64_t programs_compiled() { return 0; }
 
 mb_status check_source(const std::string &) { return MB_OK; }
 
