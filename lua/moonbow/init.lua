@@ -143,6 +143,10 @@ M.tf32 = runtime.tf32
 --- Must the same build, seed, device and choices give the same bits? They do at first, unless MOONBOW_DETERMINISTIC=0; sets it
 --- when a boolean is given. Without, the gradient of bf16 attention on CUDA may be summed in no fixed order, which can be faster.
 M.deterministic = runtime.deterministic
+--- What the device has to say of how it works, in lines: on cuda which cuDNN there is, or why none is, and what computes the
+--- attention of each shape so far. "" where that is nothing.
+---@return string
+function M.device_notes() return runtime.notes(M.device()) end
 
 --- Seconds of a clock that never goes back.
 M.time = runtime.time

@@ -87,6 +87,13 @@ end)
 describe("the plan's advice", function()
   local s = case { vocab_size = 50257, block_size = 1024, batch_size = 64, n_layer = 12, n_head = 12, n_embd = 768 }
 
+  local function followed_by(changes)
+    local changed = {}
+    for name, value in pairs(s) do changed[name] = value end
+    for name, value in pairs(changes) do changed[name] = value end
+    return changed
+  end
+
   -- The needs with what a line of advice says.
   local function followed(line)
     local changed = {}
@@ -104,6 +111,16 @@ describe("the plan's advice", function()
     local _, changed = followed(lines[1])
     assert.is_true(changed.batch_size * changed.grad_accum >= 64 * 2)
     assert.is_true(followed(("--batch_size %d"):format(changed.batch_size + 1)) > free)
+  end)
+
+  -- GPT-2 at 64 x 1024: 64 * 12 matrices of 2 MiB are 1.5 GiB; a quarter of them is what 400 MiB hold.
+  it("counts what cuDNN's attention works with, in slices", function()
+    local without = plan.needs(followed_by { dtype = "bf16" }, "cuda").total
+    local fixed = plan.needs(followed_by { dtype = "bf16", cudnn = "fixed order" }, "cuda").total
+    local any = plan.needs(followed_by { dtype = "bf16", cudnn = "any order" }, "cuda").total
+    assert.are.equal(384 * MIB + 16 * 12 * 1024 * 4, fixed - without)
+    assert.are.equal(64 * 1024 * (12 + 768) * 4, any - without)
+    assert.are.equal(plan.needs(s, "cuda").total, plan.needs(followed_by { cudnn = "any order" }, "cuda").total)
   end)
 
   it("names a smaller model when nothing else helps", function()

@@ -190,3 +190,11 @@ describe("mb.deterministic", function()
                    helper.error_of(function() mb.deterministic(0) end))
   end)
 end)
+
+describe("mb.device_notes", function()
+  it("says what computes attention, on a device that has a choice", function()
+    local notes = mb.device_notes()
+    if mb.device() == "cpu" then return assert.are.equal("", notes) end
+    assert.is_true(notes:find "^cuDNN %d" ~= nil or notes:find "^no cuDNN: " ~= nil, notes)
+  end)
+end)

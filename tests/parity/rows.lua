@@ -53,6 +53,15 @@ op("gelu_linear", { { 130, 192 }, { 576, 192 }, { 576 } }, function(t) return mb
 for _, size in ipairs { 15, 32, 64, 128 } do
   op(("attention, heads of %d"):format(size), { { 2, 150, 3 * 2 * size } }, function(t) return mb.attention_packed(t[1], 2) end)
 end
+-- So large that cuDNN is asked (attention_choice.cu): times that are and are not whole tiles, one sequence, one head. The
+-- host that stands for a GPU has none, and would be at it for long.
+if not (os.getenv "MOONBOW_CUDA_PLUGIN" or ""):find "_host" then
+  for _, size in ipairs { { 1, 12, 1024, 64 }, { 4, 12, 512, 64 }, { 2, 7, 1000, 64 }, { 3, 1, 1430, 64 }, { 2, 4, 900, 128 } } do
+    local B, H, T, D = unpack(size)
+    op(("attention, %d x %d heads of %d, %d positions"):format(B, H, D, T), { { B, T, 3 * H * D } },
+      function(t) return mb.attention_packed(t[1], H) end)
+  end
+end
 -- A chunk from the beginning, one in the middle and a single position.
 for _, size in ipairs { 15, 64, 200 } do
   add(("attention over a cache, heads of %d"):format(size), BOTH, function(device, dtype, put)

@@ -243,6 +243,9 @@ function Job:log(loss, report)
     self.start:part "step"
     self.live:say("start   " .. self.start:text())
   end
+  if self.made == 1 and self.settings.dtype == "bf16" then
+    for note in mb.device_notes():gmatch "[^\n]+" do self.live:say("device  " .. note) end
+  end
 end
 
 ---Is it time for "eval", "sample", "save" or "spectra"? The last step is left to finish; spectra are due at the first one

@@ -35,6 +35,8 @@ local M = {}
 local MIB = 2 ^ 20
 -- What operations keep for themselves: cuBLASLt's workspace on cuda; sums of blocks and packed panels.
 local WORK = { cpu = 2 * MIB, cuda = 34 * MIB }
+-- Of the (T, T) matrices that cuDNN's reproducible gradient of attention keeps, for as many sequences as are worked on at once.
+local SQUARES = 400 * MIB
 -- Buffers of an iteration on whole matrices, in copies of the largest group.
 local COPIES = { polar = 3.5, soft = 3 }
 
@@ -67,6 +69,7 @@ local networks = {
 ---@field method "exact"|"randomized"|"polar"|"soft"
 ---@field rank integer|"auto"
 ---@field oversample integer
+---@field cudnn? "fixed order"|"any order" attention may take it
 
 -- Bytes that spectral clipping keeps from step to step, and those it takes for the time of a step.
 local function clipping(s)
@@ -87,6 +90,17 @@ local function clipping(s)
     end
   end
   return kept, moment
+end
+
+-- What cuDNN's attention works with, should it be chosen: in whole slices of the batch (attention_choice.cu), sums of rows.
+local function attention(s)
+  if not s.cudnn or s.dtype ~= "bf16" then return 0 end
+  local B, T, H = s.batch_size, s.block_size, s.n_head
+  if s.cudnn == "any order" then return 4 * B * T * (H + s.n_embd) end
+  local slices = 1
+  while slices < B and (B % slices > 0 or B / slices * 2 * H * T * T > SQUARES) do slices = slices + 1 end
+  local tiles = math.ceil(T / 64) * 64
+  return B / slices * (2 * H * tiles * tiles + 4 * H * T)
 end
 
 ---The parts of a run's memory at its fullest moment, in bytes.
@@ -119,7 +133,7 @@ function M.needs(s, device)
     { name = "weights in bf16", bytes = casts },
     { name = "logits and loss", bytes = logits },
     { name = "gradients on their way", bytes = passing },
-    { name = "work memory", bytes = WORK[device] },
+    { name = "work memory", bytes = WORK[device] + attention(s) },
   }
   local total = 0
   for i = #parts, 1, -1 do

@@ -293,7 +293,11 @@ function M.fits(settings, data)
   local device = mb.device()
   local s = { vocab_size = data.vocab_size, states = require("moonbow.report.optimizers").states(settings) }
   for name, value in pairs(settings) do s[name] = value end
-  local memory, needs = mb.memory(device), plan.needs(s, device)
+  local memory = mb.memory(device)
+  if device == "cuda" and s.dtype == "bf16" and mb.device_notes():find "^cuDNN" then
+    s.cudnn = mb.deterministic() and "fixed order" or "any order"
+  end
+  local needs = plan.needs(s, device)
   local fits = needs.total <= memory.bytes_free
   if fits and not settings.memory then return true end
   print(("memory  the run at its fullest, %d sequences of %d tokens at once"):format(s.batch_size, s.block_size))
