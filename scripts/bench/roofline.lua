@@ -30,6 +30,7 @@ local options = {
   { "rows", 24, "rows of a table", kind = "integer", min = 1 },
   { "plugin", nil, "the stand-in [build/tests/libmoonbow_cuda_host.so, or MOONBOW_CUDA_PLUGIN]", kind = "string",
     value = "FILE" },
+  { "markdown", false, "the tables of docs/performance.md: a line a part, and training by kernel" },
   { "quick", false, "tiny sizes: whether it works" },
   { "record", nil, "a file for the figures as JSON", kind = "string", value = "FILE" },
   { "one", nil, "used by the script itself: one part in this process", kind = "string", value = "PART" },
@@ -177,6 +178,57 @@ local function by_kind(found, sum)
   print()
 end
 
+-- ----- for the documents ----------------------------------------------------------------------------------------
+
+local titles = { train = "training step, GPT-2 124M, 64 × 1024", small = "training step, 6 layers of 384, 64 × 256",
+  clip = "clipping of the 48 matrices, r = 8, p = 5, 1 iteration", clip64 = "the same, r = 64, p = 10, 2 iterations",
+  muon = "step of Muon, AdamW for the rest", adamw = "step of AdamW" }
+
+-- Rows of one kernel, or one kind of product, as one.
+local function group_of(row)
+  local m, n, k = row.shape:match "m (%d+), n (%d+), k (%d+)"
+  if not m then return row.name end
+  local sides = { tonumber(m), tonumber(n), tonumber(k) }
+  if math.max(unpack(sides)) == math.min(unpack(sides)) then return row.name .. " of squares" end
+  local of = "blocks"
+  for _, side in ipairs(sides) do
+    if side >= 50000 and side < 51000 then of = "head" end
+  end
+  return ("products, %s: %s"):format(of, sides[3] == 65536 and "gradients of weights" or "forward, gradients of inputs")
+    .. (row.shape:find "apart" and ", rows apart" or "")
+end
+
+local function markdown(names, all, sums)
+  local lines = { "| | launches | GB | GFLOP | at full rates | predicted |", "|---|---|---|---|---|---|" }
+  for _, name in ipairs(names) do
+    local sum = sums[name]
+    lines[#lines + 1] = ("| %s | %d | %.3g | %.4g | %.3g ms | %.3g ms |"):format(titles[name] or name, sum.launches,
+      sum.bytes / 1e9, sum.flops / 1e9, 1e3 * sum.floor, 1e3 * sum.seconds)
+  end
+  lines[#lines + 1] = ""
+  for _, part in ipairs(names) do
+    if part == "train" then
+      local groups, order = {}, {}
+      for _, row in ipairs(all.train.rows) do
+        local key = group_of(row)
+        if not groups[key] then
+          groups[key] = { launches = 0, bytes = 0, flops = 0, floor = 0, predicted = 0 }
+          order[#order + 1] = key
+        end
+        for field, value in pairs(groups[key]) do groups[key][field] = value + row[field] end
+      end
+      table.sort(order, function(a, b) return groups[a].predicted > groups[b].predicted end)
+      lines[#lines + 1] = "| a step's | launches | GB | GFLOP | at full rates, ms | predicted, ms |\n|---|---|---|---|---|---|"
+      for _, key in ipairs(order) do
+        local g = groups[key]
+        lines[#lines + 1] = ("| %s | %d | %.3g | %.4g | %.2f | %.2f |"):format(key, g.launches, g.bytes / 1e9, g.flops / 1e9,
+          1e3 * g.floor, 1e3 * g.predicted)
+      end
+    end
+  end
+  print(table.concat(lines, "\n"))
+end
+
 cli.main("bench/roofline", function()
   local given = cli.parse(options, arg)
   if given.help then
@@ -189,20 +241,25 @@ cli.main("bench/roofline", function()
   local file = io.open(plugin, "rb")
   if not file then cli.fail(1, "there is no %s: build the tests, or name the stand-in with --plugin", plugin) end
   file:close()
-  print(("predictions: %.3g TB/s, products %.4g (bf16), %.3g (f32) TFLOP/s, %.2g us between kernels, attention: %s"):format(
-    s.bandwidth / 1e12, s.bf16 / 1e12, s.f32 / 1e12, 1e6 * s.launch, s.attention))
-  print()
-  local all = {}
+  if not s.markdown then
+    local head = "predictions: %.3g TB/s, products %.4g (bf16), %.3g (f32) TFLOP/s, %.2g us between kernels, attention: %s\n"
+    print(head:format(s.bandwidth / 1e12, s.bf16 / 1e12, s.f32 / 1e12, 1e6 * s.launch, s.attention))
+  end
+  local all, sums, order = {}, {}, {}
   local names = s.part:gsub("%f[%w]clip%f[%W]", "clip,clip64")
   for name in names:gmatch "[^,%s]+" do
     local found = peers.ask(("MOONBOW_CUDA_DRY=1 MOONBOW_CACHE= MOONBOW_CUDA_PLUGIN=%s luajit %s --one %s --dtype %s%s"):format(
       peers.quoted(plugin), peers.quoted(arg[0]), peers.quoted(name), s.dtype, s.quick and " --quick" or ""))
     local sum = predict(found, s)
-    show(name, found, sum, s)
-    by_kind(found, sum)
+    if not s.markdown then
+      show(name, found, sum, s)
+      by_kind(found, sum)
+    end
+    sums[name], order[#order + 1] = sum, name
     all[name] = { seconds = sum.seconds, floor = sum.floor, launches = sum.launches, bytes = sum.bytes, flops = sum.flops,
       tokens = found.tokens, peak_bytes = found.peak_bytes, rows = found.rows }
   end
+  if s.markdown then markdown(order, all, sums) end
   if s.record then peers.record(s.record, { machine = { bandwidth = s.bandwidth, bf16 = s.bf16, f32 = s.f32, launch = s.launch,
     peak = s.peak }, attention = s.attention, parts = all }) end
   return 0
