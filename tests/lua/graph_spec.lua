@@ -164,6 +164,30 @@ describe("a graphed training step", function()
     if captures then assert.matches("replayed %d+ times", tostring(step)) end
   end)
 
+  it_on_device("takes a learning rate that a threshold in Lua sets before the update", function()
+    local function run(wrap)
+      mb.seed(helper.seed)
+      local model = new_model()
+      local optimizer = mb.optim.adamw(model, { lr = 1e-3 })
+      local clip = mb.clip.norm { threshold = function(p)
+        optimizer.lr = 1e-3 * p.sigma
+        return 1
+      end }
+      local step = wrap(function(given)
+        optimizer:zero_grad()
+        model:loss(given):backward()
+        clip(model)
+        optimizer:step()
+      end)
+      for i = 1, 6 do
+        mb.set_step(i)
+        step(batch(i))
+      end
+      return state_of(model, optimizer, clip)
+    end
+    assert.equal(run(function(fn) return fn end), run(mb.graph))
+  end)
+
   it_on_device("of Muon is captured anew when a number changes that Lua computes with", function()
     local step = compare(12, { optimizer = muon, each = function(i, optimizer)
       if i == 7 then optimizer.groups[1].momentum = 0.8 end
@@ -179,7 +203,14 @@ describe("a graphed training step", function()
   end)
 
   it_on_device("leaves room for evaluation and other work between replays", function()
-    local function look(_, _, _, model)
+    local held = {}
+    local function look(i, _, _, model)
+      -- Tensors that live during a replay keep their values.
+      for n, t in ipairs(held) do
+        assert.equal((i - 1) * t.numel, t:sum():item(), ("tensor %d before step %d"):format(n, i))
+      end
+      for n = 1, 60 do held[n] = mb.keep(mb.full({ 16 * n }, i)) end
+      if i == 8 then held = {} end
       mb.no_grad(function()
         local inputs = mb.ids { { 1, 2, 3, 4, 5, 6, 7, 8 } }
         for _ = 1, 3 do model:loss { inputs = inputs, targets = inputs }:item() end
@@ -237,7 +268,11 @@ describe("graphs of parts of a step", function()
     local function run(wrap)
       mb.seed(5)
       local x = mb.zeros(40)
-      local fn = wrap(function() noisy({ x = x }, { scale = 0.5 }) end)
+      local fn = wrap(function()
+        noisy({ x = x }, { scale = 0.5 })
+        x:add_(mb.dropout(x, 0.5))
+        noisy({ x = x }, { scale = 0.25 })
+      end)
       for i = 1, 6 do
         if i == 5 then mb.seed(11) end
         fn()
@@ -301,6 +336,25 @@ describe("what a graph cannot have", function()
     assert.equal(before, state_of(model, optimizer))
     for i = 3, 6 do step(batch(i)) end
     assert.equal(6, optimizer.updates)
+  end)
+
+  it_on_device("a gradient that is not finite is refused, and heard of two calls later", function()
+    local model, clip = new_model(), ema()
+    local fn = mb.graph(function(given, factor)
+      model:zero_grad()
+      local loss = model:loss(given) * factor
+      loss:backward()
+      return clip(model)
+    end)
+    for i = 1, 5 do fn(batch(i), mb.full({ 1 }, 1)) end
+    local before = clip:state_dict()
+    fn(batch(6), mb.full({ 1 }, 0 / 0))
+    fn(batch(7), mb.full({ 1 }, 1))
+    says("held NaN or Inf in an earlier call; nothing was changed", fn, batch(8), mb.full({ 1 }, 1))
+    assert.is_true(fn(batch(8), mb.full({ 1 }, 1))[1].sigma > 0)
+    assert.equal(before.step + 2, clip:state_dict().step)
+    local report = fn(batch(9), mb.full({ 1 }, 0 / 0))
+    says("held NaN or Inf in that call", function() return report[1].sigma end)
   end)
 
   it_on_device("an id out of range is replaced, and heard of at the next value", function()
