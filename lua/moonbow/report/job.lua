@@ -81,7 +81,10 @@ function M.new(parts)
   mb.system.make_folder(s.out)
   self.lock = folder_lock.take(s.out, (s.resume and "--resume " or "--out ") .. s.out)
   if not s.resume then refuse_used(s.out) end
-  cli.before_error(function() self.live:finish() end)
+  cli.before_error(function()
+    pcall(self.flush, self)
+    self.live:finish()
+  end)
   cli.complete_errors(function(text) return rescue.after_error(self, text) end)
   if s.resume then
     local found = mb.checkpoint.load(s.resume, self.objects)
@@ -133,7 +136,10 @@ function Job:graphed(what, fn)
     return ...
   end
   local function finish(arguments, ok, ...)
-    if ok then return note(...) end
+    if ok then
+      self:flush()
+      return note(...)
+    end
     if self.settings.graph == "on" or not graphed.nothing_done then error((...), 0) end
     problem = tostring((...))
     self.live:say(("graphs  %s runs without one: %s"):format(what, problem))
@@ -158,6 +164,7 @@ end
 -- that is not finite. No older checkpoint goes for it:
 -- the trouble may have begun earlier.
 local function stop_nonfinite(self, what)
+  self:flush()
   self.logger:write { step = self.step, nonfinite = what }
   local last = self.step - 1
   if last > 0 and self.saved_step ~= last and not rescue.keeps_gradients(self.optimizer) then
@@ -188,6 +195,7 @@ function Job:is_finite(loss)
   if self.skips_in_a_row > SKIPS_IN_A_ROW then
     stop_nonfinite(self, ("%s, for the %dth step in a row"):format(what, self.skips_in_a_row))
   end
+  self:flush()
   self.live:say(("step %d skipped: %s (%d so far)"):format(self.step, what, self.skipped))
   self.logger:write { step = self.step, skipped = what }
   return false
@@ -205,7 +213,8 @@ local function clip_summary(report)
   return s
 end
 
----Writes the step to the log and the screen.
+---Writes the step to the log and the screen; where steps are replayed, when the device has got the next one, so that it need
+---not wait for that.
 function Job:log(loss, report)
   if self.made == 1 then
     self.saving = true -- an error here says that nothing can be saved
@@ -224,6 +233,16 @@ function Job:log(loss, report)
     step = self.step, loss = loss, lr = line.lr, grad_norm = self.grad_norm, time_ms = seconds * 1000,
     tokens = self.step * self.tokens_per_step,
   }
+  self.loss = loss
+  self.pending = { line = line, record = record, report = report }
+  if not self.lender then self:flush() end
+end
+
+---Writes what log() has put off.
+function Job:flush()
+  if not self.pending then return end
+  local line, record, report = self.pending.line, self.pending.record, self.pending.report
+  self.pending = nil
   if self.settings.clip == "spectral" then
     local s = clip_summary(report)
     line.clipped, line.matrices, line.saturated = s.clipped, s.matrices, s.saturated
@@ -235,7 +254,6 @@ function Job:log(loss, report)
     record.clipped, record.tau = report.clipped, report.tau
     self.clipped, self.matrices = self.clipped + (record.clipped and 1 or 0), self.matrices + 1
   end
-  self.loss = loss
   self.logger:write(record)
   if self.board then self.board:step(record, line.tokens_per_second, report) end
   self.live:step(line)
@@ -269,6 +287,7 @@ end
 ---@return number?
 function Job:evaluate()
   announce(self)
+  self:flush()
   local sum, stopped = 0, false
   local function evaluate()
     for i = 1, self.settings.eval_iters do
@@ -293,6 +312,7 @@ end
 
 ---Logs the largest singular values of every matrix's gradient, before the step clips it. The step's time leaves it out.
 function Job:spectra()
+  self:flush()
   local started = mb.system.time()
   local largest, matrices = 0, {}
   for _, p in ipairs(self.model:parameters()) do
@@ -311,6 +331,7 @@ function Job:sample()
   if self.settings.sample_tokens == 0 then return true end
   if given_up(self, "sample") then return false end
   announce(self)
+  self:flush()
   local prompt, begun = self.data:prompt(), false
   self.live:say("----- sample " .. ("-"):rep(50))
   local out = stream.new(function(text)
@@ -340,6 +361,7 @@ end
 function Job:save(step, keep)
   step = step or self.step
   if self.saved_step == step then return end
+  self:flush()
   local o = self.objects
   self.saving = true
   self.last_saved = mb.checkpoint.save(self.settings.out, {
@@ -352,6 +374,7 @@ end
 ---True after Ctrl-C, SIGTERM or SIGHUP, once the state has been saved.
 function Job:interrupted()
   if mb.system.interrupted() == 0 then return false end
+  self:flush()
   self.live:finish()
   if self.saved_step ~= self.step then self.live:say(("interrupted, saving step %d"):format(self.step)) end
   self:save()
@@ -394,6 +417,7 @@ end
 ---The last checkpoint, evaluation and sample, and the summary. Of a run that has all its steps, what was interrupted.
 ---@return integer exit code
 function Job:finish()
+  self:flush()
   local seconds = mb.system.time() - self.started
   self.live:finish()
   self:save()
