@@ -89,6 +89,32 @@ describe("mb.profile", function()
     assert.equals(28 * model:count(), update.bytes) -- weights and two moments read and written, gradients read
   end)
 
+  it_on_device("sees an update as one launch a group of parameters, with 28 bytes a parameter by AdamW", function()
+    local _, model = trainer()
+    local optimizer = mb.optim.groups(model, {
+      { where = "vector", name = "adamw", lr = 1e-3, weight_decay = 0 },
+      { where = "rest", name = "adamw", lr = 1e-3, weight_decay = 0.1 },
+    })
+    optimizer:step()
+    local report = mb.profile(function() optimizer:step() end, { ceilings = false })
+    local bytes = 0
+    for _, row in ipairs(report) do
+      assert.equals("fuse", row.name)
+      bytes = bytes + row.bytes
+    end
+    assert.equals(2, report.launches)
+    assert.equals(28 * model:count(), bytes)
+  end)
+
+  it_on_device("sees a replay of a graph as one row", function()
+    local step = mb.graph((trainer()))
+    for _ = 1, 4 do step() end
+    local report = mb.profile(function() step() end, { ceilings = false })
+    if helper.device == "cpu" then return assert.is_truthy(find(report, "gemm")) end
+    assert.equals(1, find(report, "replay").calls)
+    assert.is_nil(find(report, "gemm"))
+  end)
+
   it_on_device("leaves a step's bits as they are", function()
     local function weights(wrap)
       mb.seed(5)

@@ -90,7 +90,7 @@ function M.optimizer(mb, s, name)
   return { step = function() optimizer:step() end, model = model }
 end
 
---- The function through mb.graph where that works on this device, else itself and why.
+--- The function through mb.graph where that works on this device, else itself; and why it is not, or not always, a replay.
 ---@return function step
 ---@return string? why
 function M.captured(mb, fn)
@@ -100,7 +100,7 @@ function M.captured(mb, fn)
     for _ = 1, 4 do graphed() end
     mb.synchronize()
   end)
-  if worked then return graphed end
+  if worked then return graphed, type(graphed) == "table" and graphed.note or nil end
   return fn, tostring(problem)
 end
 
