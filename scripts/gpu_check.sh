@@ -57,6 +57,7 @@ rows() {
   echo "build 420 alone build"
   echo "device 180 alone device"
   echo "parity 180 together spec parity/parity"
+  echo "cudnn 180 alone cudnn"
   local name
   for name in $(specs); do
     [ "$1" = 1 ] && [ "$name" != lua/linalg ] && continue # ctest runs the others on the host
@@ -105,11 +106,20 @@ build() {
 
 device() { luajit scripts/gpu_check/device.lua; }
 
+# Attention by cuDNN, timed beside the own kernels, and where it was taken untimed the parity of it.
+cudnn() {
+  local scale=1
+  [ "$HOST" = 1 ] && scale=32
+  luajit scripts/gpu_check/cudnn.lua $scale || return
+  MOONBOW_TUNE=0 spec parity/parity --filter=attention
+}
+
 # spec NAME: a spec with its tensors on the device.
 spec() {
   command -v busted >/dev/null || { echo "busted not found"; return 77; }
   # A part of the random cases: each program of a case is compiled for the device.
-  MB_FEWER=${MB_FEWER:-4} MB_TEST_DEVICE=cuda MB_PARITY_JSON=$ROW_JSON luajit "$(command -v busted)" --no-auto-insulate -o TAP "tests/$1_spec.lua" \
+  MB_FEWER=${MB_FEWER:-4} MB_TEST_DEVICE=cuda MB_PARITY_JSON=$ROW_JSON luajit "$(command -v busted)" --no-auto-insulate -o TAP "${@:2}" \
+    "tests/$1_spec.lua" \
     >"$ROW_OUT/tap" 2>&1
   local code=$?
   cat "$ROW_OUT/tap"
