@@ -116,7 +116,17 @@ end
 
 function M.zero_grad(h) act("mb_model_zero_grad", h) end
 function M.settle_gradients(h) act("mb_model_settle_gradients", h) end
-function M.set_training(h, on) C.mb_model_set_training(h, on and 1 or 0) end
+local resting = 0
+
+function M.set_training(h, on)
+  if (C.mb_model_training(h) ~= 0) ~= (on and true or false) then resting = resting + (on and -1 or 1) end
+  C.mb_model_set_training(h, on and 1 or 0)
+end
+
+--- How many models have been switched from training to evaluation and not back.
+---@return integer
+function M.resting() return resting end
+
 local roundings = { nearest = tonumber(C.MB_ROUND_NEAREST), stochastic = tonumber(C.MB_ROUND_STOCHASTIC) }
 
 ---@param rounding "nearest"|"stochastic"

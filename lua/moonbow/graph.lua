@@ -3,16 +3,16 @@
 -- graph.lua: mb.graph(fn): a function whose work on the device is captured once and replayed from then on, without the time
 -- that the host takes to give it: a whole training step in one launch.
 --
---   local step = mb.graph(function(ids, targets)
+--   local step = mb.graph(function(batch)
 --     optimizer:zero_grad()
---     local loss = model:loss(ids, targets)
+--     local loss = model:loss(batch)
 --     loss:backward()
 --     optimizer:step(clip)
 --     return loss
 --   end)
 --   for i = 1, 1000 do
 --     mb.set_step(i)
---     local loss = step(batch())
+--     local loss = step(data:batch())
 --   end
 --
 -- The first two calls run as they are: programs are compiled then, algorithms chosen, buffers made. The third is captured, and
@@ -31,6 +31,7 @@
 local create = require "moonbow.create"
 local graphs = require "bindings.graph"
 local handle = require "bindings.handle"
+local models = require "bindings.model"
 local options = require "moonbow.options"
 local recording = require "moonbow.recording"
 local types = require "bindings.types"
@@ -119,7 +120,7 @@ end
 function Graphed:__call(...)
   self.nothing_done = nil
   local arguments = { n = select("#", ...), ... }
-  local texts = { tostring(graphs.grad_mode()) }
+  local texts = { ("%s %d"):format(tostring(graphs.grad_mode()), models.resting()) }
   for i = 1, arguments.n do texts[i + 1] = kind_of(arguments[i]) end
   local key = table.concat(texts, ";")
   local kind = self.kinds[key]
@@ -128,13 +129,13 @@ function Graphed:__call(...)
     self.kinds[key] = kind
   end
   local made = variant_of(self, kind)
-  if not made and (kind.calls < self.warm_up or #kind.variants == MOST_VARIANTS or kind.lapses > MOST_LAPSES) then
+  if not made and (kind.calls < self.warm_up or #kind.variants == MOST_VARIANTS or kind.lapses >= MOST_LAPSES) then
     return plainly(self, kind, ...)
   end
   kind.inputs = kind.inputs or own(arguments, self.device)
   fill(kind.inputs, arguments)
   if not made then return capture(self, kind) end
-  self.replays = self.replays + 1
+  self.replays, kind.lapses = self.replays + 1, 0
   made:replay()
   return made:returned()
 end

@@ -195,6 +195,13 @@ describe("a graphed training step", function()
     if captures then assert.matches("'momentum' of optimizer 'muon' has changed", step.note) end
   end)
 
+  it_on_device("of Muon runs plainly where such a number has a schedule", function()
+    local step = compare(16, { optimizer = function(model)
+      return mb.optim.muon(model, { lr = cosine(), momentum = function(i) return 0.9 - 0.01 * i end })
+    end })
+    if captures then assert.matches("run plainly: 'momentum' of optimizer 'muon' has changed", tostring(step)) end
+  end)
+
   it_on_device("has a graph for each shape of its arguments", function()
     local step, costs = compare(16, { optimizer = adamw, clip = ema, rows = function(i) return i % 3 == 0 and 3 or 2 end })
     if not captures then return end
@@ -284,6 +291,24 @@ describe("graphs of parts of a step", function()
     assert.same(plain, graphed)
     assert.same(at, then_at)
   end)
+end)
+
+it_on_device("a graphed loss has no dropout while its model evaluates", function()
+  local function run(wrap)
+    mb.seed(helper.seed)
+    local model, losses = new_model { dropout = 0.5 }, {}
+    local loss_of = wrap(function(given) return model:loss(given) end)
+    for i = 1, 10 do
+      mb.scope(function()
+        losses[#losses + 1] = mb.no_grad(function() return loss_of(batch(i)):item() end)
+        model:eval(function()
+          losses[#losses + 1] = mb.no_grad(function() return loss_of(batch(i)):item() end)
+        end)
+      end)
+    end
+    return losses
+  end
+  assert.same(run(function(fn) return fn end), run(mb.graph))
 end)
 
 describe("what a graph cannot have", function()
