@@ -88,7 +88,7 @@ typedef struct mbi_sketch {
   double *sizes;       // (count, 2) see sketch_basis
   const double *gain;  // (count, q)
 } mbi_sketch;
-enum { MBI_FORMS_Y = 1, MBI_FORMS_T = 2, MBI_FROM_OMEGA = 4 };
+enum { MBI_FORMS_Y = 1, MBI_FORMS_T = 2, MBI_FROM_OMEGA = 4, MBI_FOR_BASIS = 8 };
 // Sizes that change flags: what is MBI_FINITE becomes MBI_EXTREME where the first one is not within [low, high], else MBI_STEEP where
 // the second is below ratio times the first.
 typedef struct mbi_sketch_limits {

@@ -165,12 +165,12 @@ static mb_status basis(const sketches *all, int64_t wanted, int of_y, const mbi_
 
 // The first round, from random numbers, of what has the flags wanted.
 static mb_status first_round(const sketches *all, int64_t rounds, int64_t wanted, const mbi_sketch_limits *limits) {
-  MB_TRY(pass(all, wanted, MBI_FROM_OMEGA | MBI_FORMS_Y | (rounds > 0 ? MBI_FORMS_T : 0)));
+  MB_TRY(pass(all, wanted, MBI_FROM_OMEGA | MBI_FORMS_Y | (rounds > 0 ? MBI_FORMS_T | MBI_FOR_BASIS : 0)));
   return basis(all, wanted, rounds == 0, limits);
 }
 
 static mb_status round_again(const sketches *all, int64_t wanted) {
-  MB_TRY(pass(all, wanted, MBI_FORMS_Y | MBI_FORMS_T));
+  MB_TRY(pass(all, wanted, MBI_FORMS_Y | MBI_FORMS_T | MBI_FOR_BASIS));
   return basis(all, wanted, 0, NULL);
 }
 

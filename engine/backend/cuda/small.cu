@@ -7,6 +7,11 @@
 // the four elements where they cross. Six to ten sweeps bring float64 to its rounding; the vectors are products of
 // rotations and orthogonal to it as well. Beyond MOST_SMALL rows the solver's method is faster.
 //
+// A round's time is that of its angles, which wait for each other. The tangent t of one is found in float32: what it leaves of the
+// element x it is for, where a_pp and a_qq cross, is 1e-7 of that, and is taken along,
+//   rho = t (a_qq - a_pp) + x (t^2 - 1),  a_pp -= t x - c^2 t rho,  a_qq += t x - c^2 t rho,  x <- -c^2 rho,
+// and c, s are of unit length to float64's rounding.
+//
 // The Cholesky factor and its inverse grow together, column by column: at step j the factor's column j is finished and
 // taken off what is right of it, and row j of the inverse is finished and taken off the rows below.
 #include "backend/cuda/small.h"
@@ -15,6 +20,7 @@
 #include "backend/cuda/memory.h"
 #include "backend/cuda/solver.h"
 #include "backend/cuda/together.h"
+#include "core/spectra.h"
 
 namespace mbk {
 namespace {
@@ -43,12 +49,16 @@ template <int N, int THREADS_> struct Jacobi {
     p = p >= last ? p - last : p;
     q = pair == 0 ? last : q < 0 ? q + last : q;
     double crossing = s.a[p * even + q], c = 1, tangent = 0;
-    int turns = abs_of(crossing) > least;
+    double sizes = abs_of(s.a[p * even + p] * s.a[q * even + q]);
+    int turns = abs_of(crossing) > least && crossing * crossing > problem.tolerance * problem.tolerance * sizes;
     if (turns) {
-      double theta = (s.a[q * even + q] - s.a[p * even + p]) / (2 * crossing);
-      tangent = 1 / (abs_of(theta) + sqrt_of(theta * theta + 1));
-      tangent = theta < 0 ? -tangent : tangent;
-      c = 1 / sqrt_of(tangent * tangent + 1);
+      float theta = (float)(s.a[q * even + q] - s.a[p * even + p]) / (float)(2 * crossing);
+      float size = 1 / (abs_of(theta) + sqrt_of(theta * theta + 1));
+      tangent = theta < 0 ? -size : size;
+      double square = tangent * tangent + 1; // 1 to 2
+      c = 1 / sqrt_of((float)square);
+      c *= 1.5 - 0.5 * square * c * c;
+      c *= 1.5 - 0.5 * square * c * c;
     }
     s.first[pair] = p, s.second[pair] = q;
     s.cosine[pair] = c, s.sine[pair] = tangent * c, s.tangent[pair] = tangent;
@@ -62,9 +72,10 @@ template <int N, int THREADS_> struct Jacobi {
     int p = s.first[rows] * even, q = s.second[rows] * even, r = s.first[columns], t = s.second[columns];
     double x00 = s.a[p + r], x01 = s.a[p + t], x10 = s.a[q + r], x11 = s.a[q + t];
     if (rows == columns) {
-      double shift = s.tangent[rows] * x01;
+      double tangent = s.tangent[rows], rest = c1 * c1 * (tangent * (x11 - x00) + x01 * (tangent * tangent - 1));
+      double shift = tangent * x01 - tangent * rest;
       s.a[p + r] = x00 - shift, s.a[q + t] = x11 + shift;
-      s.a[p + t] = s.a[q + r] = 0;
+      s.a[p + t] = s.a[q + r] = -rest;
       return;
     }
     double y00 = c1 * x00 - s1 * x10, y01 = c1 * x01 - s1 * x11, y10 = s1 * x00 + c1 * x10, y11 = s1 * x01 + c1 * x11;
@@ -102,7 +113,8 @@ template <int N, int THREADS_> struct Jacobi {
     return block.most(turned, s.flags) != 0;
   }
 
-  // The matrix and the identity to shared memory; the largest element, or NaN.
+  // The matrix and the identity to shared memory; the largest element, or NaN. The matrix is then scaled by a power of two that brings
+  // that near 1, within what float32 holds.
   SIMT double load(const Block<THREADS> &block, Shared &s, int even) const {
     const double *matrix = problem.parts + block.index * problem.slices * n * lda;
     Private<double, THREADS> largest, wrong;
@@ -128,9 +140,13 @@ template <int N, int THREADS_> struct Jacobi {
     const int even = n + n % 2;
     double *matrix = problem.a + block.index * n * lda, *values = problem.values + block.index * n;
     double largest = load(block, s, even);
-    bool is_finite = largest == largest;
+    bool is_finite = largest * 0 == 0;
+    const double scale = is_finite && largest > 0 ? mbi_scale_of(largest, 0) : 1;
+    block.each([&](int thread) {
+      for (int e = thread; e < even * even && scale != 1; e += THREADS) s.a[e] *= scale;
+    });
     int sweeps = 0;
-    while (is_finite && sweeps < MOST_SWEEPS && sweep(block, s, even, NEGLIGIBLE * largest)) sweeps++;
+    while (is_finite && sweeps < MOST_SWEEPS && sweep(block, s, even, NEGLIGIBLE * largest * scale)) sweeps++;
     bool works = is_finite && sweeps < MOST_SWEEPS;
     block.each([&](int thread) {
       for (int i = thread; i < n; i += THREADS) {
@@ -148,7 +164,7 @@ template <int N, int THREADS_> struct Jacobi {
       for (int e = thread; e < n * n; e += THREADS)
         matrix[(int64_t)(e / n) * lda + e % n] = works ? s.v[s.order[e / n] * even + e % n] : 0;
       for (int i = thread; i < n; i += THREADS)
-        values[i] = works ? s.a[s.order[i] * (even + 1)] : double(NAN);
+        values[i] = works ? s.a[s.order[i] * (even + 1)] / scale : double(NAN);
     });
     if (!problem.align.a) return;
     block.each([&](int thread) {

@@ -49,6 +49,7 @@ struct SmallProblem {
   int *info;
   Mask mask;
   Align align;
+  double tolerance = 0; // rows and columns may stay as far from orthogonal
 };
 
 // They become their eigenvectors, one a row; values (count, n) ascending. Where a matrix is not finite or does not

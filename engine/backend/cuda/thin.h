@@ -28,7 +28,7 @@ struct Rows {
 // Shares of y (count, q, n) = thin (count, q, k) (scale G)^T, or without the transposition; G's rows are ldg apart. A block
 // makes a tile of ROWS rows and THREADS columns from a slice of k, and a thread makes one column of it.
 template <class T, bool TRANSPOSED> struct Product {
-  static constexpr int THREADS = 128, ROWS = 16, DEPTH = 32;
+  static constexpr int THREADS = 128, ROWS = 16, COLUMNS = THREADS, DEPTH = 32, SLICE = 4 * DEPTH;
   using Sum = std::conditional_t<TRANSPOSED, T, double>; // of DEPTH products
   static constexpr bool IS_WIDE = std::is_same_v<Sum, double>;
   struct Shared {
@@ -127,11 +127,11 @@ template <class T> struct Thin {
 
 // out (count, q, m) = thin (count, q, n) (scale G)^T of matrices (m, n), or not TRANSPOSED out (count, q, n) = thin (count, q, m) scale G.
 // Shares of long sums lie in scratch `slot`.
-template <class T, bool TRANSPOSED> mb_status multiply(const Thin<T> *all, int64_t groups, int slot, const char *name) {
-  using P = Product<T, TRANSPOSED>;
-  constexpr int64_t SLICE = 4 * P::DEPTH, MOST_SLICES = 64;
+// P is the kernel.
+template <class P, class T, bool TRANSPOSED> mb_status multiply_by(const Thin<T> *all, int64_t groups, int slot, const char *name) {
+  constexpr int64_t MOST_SLICES = 64;
   auto slices_of = [&](const Thin<T> &t) {
-    int64_t slices = ceil_div(TRANSPOSED ? t.n : t.m, SLICE);
+    int64_t slices = ceil_div(TRANSPOSED ? t.n : t.m, P::SLICE);
     return slices < MOST_SLICES ? slices : MOST_SLICES;
   };
   int64_t numbers = 0, tiles = 0;
@@ -139,7 +139,7 @@ template <class T, bool TRANSPOSED> mb_status multiply(const Thin<T> *all, int64
     const Thin<T> &t = all[at];
     int64_t columns = TRANSPOSED ? t.m : t.n, slices = slices_of(t);
     numbers += slices > 1 ? t.count * slices * t.which.q * columns : 0;
-    tiles += t.count * ceil_div(columns, P::THREADS) * ceil_div(t.which.q, P::ROWS);
+    tiles += t.count * ceil_div(columns, P::COLUMNS) * ceil_div(t.which.q, P::ROWS);
   }
   T *parts = nullptr;
   unsigned *arrived;
@@ -149,13 +149,17 @@ template <class T, bool TRANSPOSED> mb_status multiply(const Thin<T> *all, int64
   for (int64_t at = 0; at < groups; at++) {
     const Thin<T> &t = all[at];
     int64_t columns = TRANSPOSED ? t.m : t.n, k = TRANSPOSED ? t.n : t.m, slices = slices_of(t);
-    int64_t row_tiles = ceil_div(t.which.q, P::ROWS), strips = ceil_div(columns, P::THREADS);
+    int64_t row_tiles = ceil_div(t.which.q, P::ROWS), strips = ceil_div(columns, P::COLUMNS);
     P product{t.out, slices > 1 ? parts : t.out, arrived, t.thin, t.g, t.scale, t.which, columns, k, t.n, slices, row_tiles, strips};
     MB_TRY(launches.add(product, t.count * slices * row_tiles * strips));
     if (slices > 1) parts += t.count * slices * t.which.q * columns;
     arrived += t.count * strips * row_tiles;
   }
   return launches.go();
+}
+
+template <class T, bool TRANSPOSED> mb_status multiply(const Thin<T> *all, int64_t groups, int slot, const char *name) {
+  return multiply_by<Product<T, TRANSPOSED>, T, TRANSPOSED>(all, groups, slot, name);
 }
 
 // G += u^T p over the rows that count, u (count, q, m) and p (count, q, n); a matrix without any is not touched.

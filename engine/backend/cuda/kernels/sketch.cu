@@ -5,15 +5,15 @@
 // them, summed in float64 from the dtype's numbers, as small differences of nearly parallel rows are what counts. All groups of a
 // call are one launch of each kernel.
 //
-// Products with the large matrices are in thin.h. W and sigma follow from T being Y G: what T = Y G rounds is what a small
+// Products with the large matrices are in thin.h, and with many rows in thin_mma.h. W and sigma follow from T being Y G: what T = Y G rounds is what a small
 // direction beside a large one loses, so T is summed in float64. Y = X G^T may be any vectors
 // near G's range; 32 products are added in the dtype, and such sums in float64. Measured on (97, 64), 13 vectors, steep and
 // deficient spectra, the error of the clamped matrix beside sigma_1: 2e-7; with T summed as Y is 3e-6, with a library's
-// float32 products 6e-6.
+// float32 products 6e-6. A T that only a basis is made of may be rounded as Y is.
 #include "backend/cuda/normal.h"
 #include "backend/cuda/small.h"
 #include "backend/cuda/solver.h"
-#include "backend/cuda/thin.h"
+#include "backend/cuda/thin_mma.h"
 #include "backend/cuda/together.h"
 
 namespace mbk {
@@ -24,11 +24,12 @@ constexpr int PARTS_SLOT = 0, SQUARES_SLOT = 1, THIN_SLOT = 2, CHANGED_SLOT = 0;
 
 // ----- Gram matrices of thin rows ---------------------------------------------------------------------------------
 
-constexpr int TILE = 16, CHUNK = 64;
+constexpr int CHUNK = 64;
 
-// A block makes one tile (row, column), row >= column, of x x^T over one slice of the columns of x (q, n).
-template <class T> struct GramParts {
-  static constexpr int THREADS = TILE * TILE;
+// A block makes one tile (row, column), row >= column, of x x^T over one slice of the columns of x (q, n). A thread has EACH by EACH
+// elements of it, which lie 16 apart.
+template <class T, int EACH> struct GramParts {
+  static constexpr int THREADS = 256, SIDE = 16, TILE = SIDE * EACH;
   struct Shared {
     double a[TILE][CHUNK + 1], b[TILE][CHUNK + 1]; // odd rows: a warp's reads go to different banks
   };
@@ -51,25 +52,34 @@ template <class T> struct GramParts {
     while ((row + 1) * (row + 2) / 2 <= pair) row++;
     int64_t column = pair - row * (row + 1) / 2;
     const T *from = x + matrix * q * n;
-    Private<double, THREADS> sum;
-    block.each([&](int thread) { sum[thread] = 0; });
+    Private<Sums<double, EACH * EACH>, THREADS> sums;
+    block.each([&](int thread) {
+SIMT_UNROLL
+      for (int e = 0; e < EACH * EACH; e++) sums[thread].of[e] = 0;
+    });
     for (int64_t start = first; start < last; start += CHUNK) {
       block.each([&](int thread) {
         load(shared.a, from, row, start, last, thread);
         load(shared.b, from, column, start, last, thread);
       });
       block.each([&](int thread) {
-        double mine = sum[thread];
-        for (int k = 0; k < CHUNK; k++) mine += shared.a[thread / TILE][k] * shared.b[thread % TILE][k];
-        sum[thread] = mine;
+        Sums<double, EACH * EACH> mine = sums[thread];
+        for (int k = 0; k < CHUNK; k++)
+SIMT_UNROLL
+          for (int e = 0; e < EACH * EACH; e++)
+            mine.of[e] += shared.a[thread / SIDE + e / EACH * SIDE][k] * shared.b[thread % SIDE + e % EACH * SIDE][k];
+        sums[thread] = mine;
       });
     }
     block.each([&](int thread) {
-      int64_t i = row * TILE + thread / TILE, j = column * TILE + thread % TILE;
       double *to = parts + (matrix * slices + slice) * q * q;
-      if (i >= q || j >= q) return;
-      to[i * q + j] = sum[thread];
-      if (row != column) to[j * q + i] = sum[thread];
+SIMT_UNROLL
+      for (int e = 0; e < EACH * EACH; e++) {
+        int64_t i = row * TILE + thread / SIDE + e / EACH * SIDE, j = column * TILE + thread % SIDE + e % EACH * SIDE;
+        if (i >= q || j >= q) continue;
+        to[i * q + j] = sums[thread].of[e];
+        if (row != column) to[j * q + i] = sums[thread].of[e];
+      }
     });
   }
 };
@@ -81,11 +91,25 @@ int64_t slices_of(int64_t n) {
   return slices < MOST_SLICES ? slices : MOST_SLICES;
 }
 
-template <class T> mb_status add_gram(Launches<GramParts<T>> *launches, double *parts, const void *x, int64_t q, int64_t n, const mbi_sketch &s,
-                                      const Mask &mask) {
-  int64_t tiles = ceil_div(q, TILE), pairs = tiles * (tiles + 1) / 2, slices = slices_of(n);
-  return launches->add(GramParts<T>{parts, (const T *)x, q, n, slices, pairs, mask}, s.count * pairs * slices);
-}
+template <class T> class Grams {
+  Launches<GramParts<T, 1>> few{"sketch_gram"};
+  Launches<GramParts<T, 2>> many{"sketch_gram"};
+
+  template <int EACH>
+  mb_status add_to(Launches<GramParts<T, EACH>> *to, double *parts, const void *x, int64_t q, int64_t n, int64_t count, const Mask &mask) {
+    int64_t tiles = ceil_div(q, GramParts<T, EACH>::TILE), pairs = tiles * (tiles + 1) / 2, slices = slices_of(n);
+    return to->add(GramParts<T, EACH>{parts, (const T *)x, q, n, slices, pairs, mask}, count * pairs * slices);
+  }
+
+public:
+  mb_status add(double *parts, const void *x, int64_t q, int64_t n, int64_t count, const Mask &mask) {
+    return q <= 16 ? add_to(&few, parts, x, q, n, count, mask) : add_to(&many, parts, x, q, n, count, mask);
+  }
+  mb_status go() {
+    MB_TRY(few.go());
+    return many.go();
+  }
+};
 
 // ----- rows mixed -------------------------------------------------------------------------------------------------
 
@@ -257,14 +281,14 @@ Rough rough_of(const mbi_sketch &s, int of_y) { return of_y ? Rough{s.y, s.y, s.
 template <class T>
 mb_status polish(const mbi_sketch *s, int64_t groups, const Room &all, int of_y, int64_t also) {
   constexpr double CUT = 1e-12;
-  Launches<GramParts<T>> grams("sketch_gram");
+  Grams<T> grams;
   Launches<Mix<T>> mixes("sketch_mix");
   Triangular triangular[MOST_GROUPS];
   for (int64_t at = 0, first = 0, slices = 0; at < groups; at++) {
     Rough r = rough_of(s[at], of_y);
     Room own = part_of(all, first, slices);
     mbi_mask mask = {s[at].mask.flags, s[at].mask.wanted | also};
-    MB_TRY(add_gram<T>(&grams, own.parts, r.to, all.q, r.n, s[at], mask));
+    MB_TRY(grams.add(own.parts, r.to, all.q, r.n, s[at].count, mask));
     triangular[at] = Triangular{own.a, own.gram, own.parts, slices_of(r.n), s[at].count, Mask(mask), nullptr, nullptr, 0};
     MB_TRY(add_mix<T>(&mixes, r.to, own.a, r.to, Rows{all.q, nullptr, Mask(mask)}, r.n, s[at].count));
     first += s[at].count, slices += s[at].count * slices_of(r.n);
@@ -300,18 +324,19 @@ template <class T> mb_status turn_in_place(const mbi_sketch *s, int64_t groups, 
 
 // Singular directions are orthogonal to 1e-16 times the ratio of their squared sizes. Where that is not enough they are made so
 // once more, from the Gram matrix of what by then have unit length: MBI_ROUGH, which the host need not know of.
+constexpr double NEARLY = 1e-6;
 template <class T> mb_status make_basis(const mbi_sketch *s, int64_t groups, int of_y, const mbi_sketch_limits *limits) {
   Room all;
   MB_TRY(make_room(&all, s, groups, all_slices(s, groups, of_y)));
-  Launches<GramParts<T>> grams("sketch_gram");
+  Grams<T> grams;
   Launches<Mix<T>> mixes("sketch_mix");
   SmallProblem problems[MOST_GROUPS];
   for (int64_t at = 0, first = 0, slices = 0; at < groups; at++) {
     Rough r = rough_of(s[at], of_y);
     Room own = part_of(all, first, slices);
-    MB_TRY(add_gram<T>(&grams, own.parts, r.from, all.q, r.n, s[at], s[at].mask));
+    MB_TRY(grams.add(own.parts, r.from, all.q, r.n, s[at].count, s[at].mask));
     Align align{own.a, s[at].sizes, s[at].mask.flags, limits ? *limits : mbi_sketch_limits{}, limits != nullptr};
-    problems[at] = SmallProblem{own.values, own.gram, own.parts, slices_of(r.n), s[at].count, own.info, s[at].mask, align};
+    problems[at] = SmallProblem{own.values, own.gram, own.parts, slices_of(r.n), s[at].count, own.info, s[at].mask, align, NEARLY};
     if (!of_y) MB_TRY(add_mix<T>(&mixes, r.to, own.a, r.from, Rows{all.q, nullptr, s[at].mask}, r.n, s[at].count));
     first += s[at].count, slices += s[at].count * slices_of(r.n);
   }
@@ -326,15 +351,15 @@ template <class T> mb_status make_ritz(const mbi_sketch *s, int64_t groups) {
   Room all;
   int64_t of_y = all_slices(s, groups, true), of_t = all_slices(s, groups, false);
   MB_TRY(make_room(&all, s, groups, of_y + of_t));
-  Launches<GramParts<T>> grams("sketch_gram");
+  Grams<T> grams;
   Triangular triangular[MOST_GROUPS];
   SmallProblem problems[MOST_GROUPS];
   for (int64_t at = 0, first = 0, y = 0, t = of_y; at < groups; at++) {
     Room own = part_of(all, first, 0);
     double *parts_y = all.parts + y * all.q * all.q, *parts_t = all.parts + t * all.q * all.q;
     int64_t slices_y = slices_of(s[at].m), slices_t = slices_of(s[at].n);
-    MB_TRY(add_gram<T>(&grams, parts_y, s[at].y, all.q, s[at].m, s[at], s[at].mask));
-    MB_TRY(add_gram<T>(&grams, parts_t, s[at].t, all.q, s[at].n, s[at], s[at].mask));
+    MB_TRY(grams.add(parts_y, s[at].y, all.q, s[at].m, s[at].count, s[at].mask));
+    MB_TRY(grams.add(parts_t, s[at].t, all.q, s[at].n, s[at].count, s[at].mask));
     // The room that orthonormal may use is the product's.
     triangular[at] = Triangular{own.a, own.product, parts_y, slices_y, s[at].count, s[at].mask, own.gram, parts_t, slices_t};
     problems[at] = SmallProblem{own.values, own.gram, own.gram, 1, s[at].count, own.info, s[at].mask, Align{}};
@@ -400,6 +425,20 @@ mb_status Kernels<T>::sketch_draw(const mbi_sketch *s, int64_t groups, uint64_t 
   return launches.go();
 }
 
+namespace {
+
+// Up to this many rows reading G takes longer than what is done with it.
+constexpr int64_t MOST_LIGHT = 16;
+
+template <class T, bool TRANSPOSED> mb_status product(const Thin<T> *all, int64_t groups, bool is_last) {
+  const char *name = "sketch_pass";
+  if constexpr (std::is_same_v<T, float>)
+    if (!is_last && all->which.q > MOST_LIGHT) return multiply_tensor<TRANSPOSED>(all, groups, THIN_SLOT, name);
+  return multiply<T, TRANSPOSED>(all, groups, THIN_SLOT, name);
+}
+
+} // namespace
+
 template <class T> mb_status Kernels<T>::sketch_pass(const mbi_sketch *s, int64_t groups, int forms) {
   return in_parts(s, groups, [&](const mbi_sketch *part, int64_t count) {
     Thin<T> y[MOST_GROUPS], t[MOST_GROUPS];
@@ -409,8 +448,8 @@ template <class T> mb_status Kernels<T>::sketch_pass(const mbi_sketch *s, int64_
       y[at] = Thin<T>{(T *)g.y, (const T *)(forms & MBI_FROM_OMEGA ? g.omega : g.x), g.g, g.scale, which, g.m, g.n, g.count};
       t[at] = Thin<T>{(T *)g.t, (const T *)g.y, g.g, g.scale, which, g.m, g.n, g.count};
     }
-    if (forms & MBI_FORMS_Y) MB_TRY((multiply<T, true>(y, count, THIN_SLOT, "sketch_pass")));
-    return forms & MBI_FORMS_T ? multiply<T, false>(t, count, THIN_SLOT, "sketch_pass") : MB_OK;
+    if (forms & MBI_FORMS_Y) MB_TRY((product<T, true>(y, count, false)));
+    return forms & MBI_FORMS_T ? product<T, false>(t, count, !(forms & MBI_FOR_BASIS)) : MB_OK;
   });
 }
 
