@@ -5,6 +5,7 @@
 
 local helper = require "tests.helper"
 local mb = require "moonbow"
+local profile = require "bindings.profile"
 local runtime = require "bindings.runtime"
 local spectral = require "bindings.spectral"
 
@@ -98,5 +99,44 @@ describe("a spectral clip", function()
     if device == "cpu" then pending "there is one device" end
     helper.says("a plan has one device", spectral.plan, { mb.zeros { 3, 3 }, mb.zeros({ 3, 3 }, { device = "cpu" }) },
       { method = "exact" })
+  end)
+end)
+
+-- Four shapes of matrices and vectors, as a transformer has them.
+local function shapes()
+  local all = {}
+  for _, size in ipairs { { 48, 144 }, { 48, 48 }, { 48, 192 }, { 192, 48 } } do
+    for _ = 1, 3 do all[#all + 1] = mb.randn(size) end
+  end
+  for _, size in ipairs { 48, 144, 192 } do all[#all + 1] = mb.randn { size } end
+  return all
+end
+
+local function launches_of(matrices, rank, rounds)
+  local plan = spectral.plan(matrices, { method = "randomized", rank = rank, oversample = 5, power_iters = rounds })
+  local members, launches = {}, 0
+  for i = 1, #matrices do members[i] = i end
+  plan:policy({ kind = "const", tau = 1 }, members, #matrices)
+  plan:step() -- makes what is kept
+  local waited
+  local rows = profile.record(function() waited = waits_of(plan.step, plan) end)
+  assert.are.equal(0, waited)
+  plan:release()
+  for _, row in ipairs(rows) do
+    launches = launches + row.launches
+    if os.getenv "MB_SAY" then print(row.name, row.shape, row.calls, row.launches) end
+  end
+  return launches
+end
+
+describe("a clip by a policy on the device", function()
+  it("is as many launches for four shapes as for one", function()
+    if device ~= "cuda" then return end
+    for _, case in ipairs { { 8, 1, 37 }, { 17, 1, 37 }, { 8, 2, 43 } } do
+      local all = shapes()
+      local several = launches_of(all, case[1], case[2])
+      assert(several <= case[3], ("%d launches, rank %d, %d rounds"):format(several, case[1], case[2]))
+      assert.are.equal(several, launches_of({ all[1], all[13] }, case[1], case[2]))
+    end
   end)
 end)

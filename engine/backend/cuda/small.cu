@@ -331,6 +331,42 @@ template <int N, int THREADS_> struct Orthonormal {
   }
 };
 
+// A thread makes elements of the Gram matrix, and then columns of the result, from the last row to the first: a row takes those
+// above it as they were.
+template <class T> struct Polish {
+  static constexpr int THREADS = 512;
+  using Factor = Orthonormal<MOST_FEW, THREADS>;
+  using Shared = typename Factor::Shared;
+  FewRows<T> rows;
+  int q;
+  double cut;
+
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    if (rows.mask.skips(block.index)) return;
+    int64_t n = rows.n;
+    T *x = rows.x + block.index * q * n;
+    block.each([&](int thread) {
+      for (int e = thread; e < q * q; e += THREADS) {
+        const T *a = x + e / q * n, *b = x + e % q * n;
+        double sum = 0;
+        for (int64_t k = 0; k < n; k++) sum += (double)a[k] * (double)b[k];
+        shared.gram[e] = sum;
+      }
+    });
+    Factor factor{};
+    factor.q = q, factor.cut = cut;
+    factor.factor(block, shared.a, shared.gram, shared.length);
+    block.each([&](int thread) {
+      for (int64_t column = thread; column < n; column += THREADS)
+        for (int r = q - 1; r >= 0; r--) {
+          double sum = 0;
+          for (int k = 0; k <= r; k++) sum += shared.a[r * q + k] * (double)x[k * n + column];
+          x[r * n + column] = (T)sum;
+        }
+    });
+  }
+};
+
 template <int N, int THREADS>
 mb_status orthonormal_in_blocks(const Triangular *problems, int64_t groups, int64_t q, double cut, double *lengths) {
   Launches<Orthonormal<N, THREADS>> launches("orthonormal");
@@ -353,6 +389,14 @@ mb_status eigen(const SmallProblem *problems, int64_t groups, int64_t n, int64_t
   for (int64_t at = 0; at < groups; at++) MB_TRY(eigen_by_solver(problems[at], n, lda));
   return MB_OK;
 }
+
+template <class T> mb_status orthonormal_rows(const FewRows<T> *problems, int64_t groups, int64_t q, double cut) {
+  Launches<Polish<T>> launches("orthonormal");
+  for (int64_t at = 0; at < groups; at++) MB_TRY(launches.add(Polish<T>{problems[at], (int)q, cut}, problems[at].count));
+  return launches.go();
+}
+template mb_status orthonormal_rows(const FewRows<float> *, int64_t, int64_t, double);
+template mb_status orthonormal_rows(const FewRows<double> *, int64_t, int64_t, double);
 
 mb_status orthonormal(const Triangular *problems, int64_t groups, int64_t q, double cut) {
   double *lengths = nullptr;

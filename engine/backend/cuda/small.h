@@ -71,6 +71,15 @@ struct Triangular {
 };
 mb_status orthonormal(const Triangular *problems, int64_t groups, int64_t q, double cut);
 
+// The same for rows x (count, q, n) themselves, in place, at most MOST_FEW of them: a block makes the Gram matrix and all else.
+constexpr int64_t MOST_FEW = 32;
+template <class T> struct FewRows {
+  T *x;
+  int64_t n, count;
+  Mask mask;
+};
+template <class T> mb_status orthonormal_rows(const FewRows<T> *problems, int64_t groups, int64_t q, double cut);
+
 // A slot of float32 and float64: what is found in bf16 would be its rounding.
 #define MBK_WIDE_SLOT(name, ...)                                                              \
   template <> mb_status Kernels<bf16>::name(__VA_ARGS__) {                                    \

@@ -19,38 +19,15 @@ SIMT_BOTH int64_t shares_of(int64_t size) {
   return shares < MOST_SHARES ? shares : MOST_SHARES;
 }
 
-// parts (count, shares) of squares; `shares` is that of the largest array.
-template <class T> struct ShareSquares {
-  static constexpr int THREADS = mbk::THREADS;
-  struct Shared {
-    ReduceRoom<double> room;
-  };
-  Squares *parts;
-  void *const *x;
-  const int64_t *size;
-  int64_t shares;
-  Mask mask;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
-    int64_t i = block.index / shares, share = block.index % shares;
-    if (mask.skips(i)) return;
-    int64_t n = size[i], own = shares_of(n);
-    if (share >= own) return;
-    Squares all = squares_of(block, shared.room, (const T *)x[i], n * share / own, n * (share + 1) / own);
-    block.each([&](int thread) {
-      if (thread == 0) parts[block.index] = all;
-    });
-  }
-};
-
+// What the sum of an array's shares says.
 struct FoldSquares {
   const Squares *parts;
   const int64_t *size;
-  int64_t shares, wanted;
+  int64_t shares;
   int is_f32;
   double *norm, *scale;
   int64_t *flags;
   SIMT void operator()(int64_t i) const {
-    if ((flags[i] & wanted) != wanted) return;
     Squares all{0, 0, 0};
     for (int64_t share = 0; share < shares_of(size[i]); share++) all.add(parts[i * shares + share]);
     double power, length = all.length(&power);
@@ -58,6 +35,34 @@ struct FoldSquares {
     if (!all.is_finite()) flags[i] = 0;
     else if (scale) scale[i] = mbi_scale_of(length, is_f32);
     if (norm && all.is_finite()) norm[i] = length;
+  }
+};
+
+// parts (count, shares) of squares; `shares` is that of the largest array. The last share of an array to be there folds them.
+template <class T> struct ShareSquares {
+  static constexpr int THREADS = mbk::THREADS;
+  struct Shared {
+    ReduceRoom<double> room;
+    int last;
+  };
+  Squares *parts;
+  void *const *x;
+  FoldSquares fold;
+  unsigned *arrived; // (count)
+  Mask mask;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    int64_t i = block.index / fold.shares, share = block.index % fold.shares;
+    if (mask.skips(i)) return;
+    int64_t n = fold.size[i], own = shares_of(n);
+    if (share >= own) return;
+    Squares all = squares_of(block, shared.room, (const T *)x[i], n * share / own, n * (share + 1) / own);
+    block.each([&](int thread) {
+      if (thread == 0) parts[block.index] = all;
+    });
+    if (!is_last(block, arrived + i, (unsigned)own, &shared.last)) return;
+    block.each([&](int thread) {
+      if (thread == 0) fold(i);
+    });
   }
 };
 
@@ -85,27 +90,20 @@ template <class T> struct Rescale {
 } // namespace
 
 template <class T> mb_status Kernels<T>::norms(const mbi_arrays *all, int64_t groups, int64_t wanted) {
-  const char *name = "norms";
-  int64_t numbers = 0;
-  for (int64_t at = 0; at < groups; at++) numbers += all[at].count * shares_of(all[at].most);
-  Squares *parts, *own;
+  int64_t numbers = 0, count = 0;
+  for (int64_t at = 0; at < groups; at++) numbers += all[at].count * shares_of(all[at].most), count += all[at].count;
+  Squares *parts;
+  unsigned *arrived;
   MB_TRY(scratch_of(&parts, 0, numbers));
-  Launches<ShareSquares<T>> squares(name);
-  ElementLaunches<FoldSquares> fold(name);
-  own = parts;
+  MB_TRY(arrivals(&arrived, count));
+  Launches<ShareSquares<T>> squares("norms");
   for (const mbi_arrays *a = all; a < all + groups; a++) {
     int64_t shares = shares_of(a->most);
-    MB_TRY(squares.add(ShareSquares<T>{own, a->x, a->size, shares, Mask(mbi_mask{a->flags, wanted})}, a->count * shares));
-    own += a->count * shares;
+    FoldSquares fold{parts, a->size, shares, sizeof(T) == sizeof(float), a->norm, a->scale, a->flags};
+    MB_TRY(squares.add(ShareSquares<T>{parts, a->x, fold, arrived, Mask(mbi_mask{a->flags, wanted})}, a->count * shares));
+    parts += a->count * shares, arrived += a->count;
   }
-  MB_TRY(squares.go());
-  own = parts;
-  for (const mbi_arrays *a = all; a < all + groups; a++) {
-    int64_t shares = shares_of(a->most);
-    MB_TRY(fold.add(FoldSquares{own, a->size, shares, wanted, sizeof(T) == sizeof(float), a->norm, a->scale, a->flags}, a->count));
-    own += a->count * shares;
-  }
-  return fold.go();
+  return squares.go();
 }
 
 template <class T> mb_status Kernels<T>::rescale(const mbi_arrays *all, int64_t groups) {

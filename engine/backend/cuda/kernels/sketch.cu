@@ -281,6 +281,14 @@ Rough rough_of(const mbi_sketch &s, int of_y) { return of_y ? Rough{s.y, s.y, s.
 template <class T>
 mb_status polish(const mbi_sketch *s, int64_t groups, const Room &all, int of_y, int64_t also) {
   constexpr double CUT = 1e-12;
+  if (all.q <= MOST_FEW) {
+    FewRows<T> few[MOST_GROUPS];
+    for (int64_t at = 0; at < groups; at++) {
+      Rough r = rough_of(s[at], of_y);
+      few[at] = FewRows<T>{(T *)r.to, r.n, s[at].count, Mask(mbi_mask{s[at].mask.flags, s[at].mask.wanted | also})};
+    }
+    return orthonormal_rows(few, groups, all.q, CUT);
+  }
   Grams<T> grams;
   Launches<Mix<T>> mixes("sketch_mix");
   Triangular triangular[MOST_GROUPS];
