@@ -105,6 +105,9 @@ static void agrees(int64_t b, int64_t t, int64_t h, int64_t d, bool packed) {
   for (size_t i = 0; i < own.lse.size(); i++)
     CHECK(fabsf(library.lse[i] - own.lse[i]) < 1e-4f * (1 + fabsf(own.lse[i])), "%s: lse %d is %g and not %g", name, (int)i, (double)library.lse[i],
           (double)own.lse[i]);
+  Arrays unkept(b, t, h, d, packed);
+  CHECK(attention_bf16(&unkept.s, &unkept.out, nullptr, &unkept.q, &unkept.k, &unkept.v) == MB_OK, "%s", name);
+  CHECK(same(unkept.outputs, library.outputs), "%s: another output where lse is not wanted", name);
   // Forward by one, backward by the other.
   Arrays mixed(b, t, h, d, packed), crossed(b, t, h, d, packed);
   CHECK(mixed.own_forward() == MB_OK && mixed.backward() == MB_OK, "%s", name);

@@ -40,7 +40,7 @@ constexpr int64_t MOST_SQUARES = 1 << 20;
 #endif
 constexpr double MARGIN = 0.97; // of the own kernel's time
 // Plans are compiled, some tenths of a second each: so many are tried for a shape, and so many shapes in a process.
-constexpr int PLANS = 3, RUNS = 3, MOST_SHAPES = 24, WORKSPACE_SLOT = 6;
+constexpr int PLANS = 3, RUNS = 3, MOST_SHAPES = 24, WORKSPACE_SLOT = 6, LSE_SLOT = 0;
 
 // What a choice says, in the words of Choice::algorithm.
 enum Word { WHO, VERSION, CANDIDATE, SLICES, REASON, OTHER_NANOSECONDS };
@@ -425,7 +425,10 @@ mb_status attend(const Job &job) {
 } // namespace
 
 mb_status attention_bf16(const mbi_attention *s, const mbi_heads *out, float *lse, const mbi_heads *q, const mbi_heads *k, const mbi_heads *v) {
-  Job job = job_of(s, lse);
+  // The library's forward is the one that keeps lse: where nobody wants it, it goes to work memory.
+  float *kept = lse;
+  if (!lse && is_large(job_of(s, lse).c) && opened().handle && scratch_of(&kept, LSE_SLOT, s->batch * s->heads * s->time) != MB_OK) kept = nullptr;
+  Job job = job_of(s, kept);
   give(&job, Q, *q), give(&job, K, *k), give(&job, V, *v), give(&job, OUT, *out);
   job.own = [=] { return own_attention_bf16(s, out, lse, q, k, v); };
   return attend(job);
