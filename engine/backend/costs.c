@@ -362,19 +362,25 @@ void mbi_cost_normalize(mbi_cost *c, void *y, mb_dtype y_dtype, double *norms, i
   rows_of(c, count, size);
 }
 
+// Calls about flags that few matrices have, if any, count as what they cost without: nothing but the launch.
+static int is_rare(int64_t wanted) { return (wanted & ~(int64_t)MBI_FINITE) != 0; }
+
 static void arrays_of(mbi_cost *c, const mbi_arrays *a, int64_t groups, double moved, double operations) {
   int64_t count = 0, all = 0;
   for (int64_t at = 0; at < groups; at++) count += a[at].count, all += a[at].all;
   flat(c, all, moved, operations);
   mbi_cost_shape(c, "arrays %lld, elements %lld", (Long)count, (Long)all);
 }
-void mbi_cost_norms(mbi_cost *c, const mbi_arrays *a, int64_t groups, int64_t wanted) { arrays_of(c, a, groups, 1, 2); }
+void mbi_cost_norms(mbi_cost *c, const mbi_arrays *a, int64_t groups, int64_t wanted) {
+  arrays_of(c, a, groups, is_rare(wanted) ? 0 : 1, is_rare(wanted) ? 0 : 2);
+}
 void mbi_cost_rescale(mbi_cost *c, const mbi_arrays *a, int64_t groups) { arrays_of(c, a, groups, 2, 1); }
 
 // ----- spectra --------------------------------------------------------------------------------------------------
 
 // Adds a group's share.
 static void sketch(mbi_cost *c, const mbi_sketch *s, double elements, double numbers, double operations) {
+  if (is_rare(s->mask.wanted)) return;
   c->bytes += (double)s->count * (elements * size_of(c) + 8 * numbers);
   c->flops += (double)s->count * operations;
 }

@@ -137,6 +137,14 @@ static void spectra(void) {
   c = COST(MB_F32);
   mbi_cost_sketch_pass(&c, &s, 1, MBI_FORMS_T);
   SAYS(c, 2 * (4 * (600 + 120 + 80) + 8), 2 * 2 * 4 * 600, "count 2, m 30, n 20, q 4");
+  mbi_sketch both[2] = {s, {.count = 1, .m = 5, .n = 6, .q = 4}};
+  c = COST(MB_F32);
+  mbi_cost_sketch_pass(&c, both, 2, MBI_FORMS_Y | MBI_FORMS_T);
+  SAYS(c, 2 * (4 * (600 + 120 + 80 + 80) + 8) + 4 * (30 + 20 + 24 + 24) + 8, 2 * 2 * 2 * 4 * 600 + 2 * 2 * 4 * 30, "count 3, shapes 2, q 4");
+  s.mask.wanted = MBI_FINITE | MBI_STEEP;
+  c = COST(MB_F32);
+  mbi_cost_sketch_pass(&c, &s, 1, MBI_FORMS_Y | MBI_FORMS_T);
+  SAYS(c, 0, 0, "count 2, m 30, n 20, q 4");
   mbi_arrays a = {.count = 2, .most = 7, .all = 12};
   c = COST(MB_F64);
   mbi_cost_norms(&c, &a, 1, MBI_FINITE);
