@@ -234,14 +234,15 @@ function Job:log(loss, report)
     tokens = self.step * self.tokens_per_step,
   }
   self.loss = loss
-  self.pending = { line = line, record = record, report = report }
+  self.pending = { line = line, record = record, report = report, is_first = self.made == 1 }
+  if self.made == 1 and self.start then self.start:part "step" end
   if not self.lender then self:flush() end
 end
 
 ---Writes what log() has put off.
 function Job:flush()
   if not self.pending then return end
-  local line, record, report = self.pending.line, self.pending.record, self.pending.report
+  local line, record, report, is_first = self.pending.line, self.pending.record, self.pending.report, self.pending.is_first
   self.pending = nil
   if self.settings.clip == "spectral" then
     local s = clip_summary(report)
@@ -257,11 +258,8 @@ function Job:flush()
   self.logger:write(record)
   if self.board then self.board:step(record, line.tokens_per_second, report) end
   self.live:step(line)
-  if self.made == 1 and self.start and mb.device() ~= "cpu" then
-    self.start:part "step"
-    self.live:say("start   " .. self.start:text())
-  end
-  if self.made == 1 and self.settings.dtype == "bf16" then
+  if is_first and self.start and mb.device() ~= "cpu" then self.live:say("start   " .. self.start:text()) end
+  if is_first and self.settings.dtype == "bf16" then
     for note in mb.device_notes():gmatch "[^\n]+" do self.live:say("device  " .. note) end
   end
 end
