@@ -288,6 +288,18 @@ function M.linear(x, weight, bias)
                  optional_tensor("mb.linear", "bias", bias))
 end
 
+--- linear(x, weight, bias) whose rows begin at multiples of 128 bytes (16 if they are short): a view, unless they do anyway. For
+--- logits of a large odd vocabulary that go into a loss.
+---@param x moonbow.Tensor
+---@param weight moonbow.Tensor
+---@param bias? moonbow.Tensor
+---@return moonbow.Tensor
+function M.linear_aligned(x, weight, bias)
+  local who = "mb.linear_aligned"
+  return produce("mb_linear_aligned", need_tensor(who, "x", x), need_tensor(who, "weight", weight),
+                 optional_tensor(who, "bias", bias))
+end
+
 --- linear(gelu_tanh(x), weight, bias) in less memory: the backward computes gelu_tanh(x) again.
 ---@param x moonbow.Tensor
 ---@param weight moonbow.Tensor

@@ -76,7 +76,7 @@ static mb_status check_inputs(const decoder *d, const decoder_pass *p, const mb_
   return MB_OK;
 }
 
-mb_status decoder_logits(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs) {
+static mb_status forward(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs, int for_loss) {
   *out = NULL;
   decoder_pass p;
   mb_status status = begin(&p, d, model);
@@ -84,22 +84,29 @@ mb_status decoder_logits(const decoder *d, mb_tensor **out, mb_model *model, mb_
   if (status != MB_OK) return status;
   p.dropout = p.sizes.dropout;
   flow f = flow_begin(model, inputs);
+  f.for_loss = for_loss;
   d->trunk(&f, &p);
   d->head(&f, p.config);
   return flow_end(&f, out);
 }
 
+mb_status decoder_logits(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs) {
+  return forward(d, out, model, inputs, 0);
+}
+
 mb_status decoder_loss(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets,
                        const mb_cross_entropy_options *options) {
   mb_tensor *logits;
+  mb_cross_entropy_options with = options ? *options : (mb_cross_entropy_options){.ignore_index = -1};
   uint64_t seed, step, stream;
   *out = NULL;
+  with.overwrites = 1;
   mb_rng_get(&seed, &step, &stream);
-  mb_status status = decoder_logits(d, &logits, model, inputs);
+  mb_status status = forward(d, &logits, model, inputs, 1);
   if (status != MB_OK) return status;
-  status = mb_cross_entropy(out, logits, targets, options);
+  status = mb_cross_entropy(out, logits, targets, &with);
   if (status != MB_OK) mb_rng_set(seed, step, stream);
-  mb_tensor_release(logits); // the tape's alone from here: backward writes its gradient over it
+  mb_tensor_release(logits);
   return status;
 }
 

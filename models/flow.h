@@ -17,6 +17,7 @@ typedef struct flow {
   mb_model *model;  // whose parameters the steps use, by index
   mb_tensor *value; // owned; NULL after a failure
   mb_status status; // of the first failure
+  int for_loss;     // the result goes into a loss and nowhere else
   uint64_t seed, step, stream; // the generator's state at the start, put back after a failure
 } flow;
 
@@ -72,6 +73,14 @@ static inline void flow_linear(flow *f, int64_t weight, int64_t bias) {
   mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *y = NULL;
   mb_status status = flow_is_on(f) ? mb_linear(&y, f->value, w, b) : f->status;
   flow_step_with(f, status, y, w, b);
+}
+
+// flow_linear without a bias, the last step of a network: what a loss reads has rows that products like.
+static inline void flow_head(flow *f, int64_t weight) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *w = flow_weight(f, weight), *y = NULL;
+  mb_status status = !flow_is_on(f) ? f->status : f->for_loss ? mb_linear_aligned(&y, f->value, w, NULL) : mb_linear(&y, f->value, w, NULL);
+  flow_step_with(f, status, y, w, NULL);
 }
 
 // flow_apply(f, mb_gelu_tanh) and flow_linear in one, which keeps less.

@@ -134,7 +134,7 @@ static void head(flow *f, const void *config) {
   const mb_gpt2_config *c = config;
   int64_t ln_f = FIRST_BLOCK + c->n_layer * PER_BLOCK;
   flow_layernorm(f, ln_f, ln_f + 1, EPSILON);
-  flow_linear(f, c->untied_head ? ln_f + 2 : WTE, -1);
+  flow_head(f, c->untied_head ? ln_f + 2 : WTE);
 }
 
 // ----- the model --------------------------------------------------------------------------------------------

@@ -168,7 +168,7 @@ static void trunk(flow *f, const decoder_pass *p) {
 static void head(flow *f, const void *config) {
   const mb_gpt_modern_config *c = config;
   norm(f);
-  flow_linear(f, c->untied_head ? FIRST_BLOCK + c->n_layer * PER_BLOCK : WTE, -1);
+  flow_head(f, c->untied_head ? FIRST_BLOCK + c->n_layer * PER_BLOCK : WTE);
 }
 
 // ----- the model --------------------------------------------------------------------------------------------

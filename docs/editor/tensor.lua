@@ -222,6 +222,13 @@ function Tensor:matmul(b, options) end
 ---@return moonbow.Tensor
 function Tensor:linear(weight, bias) end
 
+--- linear(x, weight, bias) whose rows begin at multiples of 128 bytes (16 if they are short): a view, unless they do anyway. For
+--- logits of a large odd vocabulary that go into a loss.
+---@param weight moonbow.Tensor
+---@param bias? moonbow.Tensor
+---@return moonbow.Tensor
+function Tensor:linear_aligned(weight, bias) end
+
 --- linear(gelu_tanh(x), weight, bias) in less memory: the backward computes gelu_tanh(x) again.
 ---@param weight moonbow.Tensor
 ---@param bias? moonbow.Tensor

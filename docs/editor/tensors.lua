@@ -278,6 +278,14 @@ function mb.matmul(a, b, options) end
 ---@return moonbow.Tensor
 function mb.linear(x, weight, bias) end
 
+--- linear(x, weight, bias) whose rows begin at multiples of 128 bytes (16 if they are short): a view, unless they do anyway. For
+--- logits of a large odd vocabulary that go into a loss.
+---@param x moonbow.Tensor
+---@param weight moonbow.Tensor
+---@param bias? moonbow.Tensor
+---@return moonbow.Tensor
+function mb.linear_aligned(x, weight, bias) end
+
 --- linear(gelu_tanh(x), weight, bias) in less memory: the backward computes gelu_tanh(x) again.
 ---@param x moonbow.Tensor
 ---@param weight moonbow.Tensor

@@ -257,6 +257,12 @@ mb_status mbi_sink(mb_tensor **out, int *accumulate, mbi_node *node, int input) 
   return MB_OK;
 }
 
+mb_status mbi_sink_wide(mb_tensor **out, int *accumulate, mbi_node *node, int input) {
+  mbi_node *cast = node->edges[input].node;
+  int through = cast && cast->op == MBI_OP_cast && node->edges[input].dtype == MB_BF16 && cast->edges[0].dtype == MB_F32 && mbi_needs(cast, 0);
+  return through ? mbi_sink(out, accumulate, cast, 0) : mbi_sink(out, accumulate, node, input);
+}
+
 mb_status mb_grad(mb_tensor **out, mb_tensor *t) {
   *out = NULL;
   MB_TRY(mbi_check(t, "mb_grad", "t"));
@@ -332,10 +338,18 @@ static mb_status check_versions(const mbi_node *node) {
   return MB_OK;
 }
 
+// Products read rows that begin anywhere; all other ops want their gradient contiguous.
+static mb_status gradient_of(mb_tensor **out, const mbi_node *node) {
+  mb_tensor *grad = node->grad;
+  if (node->op != MBI_OP_linear || grad->shape.ndim < 2 || grad->stride[grad->shape.ndim - 1] != 1) return mbi_dense(out, grad);
+  mb_tensor_retain(*out = grad);
+  return MB_OK;
+}
+
 static mb_status run_node(mbi_node *node) {
   MB_TRY(check_versions(node));
   mb_tensor *dout;
-  MB_TRY(mbi_dense(&dout, node->grad));
+  MB_TRY(gradient_of(&dout, node));
   mb_tensor_release(node->grad);
   node->grad = NULL;
   mb_status status = op_rows[node->op].backward(node, dout);

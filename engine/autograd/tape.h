@@ -7,7 +7,7 @@
 // (pinned: changing it in place is refused); its edges say where gradients go. mb_backward runs nodes
 // from the newest to the oldest and empties each as soon as it has run.
 //
-// An op's forward ends with mbi_record. Its backward gets dL/d(output), contiguous, and for every input
+// An op's forward ends with mbi_record. Its backward gets dL/d(output), contiguous (linear: in rows), and for every input
 // that mbi_needs says yes to either gives a tensor away (mbi_give) or writes into the place where the
 // gradient is wanted (mbi_sink), which saves a pass over memory for weights.
 #ifndef MBI_TAPE_H
@@ -68,6 +68,9 @@ mb_status mbi_give(mbi_node *node, int input, mb_tensor *dx);
 // *out = contiguous place for the input's gradient (a new reference, to be released); *accumulate says
 // whether the op adds to it or overwrites it.
 mb_status mbi_sink(mb_tensor **out, int *accumulate, mbi_node *node, int input);
+// The same for an input that is a float32 tensor cast to bf16 for this op, as a model's weights are: the place may be that of the float32
+// tensor's gradient, for an op that can write float32. What it adds up is not rounded on the way.
+mb_status mbi_sink_wide(mb_tensor **out, int *accumulate, mbi_node *node, int input);
 // Is the memory of saved tensor `index` the tape's alone? Then backward may overwrite it.
 int mbi_saved_is_exclusive(const mbi_node *node, int index);
 #endif

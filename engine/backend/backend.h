@@ -32,6 +32,7 @@ typedef struct mbi_gemm {
   int64_t stride_a, stride_b, stride_c; // between batch members
   const void *bias;                     // (n) or NULL; only with beta = 0
   const void *from;                     // D, which lies like C; NULL: C as it was
+  int c_is_wide;                        // c, and from, are float32 where a and b are bf16; never with a bias
   int may_round;                        // float32 factors may be rounded to TF32: MBI_ROUNDS_IF_ALLOWED by the user, MBI_ROUNDS
 } mbi_gemm;
 enum { MBI_ROUNDS_IF_ALLOWED = 1, MBI_ROUNDS };

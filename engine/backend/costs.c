@@ -150,8 +150,8 @@ static double times(int64_t batch, int64_t stride, double elements) { return str
 void mbi_cost_gemm(mbi_cost *c, const mbi_gemm *g) {
   double m = (double)g->m, n = (double)g->n, k = (double)g->k;
   double moved = times(g->batch, g->stride_a, m * k) + times(g->batch, g->stride_b, k * n);
-  moved += (double)g->batch * m * n * (g->beta == 0 ? 1 : 2) + (g->bias ? n : 0);
-  c->bytes = moved * size_of(c);
+  double written = (double)g->batch * m * n * (g->beta == 0 ? 1 : 2);
+  c->bytes = (moved + (g->bias ? n : 0)) * size_of(c) + written * (g->c_is_wide ? wide_of(c) : size_of(c));
   c->flops = 2 * m * n * k * (double)g->batch;
   c->is_product = 1;
   // Members that share B and lie one after another are the rows of one product.
@@ -268,18 +268,20 @@ void mbi_cost_softmax_backward(mbi_cost *c, void *dx, int accumulate, const void
   along(c, outer, size, inner, 3 + !!accumulate, 4);
 }
 
-void mbi_cost_cross_entropy(mbi_cost *c, void *out, void *stats, const void *logits, const int32_t *targets, int64_t rows, int64_t columns,
-                            double smoothing, int64_t ignored, int is_mean) {
-  c->bytes = (double)(rows * columns) * size_of(c) + (double)(2 * rows + 2) * wide_of(c) + 4.0 * (double)rows;
-  c->flops = 4 * (double)(rows * columns);
+void mbi_cost_cross_entropy(mbi_cost *c, void *out, void *stats, void *logits, int64_t stride, int overwrites, const int32_t *targets,
+                            int64_t rows, int64_t columns, double smoothing, int64_t ignored, int is_mean, double scale) {
+  c->bytes = (overwrites ? 2 : 1) * (double)(rows * columns) * size_of(c) + (double)(2 * rows + 2) * wide_of(c) + 4.0 * (double)rows;
+  c->flops = (overwrites ? 8 : 4) * (double)(rows * columns);
   rows_of(c, rows, columns);
 }
 
-void mbi_cost_cross_entropy_backward(mbi_cost *c, void *dlogits, int accumulate, const void *dout, const void *logits, const void *stats,
-                                     const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
+void mbi_cost_cross_entropy_backward(mbi_cost *c, void *dlogits, int accumulate, const void *dout, const void *logits, int64_t stride,
+                                     const void *stats, const int32_t *targets, int64_t rows, int64_t columns, double smoothing,
+                                     int64_t ignored) {
+  rows_of(c, rows, columns);
+  if (!stats) return; // as a rule dout is 1, and nothing is moved
   c->bytes = (2 + !!accumulate) * (double)(rows * columns) * size_of(c) + (double)(2 * rows + 2) * wide_of(c) + 4.0 * (double)rows;
   c->flops = 4 * (double)(rows * columns);
-  rows_of(c, rows, columns);
 }
 
 // ----- shapes ---------------------------------------------------------------------------------------------------

@@ -282,6 +282,9 @@ MB_CALL mb_status mb_argmax(mb_tensor **out, mb_tensor *a, int dim, int keep_dim
 MB_CALL mb_status mb_matmul(mb_tensor **out, mb_tensor *a, mb_tensor *b, int transpose_a, int transpose_b);
 // x (..., in), weight (out, in), bias (out) or NULL -> (..., out)
 MB_CALL mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias);
+// The same, where rows of the result begin at multiples of 128 bytes (16 if they are short): a view, unless they do anyway. For what
+// products read and write, whose rows would begin anywhere: logits of 50257.
+MB_CALL mb_status mb_linear_aligned(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias);
 // The same of gelu(x), its tanh form. Keeps x alone for the backward, which computes gelu(x) again.
 MB_CALL mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias);
 // table (V, C), ids any shape, MB_I32 | MB_U16 | MB_U8 -> ids' shape x (C). An id outside 0..V-1 is MB_ERR_ARG.
@@ -314,9 +317,13 @@ typedef struct mb_cross_entropy_options {
   double label_smoothing;   // in [0, 1): target (1 - s) one-hot + s / V, as PyTorch
   int64_t ignore_index;     // targets with this id count for nothing; -1 = none is ignored
   mb_reduction reduction;   // MB_MEAN divides by the number of targets not ignored
+  double scale;             // the loss is multiplied by it; 0 = 1
+  int overwrites;           // not 0: the caller will not read the logits again, see below
 } mb_cross_entropy_options;
 // logits (..., V), targets (...) of integers -> scalar. options NULL = no smoothing, none ignored, mean.
-// The mean over no target at all is NaN, as in PyTorch. Backward writes over the logits when nobody else holds them.
+// The mean over no target at all is NaN, as in PyTorch. Backward writes over the logits when nobody else holds them. With `overwrites`
+// the loss itself does, if it is recorded, and the caller alone holds them: they become d loss / d logits while they are read. Backward
+// then passes over them only to multiply by a dL/d loss that is not 1: what is known beforehand goes into `scale`.
 MB_CALL mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *targets, const mb_cross_entropy_options *options);
 
 // ----- autograd ---------------------------------------------------------------------------------

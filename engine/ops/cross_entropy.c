@@ -6,7 +6,8 @@
 //
 // Saved: the logits, and maximum and sum of exponentials of each row. Backward turns the logits into their
 // gradient in place when nobody but the tape holds them, so that a training step has one (rows, V) buffer,
-// the largest there is.
+// the largest there is. Where the caller gives the logits up, the loss does so while it reads them, and backward has nothing
+// left to do if dL/d loss is 1; the bits are the same. Rows may begin further apart than V (mb_linear_aligned).
 // Tests: tests/c/test_cross_entropy.c.
 #include "ops/ops.h"
 
@@ -28,28 +29,65 @@ static mb_status check_arguments(const mb_tensor *logits, const mb_tensor *targe
     MB_FAIL(MB_ERR_DEVICE, "mb_cross_entropy: logits and targets are on different devices");
   if (!(options->label_smoothing >= 0 && options->label_smoothing < 1))
     MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: label_smoothing is %g, a number >= 0 and < 1 was expected", options->label_smoothing);
+  if (!(options->scale > -1e30 && options->scale < 1e30))
+    MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: scale is %g, a finite number was expected", options->scale);
   if (options->reduction != MB_MEAN && options->reduction != MB_SUM)
     MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: unknown reduction %d, MB_MEAN or MB_SUM was expected", (int)options->reduction);
   return MB_OK;
 }
 
+// Rows of V neighbours, equally far apart? Then *stride says how far.
+static int has_rows(const mb_tensor *t, int64_t *stride) {
+  int last = t->shape.ndim - 1;
+  *stride = t->shape.size[last];
+  if (mbi_is_contiguous(t)) return 1;
+  if (t->stride[last] != 1) return 0;
+  int64_t expected = 0; // of the next dimension to the left, from the innermost that is longer than 1
+  for (int d = last - 1; d >= 0; d--) {
+    if (t->shape.size[d] == 1) continue;
+    if (expected == 0) *stride = expected = t->stride[d];
+    if (t->stride[d] != expected) return 0;
+    expected *= t->shape.size[d];
+  }
+  return *stride >= t->shape.size[last];
+}
+
+// The logits, or a copy that has rows.
+static mb_status rows_of(mb_tensor **out, int64_t *stride, mb_tensor *logits) {
+  if (has_rows(logits, stride)) {
+    mb_tensor_retain(*out = logits);
+    return MB_OK;
+  }
+  *stride = logits->shape.size[logits->shape.ndim - 1];
+  return mbi_dense(out, logits);
+}
+
+// Nobody but the caller could see that the logits are no more.
+static int may_overwrite(mb_tensor *logits) {
+  return mbi_will_record(&logits, 1) && logits->node && logits->refs == 1 && logits->storage->refs == 1 && logits->storage->pins == 0;
+}
+
 mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *targets, const mb_cross_entropy_options *options) {
-  static const mb_cross_entropy_options defaults = {0, -1, MB_MEAN};
+  static const mb_cross_entropy_options defaults = {0, -1, MB_MEAN, 1, 0};
   *out = NULL;
   if (!options) options = &defaults;
   MB_TRY(check_arguments(logits, targets, options));
-  int64_t columns = logits->shape.size[logits->shape.ndim - 1], rows = mbi_numel(logits) / columns;
+  int64_t columns = logits->shape.size[logits->shape.ndim - 1], rows = mbi_numel(logits) / columns, stride;
   cross_entropy_params params = {options->label_smoothing, options->ignore_index == -1 ? MBI_NONE_IGNORED : options->ignore_index};
+  int overwrites = options->overwrites && may_overwrite(logits);
   mb_tensor *ids, *dense = NULL, *stats = NULL, *loss = NULL;
   MB_TRY(mbi_ids(&ids, targets, columns, params.ignored, mbi_will_record(&logits, 1), "mb_cross_entropy", "targets", "classes"));
   mbi_shape scalar = {0}, stats_shape = {.ndim = 1, .size = {2 * rows + 1}};
-  mb_status status = mbi_dense(&dense, logits);
+  mb_status status = rows_of(&dense, &stride, logits);
   if (status == MB_OK) status = mbi_tensor_new(&stats, logits->storage->device, mbi_wide_dtype(logits->dtype), &stats_shape);
   if (status == MB_OK) status = mbi_tensor_new(&loss, logits->storage->device, mbi_wide_dtype(logits->dtype), &scalar);
   if (status == MB_OK) {
-    status = mbi_kernels_of(logits)->cross_entropy(mbi_data(loss), mbi_data(stats), mbi_data(dense), mbi_data(ids), rows, columns,
-                                                   params.smoothing, params.ignored, options->reduction == MB_MEAN);
-    status = mbi_finish(out, loss, status, MBI_OP_cross_entropy, &logits, 1, (mb_tensor *[]){dense, stats, ids}, 3, &params, sizeof params);
+    if (overwrites) mbi_touch(dense);
+    status = mbi_kernels_of(logits)->cross_entropy(mbi_data(loss), mbi_data(stats), mbi_data(dense), stride, overwrites, mbi_data(ids), rows,
+                                                   columns, params.smoothing, params.ignored, options->reduction == MB_MEAN,
+                                                   options->scale == 0 ? 1 : options->scale);
+    mb_tensor *saved[3] = {dense, overwrites ? NULL : stats, ids};
+    status = mbi_finish(out, loss, status, MBI_OP_cross_entropy, &logits, 1, saved, 3, &params, sizeof params);
   }
   mb_tensor_release(stats);
   mb_tensor_release(dense);
@@ -60,12 +98,14 @@ mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *target
 mb_status mbi_cross_entropy_backward(mbi_node *node, mb_tensor *dout) {
   const cross_entropy_params *p = (const cross_entropy_params *)node->params;
   mb_tensor *logits = mbi_saved_tensor(node, 0), *stats = mbi_saved_tensor(node, 1), *ids = mbi_saved_tensor(node, 2), *dx;
-  int64_t columns = logits->shape.size[logits->shape.ndim - 1], rows = mbi_numel(logits) / columns;
-  int accumulate = 0, in_place = mbi_saved_is_exclusive(node, 0);
+  int64_t columns = logits->shape.size[logits->shape.ndim - 1], rows = mbi_numel(logits) / columns, stride;
+  has_rows(logits, &stride);
+  int accumulate = 0, in_place = !stats || mbi_saved_is_exclusive(node, 0);
   if (in_place) mb_tensor_retain(dx = logits);
   else MB_TRY(mbi_sink(&dx, &accumulate, node, 0));
-  mb_status status = mbi_kernels_of(logits)->cross_entropy_backward(
-    mbi_data(dx), accumulate, mbi_data(dout), mbi_data(logits), mbi_data(stats), mbi_data(ids), rows, columns, p->smoothing, p->ignored);
+  mb_status status =
+    mbi_kernels_of(logits)->cross_entropy_backward(mbi_data(dx), accumulate, mbi_data(dout), mbi_data(logits), stride,
+                                                   stats ? mbi_data(stats) : NULL, mbi_data(ids), rows, columns, p->smoothing, p->ignored);
   if (status == MB_OK && in_place) return mbi_give(node, 0, dx);
   mb_tensor_release(dx);
   return status;

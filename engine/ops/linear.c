@@ -3,7 +3,8 @@
 // linear.c: y = x W^T + b, x (..., in), W (out, in), b (out) or NULL, y (..., out); and the same of gelu(x).
 //
 // Backward, g = dL/dy: dx = g W, dW = g^T x summed over all leading dimensions, db = the sum of g's rows.
-// dx and dW are computed straight into the place the tape gives; for a parameter that is the gradient arena.
+// dx and dW are computed straight into the place the tape gives; for a parameter that is the gradient arena, in float32 also
+// where the factors are bf16.
 // mb_gelu_linear keeps x alone: gelu(x) is made again for dW, which costs a pass over memory and saves as much of it.
 #include "ops/ops.h"
 #include "ops/product.h"
@@ -49,13 +50,27 @@ static mb_status check(const mb_tensor *x, const mb_tensor *weight, const mb_ten
   return check_shapes(x, weight, bias, who);
 }
 
+// A tensor of this shape whose rows begin at multiples of 128 bytes if they are as long as that, else of 16.
+static mb_status new_aligned(mb_tensor **out, const mb_tensor *like, const mbi_shape *shape, const char *who) {
+  int last = shape->ndim - 1;
+  int64_t element = (int64_t)mbi_dtype_size(like->dtype), columns = shape->size[last], unit = (columns * element >= 128 ? 128 : 16) / element;
+  mbi_shape padded = *shape;
+  padded.size[last] = (columns + unit - 1) / unit * unit;
+  MB_TRY(mbi_shape_make(&padded, who, padded.ndim, padded.size));
+  mb_tensor *all;
+  MB_TRY(mbi_tensor_new(&all, like->storage->device, like->dtype, &padded));
+  mb_status status = mbi_tensor_view(out, all, shape, all->stride, 0);
+  mb_tensor_release(all);
+  return status;
+}
+
 // y = x W^T + b, a new tensor; also when it fails, to be released by mbi_finish.
-static mb_status product(mb_tensor **y, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, const char *who) {
+static mb_status product(mb_tensor **y, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, int is_aligned, const char *who) {
   mbi_shape shape = x->shape;
   mb_tensor *dense_bias = NULL;
   shape.size[shape.ndim - 1] = weight->shape.size[0];
   MB_TRY(mbi_shape_make(&shape, who, shape.ndim, shape.size));
-  MB_TRY(mbi_tensor_new(y, x->storage->device, x->dtype, &shape));
+  MB_TRY(is_aligned ? new_aligned(y, x, &shape, who) : mbi_tensor_new(y, x->storage->device, x->dtype, &shape));
   operands o;
   mb_status status = make_operands(&o, x, weight, *y);
   if (status == MB_OK && bias) status = mbi_dense(&dense_bias, bias);
@@ -68,13 +83,21 @@ static mb_status product(mb_tensor **y, mb_tensor *x, mb_tensor *weight, mb_tens
   return status;
 }
 
-mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
+static mb_status linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, int is_aligned, const char *who) {
   *out = NULL;
-  MB_TRY(check(x, weight, bias, "mb_linear"));
+  MB_TRY(check(x, weight, bias, who));
   mb_tensor *y = NULL;
-  mb_status status = product(&y, x, weight, bias, "mb_linear");
+  mb_status status = product(&y, x, weight, bias, is_aligned, who);
   mb_tensor *inputs[3] = {x, weight, bias}, *saved[2] = {mb_requires_grad(weight) ? x : NULL, mb_requires_grad(x) ? weight : NULL};
   return mbi_finish(out, y, status, MBI_OP_linear, inputs, 3, saved, 2, NULL, 0);
+}
+
+mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
+  return linear(out, x, weight, bias, 0, "mb_linear");
+}
+
+mb_status mb_linear_aligned(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
+  return linear(out, x, weight, bias, 1, "mb_linear_aligned");
 }
 
 static mb_status gelu_of(mb_tensor **out, mb_tensor *x) {
@@ -88,7 +111,7 @@ mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_te
   MB_TRY(check(x, weight, bias, "mb_gelu_linear"));
   mb_tensor *activation = NULL, *y = NULL;
   mb_status status = gelu_of(&activation, x);
-  if (status == MB_OK) status = product(&y, activation, weight, bias, "mb_gelu_linear");
+  if (status == MB_OK) status = product(&y, activation, weight, bias, 0, "mb_gelu_linear");
   mb_tensor_release(activation);
   mb_tensor *inputs[3] = {x, weight, bias}, *saved[2] = {x, mb_requires_grad(x) ? weight : NULL};
   return mbi_finish(out, y, status, MBI_OP_gelu_linear, inputs, 3, saved, 2, NULL, 0);
@@ -98,7 +121,7 @@ mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_te
 static mb_status weight_gradient(mbi_node *node, mb_tensor *x, mb_tensor *dout) {
   mb_tensor *dw;
   int accumulate;
-  MB_TRY(mbi_sink(&dw, &accumulate, node, 1));
+  MB_TRY(mbi_sink_wide(&dw, &accumulate, node, 1));
   operands o;
   mb_status status = make_operands(&o, x, dw, dout);
   if (status == MB_OK) {

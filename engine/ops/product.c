@@ -117,10 +117,11 @@ mb_status mbi_multiply(const mbi_operand *c, const mbi_operand *a, const mbi_ope
   mbi_assert(c->rows == a->rows && c->columns == b->columns && a->columns == b->rows && !c->transposed && !(bias && accumulate));
   leading l = merge((const mbi_operand *const[]){c, a, b}, n_lead, lead);
   mbi_gemm g = {.transpose_a = a->transposed, .transpose_b = b->transposed, .m = c->rows, .n = c->columns, .k = a->columns, .alpha = 1, .may_round = 1,
-                .lda = a->row_stride, .ldb = b->row_stride, .ldc = c->row_stride, .batch = 1, .bias = bias};
+                .lda = a->row_stride, .ldb = b->row_stride, .ldc = c->row_stride, .batch = 1, .bias = bias,
+                .c_is_wide = c->owner->dtype != a->owner->dtype};
   fold_into_contraction(&g, &l);
   choose_batch(&g, &l);
-  int64_t element = (int64_t)mbi_dtype_size(c->owner->dtype), calls = 1;
+  int64_t element = (int64_t)mbi_dtype_size(a->owner->dtype), element_c = (int64_t)mbi_dtype_size(c->owner->dtype), calls = 1;
   for (int d = 0; d < l.n; d++) calls *= l.size[d];
   for (int64_t call = 0; call < calls; call++) {
     int64_t offset[OPERANDS] = {0}, rest = call;
@@ -131,11 +132,11 @@ mb_status mbi_multiply(const mbi_operand *c, const mbi_operand *a, const mbi_ope
       if (at > 0 && l.stride[C][d] == 0) is_first = 0;
       for (int i = 0; i < OPERANDS; i++) offset[i] += at * l.stride[i][d];
     }
-    g.c = c->data + offset[C] * element;
+    g.c = c->data + offset[C] * element_c;
     g.a = a->data + offset[A] * element;
     g.b = b->data + offset[B] * element;
     g.beta = accumulate || !is_first ? 1 : 0;
-    MB_TRY(mbi_kernels_of(c->owner)->gemm(&g));
+    MB_TRY(mbi_kernels_of(a->owner)->gemm(&g));
   }
   return MB_OK;
 }

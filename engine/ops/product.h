@@ -23,7 +23,7 @@ void mbi_operand_free(mbi_operand *operand);
 mbi_operand mbi_operand_swapped(mbi_operand operand); // the transpose; owns nothing
 
 // c = a b (+ bias along rows), or c += a b when accumulate. Where c is stretched over a leading dimension, the
-// products along it are added up, in order. c is not transposed; all three are of c's owner's dtype.
+// products along it are added up, in order. c is not transposed; all three are of one dtype, or c is float32 and the factors are bf16.
 mb_status mbi_multiply(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, const void *bias, int accumulate, int n_lead,
                        const int64_t *lead);
 #endif

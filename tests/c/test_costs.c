@@ -103,10 +103,10 @@ static void layers(void) {
   mbi_cost_layernorm_backward(&c, some, 1, some, 0, NULL, 0, some, some, some, some, some, 6, 10);
   SAYS(c, 4 * (4 * 60 + 2 * 10) + 2 * 6 * 4, 12 * 60, "(6, 10)");
   c = COST(MB_BF16);
-  mbi_cost_cross_entropy(&c, some, some, some, some, 6, 10, 0, -1, 1);
+  mbi_cost_cross_entropy(&c, some, some, some, 10, 0, some, 6, 10, 0, -1, 1, 1);
   SAYS(c, 2 * 60 + 4 * (2 * 6 + 1 + 1) + 4 * 6, 240, "(6, 10)");
   c = COST(MB_BF16);
-  mbi_cost_cross_entropy_backward(&c, some, 0, some, some, some, some, 6, 10, 0, -1);
+  mbi_cost_cross_entropy_backward(&c, some, 0, some, some, 10, some, some, 6, 10, 0, -1);
   SAYS(c, 2 * 120 + 4 * (2 * 6 + 2) + 4 * 6, 240, "(6, 10)");
   c = COST(MB_F32);
   mbi_cost_embedding(&c, some, some, some, 6, 10);

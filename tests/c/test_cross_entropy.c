@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // test_cross_entropy.c: the fused loss against the plain formula, its gradient against central differences
-// and written in place, and the cases where numbers run out: infinities, NaN, everything ignored.
+// and written in place, by the backward or by the loss, and the cases where numbers run out: infinities, NaN, everything ignored.
 #include "gradcheck.h"
 
 static mb_tensor *targets_of(mb_dtype dtype, int ndim, const int64_t *shape, int64_t classes, int64_t ignored) {
@@ -59,22 +59,22 @@ static void agrees(mb_dtype dtype, mb_dtype id_dtype, int ndim, const int64_t *s
 
 static void values_agree(void) {
   const mb_cross_entropy_options options[5] = {
-    {0, -1, MB_MEAN}, {0, -1, MB_SUM}, {0.1, -1, MB_MEAN}, {0.25, 2, MB_SUM}, {0, 5, MB_MEAN}};
+    {0, -1, MB_MEAN, 1, 0}, {0, -1, MB_SUM, 1, 0}, {0.1, -1, MB_MEAN, 1, 0}, {0.25, 2, MB_SUM, 1, 0}, {0, 5, MB_MEAN, 1, 0}};
   for (int i = 0; i < 5; i++) {
     agrees(MB_F64, MB_I32, 3, (const int64_t[3]){2, 5, 7}, options[i], 1e-13);
     agrees(MB_F64, MB_U8, 2, (const int64_t[2]){4, 255}, options[i], 1e-13);
     agrees(MB_F32, MB_U16, 2, (const int64_t[2]){33, 65}, options[i], 1e-6);
     agrees(MB_F32, MB_I32, 4, (const int64_t[4]){2, 1, 3, 5003}, options[i], 1e-6);
-    agrees(MB_F32, MB_I32, 1, (const int64_t[1]){9}, (mb_cross_entropy_options){options[i].label_smoothing, -1, MB_MEAN}, 1e-6);
+    agrees(MB_F32, MB_I32, 1, (const int64_t[1]){9}, (mb_cross_entropy_options){options[i].label_smoothing, -1, MB_MEAN, 1, 0}, 1e-6);
   }
-  agrees(MB_F32, MB_I32, 2, (const int64_t[2]){3, 1}, (mb_cross_entropy_options){0, -1, MB_MEAN}, 0); // one class: certain
-  agrees(MB_F32, MB_U16, 2, (const int64_t[2]){3, 50257}, (mb_cross_entropy_options){0.1, -1, MB_MEAN}, 1e-6);
+  agrees(MB_F32, MB_I32, 2, (const int64_t[2]){3, 1}, (mb_cross_entropy_options){0, -1, MB_MEAN, 1, 0}, 0); // one class: certain
+  agrees(MB_F32, MB_U16, 2, (const int64_t[2]){3, 50257}, (mb_cross_entropy_options){0.1, -1, MB_MEAN, 1, 0}, 1e-6);
   // No options: mean, no smoothing. -100, PyTorch's usual value, can be ignored too.
   mb_tensor *logits = random_tensor(MB_F64, 2, (const int64_t[2]){6, 4}), *targets = targets_of(MB_I32, 1, (const int64_t[1]){6}, 4, -1), *loss;
   CHECK_OK(mb_cross_entropy(&loss, logits, targets, NULL));
   CHECK_NEAR(item(loss), plain(logits, targets, &options[0]), 1e-14);
   mb_tensor_release(loss), mb_tensor_release(targets), mb_tensor_release(logits);
-  agrees(MB_F64, MB_I32, 2, (const int64_t[2]){7, 3}, (mb_cross_entropy_options){0, -100, MB_MEAN}, 1e-13);
+  agrees(MB_F64, MB_I32, 2, (const int64_t[2]){7, 3}, (mb_cross_entropy_options){0, -100, MB_MEAN, 1, 0}, 1e-13);
 }
 
 typedef struct bound {
@@ -126,7 +126,7 @@ static mb_status twice_op(mb_tensor **out, mb_tensor **inputs, const void *const
 }
 
 static void gradients_agree(void) {
-  const mb_cross_entropy_options options[4] = {{0, -1, MB_MEAN}, {0.2, -1, MB_SUM}, {0.1, 1, MB_MEAN}, {0, 0, MB_SUM}};
+  const mb_cross_entropy_options options[4] = {{0, -1, MB_MEAN, 1, 0}, {0.2, -1, MB_SUM, 1, 0}, {0.1, 1, MB_MEAN, 1, 0}, {0, 0, MB_SUM, 1, 0}};
   const gradcheck_op ops[4] = {leaf_op, made_op, shared_op, twice_op};
   for (int i = 0; i < 4; i++) {
     const int64_t shape[3] = {2, 3, 5}, tall[2] = {5, 6};
@@ -157,6 +157,98 @@ static void backward_is_in_place(void) {
   // affine's own gradient is one buffer; two would mean that the logits were not overwritten.
   CHECK(after.bytes_peak - before.bytes_live < (int64_t)(1.5 * ROWS * CLASSES * sizeof(float)));
   mb_tensor_release(loss), mb_tensor_release(targets), mb_tensor_release(x);
+}
+
+// A head and its loss, whose rows may begin on boundaries and whose logits may be given up; the loss counts -3/8.
+typedef struct head {
+  mb_tensor *targets;
+  mb_cross_entropy_options options;
+  int is_aligned;
+  uint64_t seed; // of the numbers
+} head;
+
+static mb_status head_op(mb_tensor **out, mb_tensor **inputs, const void *constants) {
+  const head *h = constants;
+  mb_tensor *logits, *loss = NULL;
+  *out = NULL;
+  mb_status status = (h->is_aligned ? mb_linear_aligned : mb_linear)(&logits, inputs[0], inputs[1], inputs[2]);
+  if (status == MB_OK) status = mb_cross_entropy(&loss, logits, h->targets, &h->options);
+  mb_tensor_release(logits);
+  if (status == MB_OK) status = mb_affine(out, loss, -0.375, 0);
+  mb_tensor_release(loss);
+  return status;
+}
+
+// The loss and the gradients of x, W and b, for dL/d loss = 1.
+static void head_bits(double *bits, mb_dtype dtype, int64_t classes, head h) {
+  const int64_t x_shape[3] = {2, 3, 7}, w_shape[2] = {classes, 7};
+  mb_rng_set(h.seed, 0, 0);
+  mb_tensor *in[3] = {random_tensor(dtype, 3, x_shape), random_tensor(dtype, 2, w_shape), random_tensor(dtype, 1, w_shape)}, *logits, *loss, *g;
+  for (int i = 0; i < 3; i++) CHECK_OK(mb_set_requires_grad(in[i], 1));
+  CHECK_OK((h.is_aligned ? mb_linear_aligned : mb_linear)(&logits, in[0], in[1], in[2]));
+  CHECK_OK(mb_cross_entropy(&loss, logits, h.targets, &h.options));
+  mb_tensor_release(logits);
+  *bits++ = item(loss);
+  CHECK_OK(mb_backward(loss, NULL));
+  for (int i = 0; i < 3; i++) {
+    CHECK_OK(mb_grad(&g, in[i]));
+    double *values = values_of(g);
+    for (int64_t k = 0; k < mb_tensor_numel(g); k++) *bits++ = values[k];
+    free(values);
+    mb_tensor_release(g), mb_tensor_release(in[i]);
+  }
+  mb_tensor_release(loss);
+}
+
+static void logits_are_given_up(void) {
+  enum { MOST = 1 + 42 + 8 * 2300 };
+  static double bits[4][MOST];
+  const int64_t classes[3] = {5, 67, 2300};
+  for (int i = 0; i < 3; i++) {
+    for (int smooth = 0; smooth < 2; smooth++) {
+      head h = {targets_of(MB_I32, 2, (const int64_t[2]){2, 3}, classes[i], smooth ? 4 : -1), {smooth ? 0.1 : 0, smooth ? 4 : -1, MB_MEAN, 0.7, 0}, 0, (uint64_t)(i + 7)};
+      int64_t count = 1 + 42 + 8 * classes[i];
+      for (int k = 0; k < 4; k++) {
+        h.is_aligned = k & 1, h.options.overwrites = k >> 1;
+        head_bits(bits[k], MB_F32, classes[i], h);
+        for (int64_t n = 0; n < count; n++) CHECK(bits[k][n] == bits[0][n] || fabs(bits[k][n] - bits[0][n]) < 1e-6 * (k & 1));
+        if (i > 0) continue;
+        mb_tensor *in[3] = {random_tensor(MB_F64, 3, (const int64_t[3]){2, 3, 7}), random_tensor(MB_F64, 2, (const int64_t[2]){5, 7}),
+                            random_tensor(MB_F64, 1, (const int64_t[1]){5})};
+        gradcheck(head_op, in, 3, &h, 2e-7);
+        for (int n = 0; n < 3; n++) mb_tensor_release(in[n]);
+      }
+      mb_tensor_release(h.targets);
+    }
+  }
+}
+
+// Logits that somebody else can see, or that no gradient is wanted of, stay.
+static void logits_in_use_stay(void) {
+  const int64_t shape[2] = {3, 5};
+  mb_cross_entropy_options o = {0, -1, MB_MEAN, 1, 1};
+  mb_tensor *x = random_tensor(MB_F64, 2, shape), *targets = targets_of(MB_I32, 1, shape, 5, -1), *logits, *other, *loss;
+  double *before = values_of(x), *after;
+  CHECK_OK(mb_cross_entropy(&loss, x, targets, &o)); // not recorded
+  mb_tensor_release(loss);
+  CHECK_OK(mb_set_requires_grad(x, 1));
+  CHECK_OK(mb_cross_entropy(&loss, x, targets, &o)); // a leaf
+  mb_tensor_release(loss);
+  for (int kind = 0; kind < 3; kind++) {
+    CHECK_OK(mb_affine(&logits, x, 1, 0));
+    if (kind == 0) CHECK_OK(mb_transpose(&other, logits, 0, 1));      // another view
+    else if (kind == 1) mb_tensor_retain(other = logits);             // another handle
+    else CHECK_OK(mb_square(&other, logits));                         // an op that reads them in its backward
+    CHECK_OK(mb_cross_entropy(&loss, logits, targets, &o));
+    after = values_of(logits);
+    for (int i = 0; i < 15; i++) CHECK(after[i] == before[i]);
+    free(after);
+    mb_tensor_release(loss), mb_tensor_release(other), mb_tensor_release(logits);
+  }
+  free(before);
+  CHECK_FAILS(MB_ERR_ARG, "mb_cross_entropy: scale is nan",
+              mb_cross_entropy(&loss, x, targets, &(mb_cross_entropy_options){0, -1, MB_MEAN, (double)NAN, 0}));
+  mb_tensor_release(x), mb_tensor_release(targets);
 }
 
 static void extreme_numbers(void) {
@@ -206,7 +298,7 @@ static void all_ignored(void) {
   mb_tensor *logits = random_tensor(MB_F32, 2, (const int64_t[2]){3, 4}), *targets, *loss, *g;
   CHECK_OK(mb_full(&targets, MB_I32, 1, (const int64_t[1]){3}, MB_CPU, 7));
   CHECK_OK(mb_set_requires_grad(logits, 1));
-  mb_cross_entropy_options o = {0, 7, MB_MEAN};
+  mb_cross_entropy_options o = {0, 7, MB_MEAN, 1, 0};
   CHECK_OK(mb_cross_entropy(&loss, logits, targets, &o));
   CHECK(isnan(item(loss)));
   CHECK_OK(mb_backward(loss, NULL));
@@ -235,9 +327,9 @@ static void misuse_is_refused(void) {
   bad = random_tensor(MB_F32, 2, shape);
   CHECK_FAILS(MB_ERR_DTYPE, "targets is f32", mb_cross_entropy(&loss, logits, bad, NULL));
   mb_tensor_release(bad);
-  CHECK_FAILS(MB_ERR_ARG, "label_smoothing is 1", mb_cross_entropy(&loss, logits, targets, &(mb_cross_entropy_options){1, -1, MB_MEAN}));
-  CHECK_FAILS(MB_ERR_ARG, "label_smoothing is nan", mb_cross_entropy(&loss, logits, targets, &(mb_cross_entropy_options){(double)NAN, -1, MB_MEAN}));
-  CHECK_FAILS(MB_ERR_ARG, "unknown reduction 5", mb_cross_entropy(&loss, logits, targets, &(mb_cross_entropy_options){0, -1, (mb_reduction)5}));
+  CHECK_FAILS(MB_ERR_ARG, "label_smoothing is 1", mb_cross_entropy(&loss, logits, targets, &(mb_cross_entropy_options){1, -1, MB_MEAN, 1, 0}));
+  CHECK_FAILS(MB_ERR_ARG, "label_smoothing is nan", mb_cross_entropy(&loss, logits, targets, &(mb_cross_entropy_options){(double)NAN, -1, MB_MEAN, 1, 0}));
+  CHECK_FAILS(MB_ERR_ARG, "unknown reduction 5", mb_cross_entropy(&loss, logits, targets, &(mb_cross_entropy_options){0, -1, (mb_reduction)5, 1, 0}));
   CHECK_FAILS(MB_ERR_DTYPE, "logits is i32", mb_cross_entropy(&loss, targets, targets, NULL));
   mb_tensor_release(logits), mb_tensor_release(targets);
 }
@@ -272,6 +364,8 @@ int main(void) {
   values_agree();
   gradients_agree();
   backward_is_in_place();
+  logits_are_given_up();
+  logits_in_use_stay();
   extreme_numbers();
   masked_start();
   all_ignored();

@@ -62,7 +62,7 @@ static void test_disk(const std::string &folder) {
   choices_of_machine("one"); // as another process
   CHECK(!finds(64, 1, false), "what is not to be timed does not ask the disk");
   CHECK(finds(64, 1), "found on disk");
-  CHECK(choices_text().find("moonbow products 1: one\n") == 0, "the machine is the first line");
+  CHECK(choices_text().find("moonbow products 2: one\n") == 0, "the machine is the first line");
   CHECK(choices_text().find("\n65 ") == std::string::npos && choices_text().find("\n64 ") != std::string::npos, "what was used is the text");
   choices_of_machine("two");
   CHECK(!finds(64, 1), "another machine has its own");

@@ -197,7 +197,7 @@ static void goes_on() {
   setenv("MB_TEXT", text.c_str(), 1);
 }
 static void cannot_go_on() {
-  std::string text = "moonbow products 1: the host, CBLAS\n";
+  std::string text = "moonbow products 2: the host, CBLAS\n";
   setenv("MOONBOW_CACHE", "", 1);
   Choice choice{{2, 91900, 0, 1, 0, 0, 0, 0}, 5};
   const char *nothing;

@@ -304,11 +304,11 @@ describe("mb.checkpoint", function()
     end
     local text = file:read "*a"
     file:close()
-    assert.matches("^moonbow products 1: [^\n]+\n64 64 64 ", text)
+    assert.matches("^moonbow products 2: [^\n]+\n64 64 64 ", text)
     assert.are.equal(text, runtime.choices "cuda")
     assert.are.same({}, mb.checkpoint.load(folder, { model = model }).notes)
     assert.are.equal(text, runtime.choices "cuda")
-    local older = text:gsub("1: [^\n]+", "1: a GPU of another time")
+    local older = text:gsub("2: [^\n]+", "2: a GPU of another time")
     assert.matches("are those of a GPU of another time, this is", runtime.set_choices("cuda", older))
     helper.says("no text of this program", runtime.set_choices, "cuda", "nonsense\n")
   end)

@@ -49,6 +49,9 @@ for flags = 0, 3 do
     function(t) return mb.matmul(t[1], t[2], { transpose_a = ta, transpose_b = tb }) end)
 end
 op("linear", { { 130, 192 }, { 576, 192 }, { 576 } }, function(t) return mb.linear(t[1], t[2], t[3]) end)
+op("linear of aligned rows", { { 2, 65, 192 }, { 577, 192 }, { 577 } }, function(t)
+  return mb.linear_aligned(t[1], t[2], t[3])
+end)
 op("gelu_linear", { { 130, 192 }, { 576, 192 }, { 576 } }, function(t) return mb.gelu_linear(t[1], t[2], t[3]) end)
 for _, size in ipairs { 15, 32, 64, 128 } do
   op(("attention, heads of %d"):format(size), { { 2, 150, 3 * 2 * size } }, function(t) return mb.attention_packed(t[1], 2) end)

@@ -17,7 +17,7 @@
 namespace mbk {
 namespace {
 
-constexpr const char *TITLE = "moonbow products 1: ";
+constexpr const char *TITLE = "moonbow products 2: ";
 constexpr int NUMBERS = sizeof(Product) / sizeof(int64_t), WORDS = sizeof Choice().algorithm / sizeof(uint64_t);
 
 using Table = std::map<std::string, Choice>; // by key

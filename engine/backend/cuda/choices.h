@@ -15,7 +15,7 @@ namespace mbk {
 // What an algorithm depends on; compared byte by byte, so it is filled from zeros.
 struct Product {
   int64_t m, n, k, lda, ldb, ldc, batch, stride_a, stride_b, stride_c;
-  int64_t transposes, type, has_bias, beta_is_zero, alignment, rounds;
+  int64_t transposes, type, has_bias, beta_is_zero, alignment, rounds, c_is_wide;
 };
 struct Choice {
   uint64_t algorithm[8]; // what the library makes of it

@@ -49,7 +49,7 @@ Product product_of(const mbi_gemm *g, Type type, bool rounds) {
   p.m = g->m, p.n = g->n, p.k = g->k, p.lda = g->lda, p.ldb = g->ldb, p.ldc = g->ldc, p.batch = g->batch;
   if (g->batch > 1) p.stride_a = g->stride_a, p.stride_b = g->stride_b, p.stride_c = g->stride_c;
   p.transposes = 2 * !!g->transpose_a + !!g->transpose_b, p.type = (int64_t)type, p.has_bias = g->bias != nullptr;
-  p.beta_is_zero = g->beta == 0, p.alignment = alignment_of(g), p.rounds = rounds;
+  p.beta_is_zero = g->beta == 0, p.alignment = alignment_of(g), p.rounds = rounds, p.c_is_wide = g->c_is_wide;
   return p;
 }
 
@@ -123,7 +123,7 @@ mb_status describe(Layouts *l, const mbi_gemm *g, Type kind, bool rounds) {
   if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
   status = make_layout(&l->a, g, type, g->transpose_a ? g->k : g->m, g->transpose_a ? g->m : g->k, g->lda, g->stride_a);
   if (status == MB_OK) status = make_layout(&l->b, g, type, g->transpose_b ? g->n : g->k, g->transpose_b ? g->k : g->n, g->ldb, g->stride_b);
-  if (status == MB_OK) status = make_layout(&l->c, g, type, g->m, g->n, g->ldc, g->stride_c);
+  if (status == MB_OK) status = make_layout(&l->c, g, g->c_is_wide ? CUDA_R_32F : type, g->m, g->n, g->ldc, g->stride_c);
 done:
   return status;
 }
@@ -190,7 +190,7 @@ double time_of(const mbi_gemm *g, Type type, const Layouts &l, void *c, const cu
 
 // Where candidates may write: c itself if the product writes over it anyway, else room of the same size, which c stands for.
 void *place_to_write(const mbi_gemm *g, Type type, size_t *bytes) {
-  size_t element = type == Type::F64 ? 8 : type == Type::F32 ? 4 : 2;
+  size_t element = type == Type::F64 ? 8 : type == Type::F32 || g->c_is_wide ? 4 : 2;
   int64_t extent = (g->batch - 1) * g->stride_c + (g->m - 1) * g->ldc + g->n;
   void *room = nullptr;
   *bytes = g->beta == 0 || g->from ? 0 : (size_t)extent * element;
@@ -332,7 +332,7 @@ void multiply(const mbi_gemm *g, const double *a, const double *b, double *c, bo
 }
 
 // Through float: the sums of a bf16 product are made in float32.
-void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, bf16 *c, bool) {
+template <class C> void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, C *c, bool) {
   mbi_gemm wide = *g;
   int64_t a_rows = g->transpose_a ? g->k : g->m, b_rows = g->transpose_b ? g->n : g->k;
   int64_t a_columns = g->transpose_a ? g->m : g->k, b_columns = g->transpose_b ? g->k : g->n;
@@ -343,17 +343,17 @@ void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, bf16 *c, bool) {
   wide.lda = a_columns, wide.ldb = b_columns, wide.ldc = g->n;
   multiply(&wide, x.data(), y.data(), z.data(), false);
   for (int64_t r = 0; r < g->m; r++)
-    for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = z[(size_t)(r * g->n + j)];
+    for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = (C)z[(size_t)(r * g->n + j)];
 }
 
-template <class T> void multiply_all(const mbi_gemm *g, bool rounds) {
+template <class T, class C = T> void multiply_all(const mbi_gemm *g, bool rounds) {
   for (int64_t i = 0; i < g->batch; i++) {
-    T *c = (T *)g->c + i * g->stride_c;
-    const T *from = (const T *)g->from + i * g->stride_c;
-    for (int64_t r = 0; g->from && g->beta != 0 && r < g->m; r++) memcpy(c + r * g->ldc, from + r * g->ldc, (size_t)g->n * sizeof(T));
+    C *c = (C *)g->c + i * g->stride_c;
+    const C *from = (const C *)g->from + i * g->stride_c;
+    for (int64_t r = 0; g->from && g->beta != 0 && r < g->m; r++) memcpy(c + r * g->ldc, from + r * g->ldc, (size_t)g->n * sizeof(C));
     multiply(g, (const T *)g->a + i * g->stride_a, (const T *)g->b + i * g->stride_b, c, rounds);
     for (int64_t r = 0; g->bias && r < g->m; r++)
-      for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = (T)((Wide<T>)c[r * g->ldc + j] + (Wide<T>)((const T *)g->bias)[j]);
+      for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = (C)((Wide<T>)c[r * g->ldc + j] + (Wide<T>)((const T *)g->bias)[j]);
   }
 }
 
@@ -385,6 +385,7 @@ mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *) {
   return perform([given = *g, type, rounds] {
     if (type == Type::F32) multiply_all<float>(&given, rounds);
     else if (type == Type::F64) multiply_all<double>(&given, rounds);
+    else if (given.c_is_wide) multiply_all<bf16, float>(&given, rounds);
     else multiply_all<bf16>(&given, rounds);
     return MB_OK;
   });

@@ -18,13 +18,14 @@
 --
 -- and for both
 --
---      N V e + 8 N             logits, over which their gradient is written, and the loss' statistics
+--      N V' e + 8 N            logits, over which their gradient is written, and the loss' statistics; V' e is V e made a
+--                              multiple of 128
 --    2 w                       for each block of w weights, with bf16: their casts; 2 V C of the head's
 --
 -- The largest of these lies beside it for a moment, dropout adding N C e to the second:
 --
---   N C e (+ 2 V C)            the head's input gradient (and with bf16 its weight's)
---   3 N C e - N V e (+ 8 C²)   logits and last norm gone, gradients of the last block's half: C, 4 C
+--   N C e                      the head's input gradient
+--   3 N C e - N V' e           logits and last norm gone, gradients of the last block's half: C, 4 C
 --
 -- Memory that clipping takes after the backward lies where activations were: it counts where it is more than those.
 
@@ -118,10 +119,10 @@ function M.needs(s, device)
   local kept, moment = clipping(s)
   local kept_numbers = half and network.kept_half or network.kept
   local layers = L * (kept_numbers * N * C * e + network.statistics(H) * N) + network.outside * N * C * e + 8 * N
-  local logits = N * V * e + 8 * N + 8 * N
+  local logits = N * math.ceil(V * e / 128) * 128 + 8 * N + 8 * N
   local casts = half and 2 * (L * block + V * C) or 0
-  local head = N * C * e + (half and 2 * V * C + math.max(0, 4 * V * C - logits) or 0)
-  local inner = (s.dropout > 0 and 4 or 3) * N * C * e - N * V * e + (half and 8 * C * C or 0)
+  local head = N * C * e
+  local inner = (s.dropout > 0 and 4 or 3) * N * C * e - (logits - 16 * N)
   local passing = math.max(head, inner, 0)
   passing = math.max(passing, moment - layers - logits - casts)
   local parts = {

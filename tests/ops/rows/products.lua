@@ -70,7 +70,9 @@ local function linear_of(before)
 end
 
 for _, entry in ipairs {
-  { "mb_linear", mb.linear, function(x) return x end }, { "mb_gelu_linear", mb.gelu_linear, naive.gelu_tanh },
+  { "mb_linear", mb.linear, function(x) return x end },
+  { "mb_linear_aligned", mb.linear_aligned, function(x) return x end },
+  { "mb_gelu_linear", mb.gelu_linear, naive.gelu_tanh },
 } do
   local name, apply, before = unpack(entry)
   rows[#rows + 1] = {

@@ -5,7 +5,8 @@
 //   loss = log z - (1 - s) (x[t] - m) - s mean(x - m),   dx[v] = g (exp(x[v] - m) / z - s / V - (1 - s) [v = t])
 // The forward reads the logits once, chunk by chunk: m is the maximum of the first chunk, and stays until a
 // chunk has an element that is larger by MARGIN; then what was summed is rescaled. m and 1 / z are kept
-// apart, not as one log-sum-exp, which would lose the digits of log z next to a large m.
+// apart, not as one log-sum-exp, which would lose the digits of log z next to a large m. A row that is overwritten with its gradient is
+// so at once, while it is in the cache.
 #include <float.h>
 
 #include "backend/cpu/rowmath.h"
@@ -55,33 +56,6 @@ static double row_exp_sum(const real *row, int64_t n, real *shift, double *total
   return sum;
 }
 
-mb_status MBK(cross_entropy)(void *out, void *stats, const void *logits, const int32_t *targets, int64_t rows, int64_t columns,
-                             double smoothing, int64_t ignored, int is_mean) {
-  void *memory;
-  MB_TRY(mbi_scratch(&memory, 0, (size_t)rows * sizeof(double)));
-  double *loss = memory;
-  real *shift = stats, *inverse = shift + rows;
-#pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
-  for (int64_t r = 0; r < rows; r++) {
-    const real *x = (const real *)logits + r * columns;
-    loss[r] = 0;
-    shift[r] = inverse[r] = 0;
-    if (targets[r] == ignored) continue;
-    double total = 0, z = row_exp_sum(x, columns, &shift[r], smoothing > 0 ? &total : NULL), m = (double)shift[r];
-    inverse[r] = (real)(1 / z);
-    loss[r] = log(z) - (1 - smoothing) * ((double)x[targets[r]] - m);
-    if (smoothing > 0) loss[r] -= smoothing * (total / (double)columns - m);
-  }
-  double sum = 0, counted = 0;
-  for (int64_t r = 0; r < rows; r++) {
-    sum += loss[r];
-    counted += targets[r] != ignored;
-  }
-  *(real *)out = (real)(is_mean ? sum / counted : sum);
-  shift[2 * rows] = (real)(is_mean ? 1 / counted : 1);
-  return MB_OK;
-}
-
 // dx = factor exp(x - m) - smooth; dx may be x itself.
 static void gradient_row(real *dx, int accumulate, const real *x, int64_t n, real m, real factor, real smooth) {
   if (accumulate) {
@@ -93,20 +67,63 @@ static void gradient_row(real *dx, int accumulate, const real *x, int64_t n, rea
   }
 }
 
-mb_status MBK(cross_entropy_backward)(void *dlogits, int accumulate, const void *dout, const void *logits, const void *stats,
-                                      const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
-  const real *shift = stats, *inverse = shift + rows;
-  real scale = *(const real *)dout * shift[2 * rows];
+// A row of the gradient of a loss that counts `scale`; dx may be x.
+static void gradient_of_row(real *dx, int accumulate, const real *x, int32_t target, int64_t n, real shift, real inverse, real scale,
+                            double smoothing, int64_t ignored) {
+  if (target == ignored) {
+    for (int64_t i = 0; !accumulate && i < n; i++) dx[i] = 0;
+    return;
+  }
+  gradient_row(dx, accumulate, x, n, shift, scale * inverse, scale * (real)(smoothing / (double)n));
+  dx[target] -= scale * (real)(1 - smoothing);
+}
+
+mb_status MBK(cross_entropy)(void *out, void *stats, void *logits, int64_t stride, int overwrites, const int32_t *targets, int64_t rows,
+                             int64_t columns, double smoothing, int64_t ignored, int is_mean, double scale) {
+  void *memory;
+  MB_TRY(mbi_scratch(&memory, 0, (size_t)rows * sizeof(double)));
+  double *loss = memory, counted = 0;
+  real *shift = stats, *inverse = shift + rows;
+  for (int64_t r = 0; r < rows; r++) counted += targets[r] != ignored;
+  real weight = shift[2 * rows] = (real)(is_mean ? scale / counted : scale);
 #pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
   for (int64_t r = 0; r < rows; r++) {
-    real *dx = (real *)dlogits + r * columns;
-    if (targets[r] == ignored) {
-      for (int64_t i = 0; !accumulate && i < columns; i++) dx[i] = 0;
-      continue;
+    real *x = (real *)logits + r * stride;
+    loss[r] = 0;
+    shift[r] = inverse[r] = 0;
+    if (targets[r] != ignored) {
+      double total = 0, z = row_exp_sum(x, columns, &shift[r], smoothing > 0 ? &total : NULL), m = (double)shift[r];
+      inverse[r] = (real)(1 / z);
+      loss[r] = log(z) - (1 - smoothing) * ((double)x[targets[r]] - m);
+      if (smoothing > 0) loss[r] -= smoothing * (total / (double)columns - m);
     }
-    gradient_row(dx, accumulate, (const real *)logits + r * columns, columns, shift[r], scale * inverse[r],
-                 scale * (real)(smoothing / (double)columns));
-    dx[targets[r]] -= scale * (real)(1 - smoothing);
+    if (overwrites) gradient_of_row(x, 0, x, targets[r], columns, shift[r], inverse[r], weight, smoothing, ignored);
   }
+  double sum = 0;
+  for (int64_t r = 0; r < rows; r++) sum += loss[r];
+  *(real *)out = (real)(scale * (is_mean ? sum / counted : sum));
+  return MB_OK;
+}
+
+static void multiply_rows(real *x, real factor, int64_t rows, int64_t columns, int64_t stride) {
+  if (factor == 1) return;
+#pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t i = 0; i < columns; i++) x[r * stride + i] *= factor;
+}
+
+mb_status MBK(cross_entropy_backward)(void *dlogits, int accumulate, const void *dout, const void *logits, int64_t stride, const void *stats,
+                                      const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
+  if (!stats) {
+    multiply_rows(dlogits, *(const real *)dout, rows, columns, stride);
+    return MB_OK;
+  }
+  const real *shift = stats, *inverse = shift + rows;
+  real scale = *(const real *)dout * shift[2 * rows];
+  int64_t step = dlogits == logits ? stride : columns;
+#pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
+  for (int64_t r = 0; r < rows; r++)
+    gradient_of_row((real *)dlogits + r * step, accumulate, (const real *)logits + r * stride, targets[r], columns, shift[r], inverse[r], scale,
+                    smoothing, ignored);
   return MB_OK;
 }

@@ -5,6 +5,9 @@
 // A block a row, which reads its logits once: every thread keeps a maximum and a sum of its own, rescaled when the maximum
 // rises (online softmax, Milakov and Gimelshein 2018). m and 1 / z are kept apart, not as one log-sum-exp, which would lose
 // the digits of log z next to a large m.
+//
+// A row that is overwritten with its gradient is so by the same block, from its end to its beginning: what was read last is still in
+// the L1 and L2 caches, so that of rows of V elements of e bytes 2 V e go through memory, where a forward and a backward move 3 V e.
 #include <cfloat>
 
 #include "backend/cuda/rows.h"
@@ -32,6 +35,31 @@ struct Join {
   }
 };
 
+// The weight of a row's loss, 1 / z and m, its target.
+template <class W> struct GradientRow {
+  W scale, inverse, shift;
+  int64_t target, ignored, columns;
+  double smoothing;
+};
+
+// N elements of a row's gradient; dx may be x.
+template <int N, class T>
+SIMT void gradient_part(const GradientRow<Wide<T>> &row, T *dx, const T *x, int accumulate, int64_t first, bool wide) {
+  using W = Wide<T>;
+  Lanes<T, N> v = load<N>(x + first, wide), before{};
+  if (accumulate) before = load<N>(dx + first, wide);
+SIMT_UNROLL
+  for (int k = 0; k < N; k++) {
+    W value = 0;
+    if (row.target != row.ignored) {
+      value = row.scale * row.inverse * exp_of((W)v.at[k] - row.shift) - row.scale * (W)(row.smoothing / (double)row.columns);
+      if (first + k == row.target) value -= row.scale * (W)(1 - row.smoothing);
+    }
+    v.at[k] = (T)(accumulate ? (W)before.at[k] + value : value);
+  }
+  store(dx + first, v, wide);
+}
+
 template <class T, int THREADS_> struct Losses {
   using W = Wide<T>;
   static constexpr int THREADS = THREADS_, LANES = lanes_of<T>();
@@ -40,14 +68,29 @@ template <class T, int THREADS_> struct Losses {
   };
   double *loss;
   W *shift, *inverse;
-  const T *logits;
+  T *logits;
+  int64_t stride;
+  const W *weight; // of a row's loss; NULL: the logits stay
   const int32_t *targets;
   int64_t columns, ignored;
   double smoothing;
   W lowest;
+
+  SIMT void overwrite(const Block<THREADS> &block, const Partial<W> &all) const {
+    int64_t r = block.index;
+    T *x = logits + r * stride;
+    GradientRow<W> row{*weight, (W)(1 / all.z), all.most, targets[r], ignored, columns, smoothing};
+    auto stretch = make_stretch(columns, (const T *)x);
+    block.each([&](int thread) {
+      for (int64_t i = stretch.packs + thread; i < stretch.parts(); i += THREADS) gradient_part<1>(row, x, (const T *)x, 0, stretch.first(i), false);
+      for (int64_t i = stretch.packs - 1 - thread; i >= 0; i -= THREADS)
+        gradient_part<lanes_of<T>()>(row, x, (const T *)x, 0, stretch.first(i), true);
+    });
+  }
+
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     int64_t r = block.index;
-    const T *x = logits + r * columns;
+    const T *x = logits + r * stride;
     bool wide = on_boundary(x);
     Private<Partial<W>, THREADS> mine;
     block.each([&](int thread) {
@@ -79,6 +122,31 @@ SIMT_UNROLL
       if (counts) loss[r] = log_of(all.z) - (1 - smoothing) * ((double)(W)x[targets[r]] - m);
       if (counts && smoothing > 0) loss[r] -= smoothing * (all.total / (double)columns - m);
     });
+    if (weight) overwrite(block, all);
+  }
+};
+
+// What each row's loss weighs, before the losses are known.
+template <class T> struct Weight {
+  static constexpr int THREADS = 1024;
+  struct Shared {
+    ReduceRoom<double> room;
+  };
+  T *weight;
+  const int32_t *targets;
+  int64_t rows, ignored;
+  double scale;
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    Private<double, THREADS> counts;
+    block.each([&](int thread) {
+      double count = 0;
+      for (int64_t r = thread; r < rows; r += THREADS) count += targets[r] != ignored;
+      counts[thread] = count;
+    });
+    double count = block.sum(counts, shared.room);
+    block.each([&](int thread) {
+      if (thread == 0) *weight = (T)(scale / count);
+    });
   }
 };
 
@@ -92,6 +160,7 @@ template <class T> struct Total {
   const int32_t *targets;
   int64_t rows, ignored;
   int is_mean;
+  double scale;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     Private<double, THREADS> sums, counts;
     block.each([&](int thread) {
@@ -102,8 +171,8 @@ template <class T> struct Total {
     double sum = block.sum(sums, shared.room), count = block.sum(counts, shared.room);
     block.each([&](int thread) {
       if (thread != 0) return;
-      *out = (T)(is_mean ? sum / count : sum);
-      *weight = (T)(is_mean ? 1 / count : 1);
+      *out = (T)(scale * (is_mean ? sum / count : sum));
+      *weight = (T)(is_mean ? scale / count : scale);
     });
   }
 };
@@ -114,67 +183,99 @@ template <class T, int THREADS_> struct Gradient {
   static constexpr int THREADS = THREADS_;
   using Shared = Nothing;
   T *dx;
+  int64_t step; // from row to row of dx
   int accumulate;
   const W *dout, *stats;
   const T *x;
+  int64_t stride;
   const int32_t *targets;
   int64_t rows, columns, ignored;
   double smoothing;
-  // The weight of the row's loss, 1 / z and m, its target.
-  struct Row {
-    W scale, inverse, shift;
-    int64_t target;
-  };
-  template <int N> SIMT void many(const Row &row, int64_t r, int64_t first, bool wide) const {
-    Lanes<T, N> v = load<N>(x + r * columns + first, wide), before{};
-    if (accumulate) before = load<N>(dx + r * columns + first, wide);
-SIMT_UNROLL
-    for (int k = 0; k < N; k++) {
-      W value = 0;
-      if (row.target != ignored) {
-        value = row.scale * row.inverse * exp_of((W)v.at[k] - row.shift) - row.scale * (W)(smoothing / (double)columns);
-        if (first + k == row.target) value -= row.scale * (W)(1 - smoothing);
-      }
-      v.at[k] = (T)(accumulate ? (W)before.at[k] + value : value);
-    }
-    store(dx + r * columns + first, v, wide);
-  }
   SIMT void run(const Block<THREADS> &block, Shared &) const {
     int64_t r = block.index;
-    Row row{*dout * stats[2 * rows], stats[rows + r], stats[r], targets[r]};
-    auto stretch = make_stretch(columns, x + r * columns, (const T *)dx + r * columns);
+    T *to = dx + r * step;
+    const T *from = x + r * stride;
+    GradientRow<W> row{*dout * stats[2 * rows], stats[rows + r], stats[r], targets[r], ignored, columns, smoothing};
+    auto stretch = make_stretch(columns, from, (const T *)to);
     block.each([&](int thread) {
-      for (int64_t i = thread; i < stretch.packs; i += THREADS) many<lanes_of<T>()>(row, r, stretch.first(i), true);
-      for (int64_t i = stretch.packs + thread; i < stretch.parts(); i += THREADS) many<1>(row, r, stretch.first(i), false);
+      for (int64_t i = thread; i < stretch.packs; i += THREADS) gradient_part<lanes_of<T>()>(row, to, from, accumulate, stretch.first(i), true);
+      for (int64_t i = stretch.packs + thread; i < stretch.parts(); i += THREADS)
+        gradient_part<1>(row, to, from, accumulate, stretch.first(i), false);
     });
   }
 };
 
+// Rows times a number of the device; nothing where it is 1.
+template <class T, int THREADS_> struct Multiply {
+  using W = Wide<T>;
+  static constexpr int THREADS = THREADS_;
+  using Shared = Nothing;
+  T *x;
+  int64_t stride, columns;
+  const W *factor;
+  template <int N> SIMT void many(T *row, W by, int64_t first, bool wide) const {
+    Lanes<T, N> v = load<N>(row + first, wide);
+SIMT_UNROLL
+    for (int k = 0; k < N; k++) v.at[k] = (T)((W)v.at[k] * by);
+    store(row + first, v, wide);
+  }
+  SIMT void run(const Block<THREADS> &block, Shared &) const {
+    W by = *factor;
+    if (by == W(1)) return;
+    T *row = x + block.index * stride;
+    auto stretch = make_stretch(columns, (const T *)row);
+    block.each([&](int thread) {
+      for (int64_t i = thread; i < stretch.packs; i += THREADS) many<lanes_of<T>()>(row, by, stretch.first(i), true);
+      for (int64_t i = stretch.packs + thread; i < stretch.parts(); i += THREADS) many<1>(row, by, stretch.first(i), false);
+    });
+  }
+};
+
+template <class W> struct SetOne {
+  W *to, value;
+  SIMT void operator()(int64_t) const { *to = value; }
+};
+
+// f(Count<threads>()): rows that are read again stay in the caches if few are under way at once, so that a block has many threads.
+template <class T, class F> mb_status with_loss_threads(int64_t columns, int overwrites, F f) {
+  constexpr int64_t LONG = 8192;
+  if (overwrites && columns >= LONG) return f(Count<512>());
+  return with_row_threads<T>(columns, f);
+}
+
 } // namespace
 
 template <class T>
-mb_status Kernels<T>::cross_entropy(void *out, void *stats, const void *logits, const int32_t *targets, int64_t rows, int64_t columns,
-                                    double smoothing, int64_t ignored, int is_mean) {
+mb_status Kernels<T>::cross_entropy(void *out, void *stats, void *logits, int64_t stride, int overwrites, const int32_t *targets, int64_t rows,
+                                    int64_t columns, double smoothing, int64_t ignored, int is_mean, double scale) {
   double *loss;
   using W = Wide<T>;
-  W *shift = (W *)stats;
+  const char *name = "cross_entropy";
+  W *shift = (W *)stats, *weight = shift + 2 * rows;
   MB_TRY(scratch_of(&loss, 0, rows));
-  MB_TRY(with_row_threads<T>(columns, [&](auto threads) {
-    return launch(Losses<T, decltype(threads)::value>{loss, shift, shift + rows, (const T *)logits, targets, columns, ignored, smoothing,
+  if (overwrites && is_mean) MB_TRY(launch(Weight<W>{weight, targets, rows, ignored, scale}, 1, name));
+  else if (overwrites) MB_TRY(launch_elements(SetOne<W>{weight, (W)scale}, 1, name));
+  MB_TRY(with_loss_threads<T>(columns, overwrites, [&](auto threads) {
+    return launch(Losses<T, decltype(threads)::value>{loss, shift, shift + rows, (T *)logits, stride, overwrites ? weight : nullptr, targets,
+                                                      columns, ignored, smoothing,
                                                       sizeof(W) == sizeof(float) ? (W)-FLT_MAX : (W)-DBL_MAX},
-                  rows, "cross_entropy");
+                  rows, name);
   }));
-  return launch(Total<W>{(W *)out, shift + 2 * rows, loss, targets, rows, ignored, is_mean}, 1, "cross_entropy");
+  return launch(Total<W>{(W *)out, weight, loss, targets, rows, ignored, is_mean, scale}, 1, name);
 }
 
 template <class T>
-mb_status Kernels<T>::cross_entropy_backward(void *dlogits, int accumulate, const void *dout, const void *logits, const void *stats,
-                                             const int32_t *targets, int64_t rows, int64_t columns, double smoothing, int64_t ignored) {
+mb_status Kernels<T>::cross_entropy_backward(void *dlogits, int accumulate, const void *dout, const void *logits, int64_t stride,
+                                             const void *stats, const int32_t *targets, int64_t rows, int64_t columns, double smoothing,
+                                             int64_t ignored) {
   using W = Wide<T>;
+  const char *name = "cross_entropy_backward";
   return with_row_threads<T>(columns, [&](auto threads) {
-    return launch(Gradient<T, decltype(threads)::value>{(T *)dlogits, accumulate, (const W *)dout, (const W *)stats, (const T *)logits, targets,
-                                                        rows, columns, ignored, smoothing},
-                  rows, "cross_entropy_backward");
+    constexpr int THREADS = decltype(threads)::value;
+    if (!stats) return launch(Multiply<T, THREADS>{(T *)dlogits, stride, columns, (const W *)dout}, rows, name);
+    return launch(Gradient<T, THREADS>{(T *)dlogits, dlogits == logits ? stride : columns, accumulate, (const W *)dout, (const W *)stats,
+                                       (const T *)logits, stride, targets, rows, columns, ignored, smoothing},
+                  rows, name);
   });
 }
 

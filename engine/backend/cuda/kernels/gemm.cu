@@ -68,6 +68,34 @@ template <class T> mb_status with_bias(const mbi_gemm *g) {
   return launch_elements(AddBias<T>{(T *)g->c, (const T *)g->bias, g->m, g->n, g->ldc, g->stride_c}, g->batch * g->m * g->n, "gemm");
 }
 
+// c = beta from + rounded, for a library that writes no float32 from bf16.
+struct AddWidened {
+  float *c;
+  const float *from;
+  const bf16 *rounded;
+  int64_t m, n, ldc, stride_c;
+  float beta;
+  SIMT void operator()(int64_t i) const {
+    int64_t row = i / n, column = i - row * n, member = row / m, at = member * stride_c + (row - member * m) * ldc + column;
+    c[at] = (beta == 0 ? 0.0f : beta * from[at]) + (float)rounded[i];
+  }
+};
+
+mb_status with_wide_result(const mbi_gemm *g) {
+  bool has_none = false;
+  mb_status status = library_product(g, Type::BF16, false, &has_none);
+  if (status == MB_OK || !has_none) return status;
+  constexpr int SLOT = 6;
+  bf16 *rounded;
+  mbi_gemm plain = *g;
+  MB_TRY(scratch_of(&rounded, SLOT, g->batch * g->m * g->n));
+  plain.c = rounded, plain.from = nullptr, plain.c_is_wide = 0, plain.beta = 0, plain.ldc = g->n, plain.stride_c = g->m * g->n;
+  MB_TRY(library_product(&plain, Type::BF16, false, nullptr));
+  float *c = (float *)g->c;
+  const float *from = g->from ? (const float *)g->from : c;
+  return launch_elements(AddWidened{c, from, rounded, g->m, g->n, g->ldc, g->stride_c, (float)g->beta}, g->batch * g->m * g->n, "gemm");
+}
+
 // cuBLASLt takes 65535 members at most.
 constexpr int64_t MOST_MEMBERS = 32768;
 
@@ -80,9 +108,11 @@ template <class T> mb_status Kernels<T>::gemm(const mbi_gemm *given) {
   for (int64_t first = 0; first < g.batch; first += MOST_MEMBERS) {
     mbi_gemm part = g;
     part.batch = g.batch - first < MOST_MEMBERS ? g.batch - first : MOST_MEMBERS;
-    part.a = (const T *)g.a + first * g.stride_a, part.b = (const T *)g.b + first * g.stride_b, part.c = (T *)g.c + first * g.stride_c;
-    if (g.from) part.from = (const T *)g.from + first * g.stride_c;
-    MB_TRY(with_bias<T>(&part));
+    bool is_wide = sizeof(T) == sizeof(bf16) && g.c_is_wide;
+    int64_t before = first * g.stride_c * (int64_t)(is_wide ? sizeof(float) : sizeof(T)); // bytes
+    part.a = (const T *)g.a + first * g.stride_a, part.b = (const T *)g.b + first * g.stride_b, part.c = (char *)g.c + before;
+    if (g.from) part.from = (const char *)g.from + before;
+    MB_TRY(is_wide ? with_wide_result(&part) : with_bias<T>(&part));
   }
   return MB_OK;
 }
