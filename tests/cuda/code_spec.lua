@@ -62,7 +62,7 @@ local streams = {
   { "kernels/embedding.cu", { "LookI[fd]Li[24]", "LookINS_4bf16ELi8", "AddRows" } },
   { "device.cu", { "ConvertIfNS_4bf16", "ConvertINS_4bf16Ef", "ConvertI[fd][fd]", "CopyPacks" } },
 }
-local readers = { { "kernels/cross_entropy.cu", { "Losses" } } }
+local readers = { { "kernels/cross_entropy.cu", { "Losses" } }, { "kernels/reduce.cu", { "ColumnShares" } } }
 local writers = { { "device.cu", { "4Fill" } }, { "kernels/random.cu", { "Normal", "Uniform" } } }
 
 local function all(list, ...)

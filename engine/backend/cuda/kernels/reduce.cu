@@ -4,8 +4,10 @@
 // made from `elements` elements, cut into chunks so that there are blocks enough for the device. A chunk is worked on
 //   by a block      where elements lie side by side, or there are few outputs
 //   by a thread     where outputs do, 256 neighbouring ones to a block
+//   by packs        where outputs do, and rows of them are whole packs: sums alone (columns.h)
 // Partial results of chunks are combined by a second launch in their order: bits depend on the shape alone. Sums are kept
 // in float64.
+#include "backend/cuda/columns.h"
 #include "backend/cuda/math.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/views.h"
@@ -233,8 +235,12 @@ template <class T>
 mb_status Kernels<T>::reduce(enum mbi_reduce f, void *out, int32_t *index, const mbi_view *x, unsigned dims, double alpha) {
   Plan p = make_plan(x, dims);
   if (f == MBI_REDUCE_SUM) {
+    const T *from = (const T *)x->data;
+    bool are_columns = p.kept.n == 1 && p.kept.stride[0] == 1 && p.reduced.n == 1;
+    if (are_columns && has_columns(from, p.elements, p.outputs, p.reduced.stride[0]))
+      return sum_columns((T *)out, from, p.elements, p.outputs, p.reduced.stride[0], alpha, "reduce");
     double *partial;
-    MB_TRY(partials(&partial, p, SumOf<T>{}, (const T *)x->data));
+    MB_TRY(partials(&partial, p, SumOf<T>{}, from));
     return launch_elements(FinishSum<T>{partial, p.chunks, p.outputs, alpha, (T *)out}, p.outputs, "reduce");
   }
   Extreme<Wide<T>> *partial;
