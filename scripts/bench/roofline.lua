@@ -20,6 +20,7 @@ local options = {
   { "bandwidth", 4.2e12, "bytes/s that a copy moves, reads and writes counted", min = 1 },
   { "bf16", 7.9e14, "FLOP/s of a large bf16 product", min = 1 },
   { "f32", 5e13, "FLOP/s of a large float32 product", min = 1 },
+  { "sketch", 7e13, "FLOP/s of float32 products with more than 16 vectors, by six of bf16 in tensor cores", min = 1 },
   { "f64", 3e13, "FLOP/s of a large float64 product", min = 1 },
   { "launch", 1.5e-6, "seconds between the kernels of a CUDA graph", min = 0 },
   { "host", 4e-6, "seconds in which the host starts a kernel: the floor without a graph", min = 0 },
@@ -113,7 +114,8 @@ local function predict(found, s)
   local sum = { seconds = 0, launches = 0, bytes = 0, flops = 0, floor = 0 }
   for _, row in ipairs(found.rows) do
     local share, kind = efficiency_of(row, s)
-    local rate = s[row.dtype] or s.f32
+    local vectors = tonumber(row.name == "sketch_pass" and row.shape:match "q (%d+)" or 0)
+    local rate = vectors > 16 and s.sketch or s[row.dtype] or s.f32
     local floor = math.max(row.bytes / s.bandwidth, row.is_product and row.flops / rate or 0)
     row.predicted, row.efficiency, row.kind = floor / share + row.launches * s.launch, share, kind
     sum.seconds, sum.launches = sum.seconds + row.predicted, sum.launches + row.launches
