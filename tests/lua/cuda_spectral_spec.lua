@@ -110,6 +110,14 @@ describe("spectra on cuda", function()
     compare(list, { method = "exact" }, 2e-6, "220 values")
   end)
 
+  it("are the CPU's of more shapes than a launch has room for", function()
+    for _, o in ipairs { { 3, 2, 40 }, { 26, 9, 90 } } do -- rank, oversample, sides from
+      local list = {}
+      for i = 1, 37 do list[i] = matrix(o[3] + i, o[3] + 1 + 3 * i % 29, geometric, "f32") end
+      compare(list, { method = "randomized", rank = o[1], oversample = o[2], power_iters = 1 }, 1e-5, "37 shapes")
+    end
+  end)
+
   it("reach to the ends of both dtypes", function()
     for _, case in ipairs { { "f32", 1e30 }, { "f32", 1e-30 }, { "f64", 1e200 }, { "f64", 1e-200 } } do
       local list = { matrix(30, 20, geometric, case[1], case[2]), matrix(30, 20, geometric, case[1]) }

@@ -88,15 +88,13 @@ static mb_status begin() {
 // The stream leaves its capture whatever became of it.
 static mb_status end(mbi_captured *captured, int is_wanted) {
   cudaGraph_t graph = nullptr;
+  const char *call = "cudaStreamEndCapture";
   cudaError_t error = cudaStreamEndCapture(stream(), &graph);
-  if (is_wanted && error == cudaSuccess) error = cudaGraphInstantiate(&captured->graph, graph, 0);
+  if (is_wanted && error == cudaSuccess) call = "cudaGraphInstantiate", error = cudaGraphInstantiate(&captured->graph, graph, 0);
   if (graph) cudaGraphDestroy(graph);
-  if (!is_wanted) {
-    cudaGetLastError();
-    return MB_OK;
-  }
-  MBK_CUDA(error);
-  return MB_OK;
+  if (error == cudaSuccess) return MB_OK;
+  Answer answer = answer_of(error);
+  return is_wanted ? report(answer, call, __FILE__, __LINE__) : MB_OK;
 }
 
 mb_status replay(mbi_captured *captured) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // memory.cu: the device's memory and the stream. Blocks come from the device's stream-ordered pool, which keeps what is
-// freed; the engine's cache (core/blocks.c) lies above it, so that a step in its steady state does not come here at all.
+// freed, or by cudaMalloc where a driver has no pools; the engine's cache (core/blocks.c) lies above it, so that a step in its steady state does not come here at all.
 // Everything runs in one stream: memory is free for the next operation as soon as the last one that uses it is queued.
 #include "backend/cuda/capture.h"
 #include "backend/cuda/memory.h"
@@ -48,6 +48,7 @@ mb_status scratch(void **out, int slot, size_t bytes) {
 }
 
 static Slot counters;
+static mb_status zero_at_once(void *data, size_t bytes); // in a capture too, and not again by the graph
 
 // Graphs that live know it, and go on using it.
 static void free_scratch() {
@@ -58,18 +59,15 @@ static void free_scratch() {
 
 mb_status arrivals(unsigned **out, int64_t count) {
   constexpr size_t LEAST = 1 << 18;
-  static bool are_zero; // by work that was done, not only noted in a graph
   size_t bytes = (size_t)count * sizeof **out;
-  bool grows = counters.bytes < bytes || !counters.data;
-  if (grows) {
+  if (counters.bytes < bytes || !counters.data) {
     bytes = bytes > LEAST ? bytes : LEAST;
     empty(&counters);
     MB_TRY(engine->take(&counters.data, bytes));
     counters.bytes = bytes;
-  }
-  if (grows || (!are_zero && !is_capturing())) {
-    MB_TRY(zero(counters.data, counters.bytes));
-    are_zero = !is_capturing();
+    mb_status status = zero_at_once(counters.data, bytes);
+    if (status != MB_OK) empty(&counters);
+    MB_TRY(status);
   }
   *out = static_cast<unsigned *>(counters.data);
   return MB_OK;
@@ -82,7 +80,7 @@ namespace {
 constexpr int MOST_SHARED = 152 * 1024;
 
 cudaStream_t the_stream, the_side; // the side: for what a capture needs at once
-cudaMemPool_t the_pool;
+cudaMemPool_t the_pool; // or NULL
 } // namespace
 
 cudaStream_t stream() { return the_stream; }
@@ -103,11 +101,12 @@ mb_status open_device() {
     return fail(MB_ERR_DEVICE, "device cuda is not available: its blocks share %d bytes of memory, %d are needed (compute capability 8.0, 9.0, "
                 "10.0 have them; 8.6, 8.9 and 12.0 do not)", shared, MOST_SHARED);
   MBK_CUDA(cudaDeviceGetAttribute(&pools, cudaDevAttrMemoryPoolsSupported, 0));
-  if (!pools) return fail(MB_ERR_DEVICE, "device cuda is not available: its driver has no memory pools");
   MBK_CUDA(cudaSetDevice(0));
   uint64_t keep_all = UINT64_MAX;
-  MBK_CUDA(cudaDeviceGetDefaultMemPool(&the_pool, 0));
-  MBK_CUDA(cudaMemPoolSetAttribute(the_pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
+  if (pools) {
+    MBK_CUDA(cudaDeviceGetDefaultMemPool(&the_pool, 0));
+    MBK_CUDA(cudaMemPoolSetAttribute(the_pool, cudaMemPoolAttrReleaseThreshold, &keep_all));
+  }
   MBK_CUDA(cudaStreamCreateWithFlags(&the_stream, cudaStreamNonBlocking));
   MBK_CUDA(cudaStreamCreateWithFlags(&the_side, cudaStreamNonBlocking));
   return MB_OK;
@@ -115,6 +114,10 @@ mb_status open_device() {
 
 mb_status allocate(void **out, int *is_zero, size_t bytes) {
   *is_zero = 0;
+  if (!the_pool) {
+    MBK_CUDA(cudaMalloc(out, bytes));
+    return MB_OK;
+  }
   MBK_CUDA(cudaMallocAsync(out, bytes, is_capturing() ? the_side : the_stream));
   if (is_capturing()) MBK_CUDA(cudaStreamSynchronize(the_side));
   return MB_OK;
@@ -123,7 +126,8 @@ mb_status allocate(void **out, int *is_zero, size_t bytes) {
 // A device that is lost takes nothing back, and needs not.
 void release(void *data, size_t bytes) {
   if (is_capturing()) return release_later(data, bytes);
-  if (cudaFreeAsync(data, the_stream) != cudaSuccess) cudaGetLastError();
+  cudaError_t error = the_pool ? cudaFreeAsync(data, the_stream) : cudaFree(data);
+  if (error != cudaSuccess) cudaGetLastError();
 }
 
 // What the pool has reserved and not given out counts as free.
@@ -131,8 +135,10 @@ mb_status room(int64_t *free_bytes, int64_t *total_bytes) {
   size_t unused = 0, all = 0;
   uint64_t reserved = 0, used = 0;
   MBK_CUDA(cudaMemGetInfo(&unused, &all));
-  MBK_CUDA(cudaMemPoolGetAttribute(the_pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
-  MBK_CUDA(cudaMemPoolGetAttribute(the_pool, cudaMemPoolAttrUsedMemCurrent, &used));
+  if (the_pool) {
+    MBK_CUDA(cudaMemPoolGetAttribute(the_pool, cudaMemPoolAttrReservedMemCurrent, &reserved));
+    MBK_CUDA(cudaMemPoolGetAttribute(the_pool, cudaMemPoolAttrUsedMemCurrent, &used));
+  }
   *free_bytes = (int64_t)(unused + (reserved - used));
   *total_bytes = (int64_t)all;
   return MB_OK;
@@ -142,12 +148,19 @@ void trim() {
   if (is_capturing()) return;
   free_scratch();
   cudaStreamSynchronize(the_stream);
-  cudaMemPoolTrimTo(the_pool, 0);
+  if (the_pool) cudaMemPoolTrimTo(the_pool, 0);
   cudaGetLastError();
 }
 
 mb_status zero(void *data, size_t bytes) {
   MBK_CUDA(cudaMemsetAsync(data, 0, bytes, the_stream));
+  return MB_OK;
+}
+
+static mb_status zero_at_once(void *data, size_t bytes) {
+  if (!is_capturing()) return zero(data, bytes);
+  MBK_CUDA(cudaMemsetAsync(data, 0, bytes, the_side));
+  MBK_CUDA(cudaStreamSynchronize(the_side));
   return MB_OK;
 }
 
@@ -272,6 +285,12 @@ mb_status zero(void *data, size_t bytes) {
     memset(data, 0, bytes);
     return MB_OK;
   });
+}
+
+static mb_status zero_at_once(void *data, size_t bytes) {
+  if (!is_capturing()) return zero(data, bytes);
+  if (!is_dry()) memset(data, 0, bytes);
+  return MB_OK;
 }
 
 mb_status place(void *device, const void *host, size_t bytes) {

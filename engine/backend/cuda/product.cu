@@ -62,7 +62,8 @@ constexpr double MARGIN = 0.97; // of the first candidate's time
 cublasLtHandle_t the_handle;
 
 Answer answer_of_lt(cublasStatus_t status) {
-  cudaError_t below = cudaStreamSynchronize(stream()); // what made the library fail, if it was an error of the device
+  // What made the library fail, if it was an error of the device. Waiting for it would end a capture.
+  cudaError_t below = is_capturing() ? cudaSuccess : cudaStreamSynchronize(stream());
   Answer answer{cublasLtGetStatusName(status), cublasLtGetStatusString(status), status == CUBLAS_STATUS_ALLOC_FAILED, false};
   return below == cudaSuccess ? answer : answer_of(below);
 }

@@ -53,6 +53,7 @@ Answer answer_of_solver(cusolverStatus_t status) {
 
 // The handle is there, and sizes fit the routines' 32 bits.
 mb_status prepare(int64_t m, int64_t n) {
+  MB_TRY(refuse_capture("a decomposition by cuSOLVER"));
   if (m > INT32_MAX || n > INT32_MAX)
     return fail(MB_ERR_SHAPE, "cuda: matrices (%lld, %lld): a side exceeds 2^31 - 1", (long long)m, (long long)n);
   if (!the_handle) MBK_SOLVER(cusolverDnCreate(&the_handle));

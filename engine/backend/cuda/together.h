@@ -4,6 +4,8 @@
 // launch; and a count of blocks that have arrived, by which the last one goes on with what all of them have left.
 #ifndef MBK_CUDA_TOGETHER_H
 #define MBK_CUDA_TOGETHER_H
+#include <vector>
+
 #include "backend/cuda/simt.h"
 
 namespace mbk {
@@ -21,18 +23,19 @@ template <class K, int MOST> struct Together {
   }
 };
 
-// add() as often as needed, then go().
+// add() as often as needed, then go(), before which nothing is launched: what is added may need what others do first.
 template <class K> class Launches {
   static constexpr int ROOM = 3500 / (sizeof(K) + sizeof(int64_t)), MOST = ROOM < 16 ? ROOM : 16; // 4 KB of arguments
   static_assert(MOST > 0, "the arguments fit");
   Together<K, MOST> all{};
+  std::vector<Together<K, MOST>> full; // before those
   const char *name;
   int count = 0;
 
 public:
   explicit Launches(const char *of) : name(of) {}
   mb_status add(const K &kernel, int64_t blocks) {
-    if (count == MOST) MB_TRY(go());
+    if (count == MOST) full.push_back(all), count = 0;
     all.of[count] = kernel;
     all.end[count] = (count > 0 ? all.end[count - 1] : 0) + blocks;
     count++;
@@ -40,7 +43,10 @@ public:
   }
   mb_status go() {
     int have = count;
+    std::vector<Together<K, MOST>> first;
+    first.swap(full);
     count = 0;
+    for (const auto &some : first) MB_TRY(launch(some, some.end[MOST - 1], name));
     return have > 0 ? launch(all, all.end[have - 1], name) : MB_OK;
   }
 };
