@@ -9,7 +9,7 @@
 --   gpt2, gpt_modern: tables of what a language model does
 --     logits(h, inputs) -> (B, T, V)         inputs (B, T) ids
 --     loss(h, inputs, targets, ce) -> scalar
---       ce: nil, or { label_smoothing, ignore_index, reduction } as ops.cross_entropy takes them
+--       ce: nil, or { label_smoothing, ignore_index, reduction, scale } as ops.cross_entropy takes them
 --     cache(h, batch) -> cache               keys and values of `batch` sequences
 --     next(h, cache, first, inputs) -> (B, V)   after inputs (B, T) at positions first, counted from 0, and on
 --   mlp_new(config, dtype, device, seed) -> handle
@@ -60,7 +60,7 @@ local function decoder(prefix)
   local D = {}
   function D.logits(h, inputs) return produce(logits, h, need_tensor("logits", "inputs", inputs)) end
   function D.loss(h, inputs, targets, ce)
-    local c = ce and ops.cross_entropy_options(ce.label_smoothing, ce.ignore_index, ce.reduction) or nil
+    local c = ce and ops.cross_entropy_options(ce.label_smoothing, ce.ignore_index, ce.reduction, ce.scale) or nil
     return produce(loss, h, need_tensor("loss", "inputs", inputs), need_tensor("loss", "targets", targets), c)
   end
   function D.cache(h, batch) return produce(cache, h, batch) end

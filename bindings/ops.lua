@@ -452,11 +452,13 @@ local ce_options = ffi.new "mb_cross_entropy_options"
 ---@param label_smoothing? number
 ---@param ignore_index? integer an id, counted from 0; nil ignores none
 ---@param reduce? "mean"|"sum"
-function M.cross_entropy_options(label_smoothing, ignore_index, reduce)
+---@param scale? number
+function M.cross_entropy_options(label_smoothing, ignore_index, reduce, scale)
   ce_options.label_smoothing = label_smoothing or 0
   ce_options.ignore_index = ignore_index or -1
   ce_options.reduction = reductions[reduce or "mean"]
     or fail("mb.cross_entropy: reduction must be 'mean' or 'sum', not %s", describe(reduce))
+  ce_options.scale = scale or 1
   return ce_options
 end
 
@@ -466,11 +468,12 @@ end
 ---@param label_smoothing? number
 ---@param ignore_index? integer
 ---@param reduce? "mean"|"sum"
+---@param scale? number by which the loss is multiplied
 ---@return moonbow.Tensor
-function M.cross_entropy(logits, targets, label_smoothing, ignore_index, reduce)
+function M.cross_entropy(logits, targets, label_smoothing, ignore_index, reduce, scale)
   return produce("mb_cross_entropy", need_tensor("mb.cross_entropy", "logits", logits),
                  need_tensor("mb.cross_entropy", "targets", targets),
-                 M.cross_entropy_options(label_smoothing, ignore_index, reduce))
+                 M.cross_entropy_options(label_smoothing, ignore_index, reduce, scale))
 end
 
 -- ----- shapes -----------------------------------------------------------------------------------------

@@ -104,7 +104,7 @@ cli.main("train_gpt2", function()
   local job = run.start { settings = settings, model = model, data = data, clip = clip, optimizer = optimizer }
 
   local gradient = job:graphed("forward and backward", function(batch)
-    local part = model:loss(batch) / settings.grad_accum
+    local part = model:loss(batch, { scale = 1 / settings.grad_accum })
     part:backward()
     return part
   end)

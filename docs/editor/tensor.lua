@@ -318,8 +318,9 @@ function Tensor:dropout(p) end
 ---@param label_smoothing? number
 ---@param ignore_index? integer
 ---@param reduce? "mean"|"sum"
+---@param scale? number by which the loss is multiplied
 ---@return moonbow.Tensor
-function Tensor:cross_entropy(targets, label_smoothing, ignore_index, reduce) end
+function Tensor:cross_entropy(targets, label_smoothing, ignore_index, reduce, scale) end
 
 --- Same elements in another shape; one size may be -1. A view where the layout allows one.
 ---@param ... integer|integer[] sizes, or one array of them

@@ -52,6 +52,22 @@ describe("mb.models.gpt2", function()
     assert.is_true(math.abs(same:item() - smooth) < 1e-14)
   end)
 
+  it("counts a loss as much as scale says, as a product with it does", function()
+    local model, batch = tiny(), { inputs = x, targets = y }
+    local function gradient(loss)
+      model:zero_grad()
+      loss:backward()
+      local values, out = {}, loss:item()
+      for _, p in ipairs(model:parameters()) do values[#values + 1] = p.value.grad:totable() end
+      return values, out
+    end
+    local scaled, loss = gradient(model:loss(batch, { scale = 0.25 }))
+    local multiplied, product = gradient(model:loss(batch) * 0.25)
+    assert.are.equal(product, loss)
+    assert.are.same(multiplied, scaled) -- 1/4 is a power of two: the same bits
+    helper.says("model:loss: option 'scale' must be more than 0", function() model:loss(batch, { scale = 0 }) end)
+  end)
+
   it("starts from its seed, and from mb.seed without one", function()
     local a, b, c = tiny(), tiny(), tiny { seed = 6 }
     local function w(model) return model:parameter("h.1.mlp.c_fc.weight").value end

@@ -48,6 +48,7 @@ local M = {}
 ---@field label_smoothing? number share of the target that is spread over all classes; default 0
 ---@field ignore_index? integer targets of this id do not count
 ---@field reduction? "mean"|"sum" default "mean"
+---@field scale? number more than 0, by which the loss is multiplied; default 1
 
 ---@class moonbow.Model a network: its parameters, its loss, its state
 ---@field name string
@@ -190,6 +191,7 @@ local loss_spec = {
   label_smoothing = { type = "number", default = 0, min = 0, below = 1 },
   ignore_index = { type = "integer", min = 0 },
   reduction = { choices = { "mean", "sum" }, default = "mean" },
+  scale = { type = "number", default = 1, above = 0 },
 }
 
 -- Options of the loss from the batch's own fields and a second table.
@@ -203,7 +205,7 @@ end
 local function default_loss(self, batch, o)
   local logits = self:logits(batch)
   local targets = M.ids(self, "targets", batch.targets)
-  return ops.cross_entropy(logits, targets, o.label_smoothing, o.ignore_index, o.reduction)
+  return ops.cross_entropy(logits, targets, o.label_smoothing, o.ignore_index, o.reduction, o.scale)
 end
 
 --- Logits of a batch { inputs = }: (B, T, vocab_size) of a GPT-2, (B, n_output) of an MLP.
@@ -215,7 +217,8 @@ function Model:logits(batch)
 end
 
 --- Loss of a batch { inputs = , targets = }: mean cross entropy unless the model defines another.
---- label_smoothing, ignore_index and reduction may stand in the batch or in a second table.
+--- label_smoothing, ignore_index, reduction and scale may stand in the batch or in a second table. The loss is multiplied
+--- by scale: 1 / n where n micro-batches are a step, which costs less than a division afterwards.
 ---@param batch moonbow.BatchInput
 ---@param given? moonbow.LossOptions
 ---@return moonbow.Tensor loss a tensor without dimensions

@@ -144,7 +144,7 @@ return function(given)
       end
       local targets = base.ids(model, who .. ": 'targets' of the batch", batch.targets)
       return ops.cross_entropy(logits, targets, loss_options.label_smoothing, loss_options.ignore_index,
-                               loss_options.reduction)
+                               loss_options.reduction, loss_options.scale)
     end
     model = base.new {
       handle = h, name = definition.name, config = o, parts = parts,
