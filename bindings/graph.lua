@@ -11,6 +11,7 @@
 --   graph:launch()
 --   graph:lend(on)                        tensors are made in the graph's memory, from now on or no more
 --   grad_mode() -> boolean                whether calls are recorded for backward
+--   freeze(tensor, on), frozen() -> n     leaves that had a gradient and want none now: a sum of addresses
 
 local ffi = require "ffi"
 local handle = require "bindings.handle"
@@ -52,6 +53,22 @@ end
 function Graph:set_numbers(site, program, numbers)
   act_once("mb_graph_set_numbers", self.handle, site - 1, program.handle, program:numbers_of(numbers), #numbers)
 end
+
+local frozen, sum_of_frozen = {}, 0
+
+---Notes that a leaf wants a gradient, or not, from now on.
+---@param tensor moonbow.Tensor
+---@param on boolean whether it is frozen
+function M.freeze(tensor, on)
+  local address = tonumber(ffi.cast("intptr_t", ffi.cast("void *", tensor))) / 16
+  if on == (frozen[address] or false) then return end
+  frozen[address] = on or nil
+  sum_of_frozen = sum_of_frozen + (on and address or -address)
+end
+
+---Differs where other leaves are frozen.
+---@return number
+function M.frozen() return sum_of_frozen end
 
 ---@return boolean
 function M.grad_mode()

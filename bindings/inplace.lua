@@ -4,6 +4,7 @@
 -- so that changes can be chained: m:mul_(0.9):add_(g, 0.1). The engine refuses to change what the tape
 -- still needs, and results of recorded operations.
 
+local graphs = require "bindings.graph"
 local handle = require "bindings.handle"
 local load = require "bindings.load"
 local ops = require "bindings.ops"
@@ -141,7 +142,9 @@ end
 ---@param on? boolean default true
 ---@return moonbow.Tensor t
 function M.requires_grad_(t, on)
+  local was = C.mb_requires_grad(t) ~= 0
   act("mb_set_requires_grad", t, (on == nil or on) and 1 or 0)
+  if was ~= (C.mb_requires_grad(t) ~= 0) then graphs.freeze(t, was) end
   return t
 end
 

@@ -37,6 +37,8 @@ local recording = require "moonbow.recording"
 local types = require "bindings.types"
 
 local MOST_VARIANTS, MOST_LAPSES = 4, 3
+local MOST_KINDS = 64 -- that are not captured
+local MOST_DEPTH = 64 -- of tables among the arguments
 
 ---@class moonbow.Graphed
 ---@field fn function
@@ -49,15 +51,25 @@ Graphed.__index = Graphed
 -- ----- arguments ----------------------------------------------------------------------------------------------
 
 -- A text that is another where another graph is needed.
-local function kind_of(value)
+local kind_of
+
+local function kind_of_table(value, depth)
+  if depth > MOST_DEPTH then options.fail("mb.graph: a table among the arguments holds itself") end
+  local texts = {}
+  for key, inner in pairs(value) do texts[#texts + 1] = kind_of(key, depth) .. "=" .. kind_of(inner, depth) end
+  table.sort(texts)
+  return "{" .. table.concat(texts, ",") .. "}"
+end
+
+function kind_of(value, depth)
   if types.is_tensor(value) then
     return ("%s%s"):format(value.dtype, types.shape_text(value.shape))
   elseif type(value) == "table" then
-    local texts = {}
-    for i, key in ipairs(options.keys(value)) do texts[i] = tostring(key) .. "=" .. kind_of(value[key]) end
-    return "{" .. table.concat(texts, ",") .. "}"
+    return kind_of_table(value, depth + 1)
+  elseif type(value) == "string" then
+    return ("%q"):format(value)
   end
-  return type(value) .. ":" .. tostring(value)
+  return type(value) .. ":" .. (type(value) == "number" and ("%.17g"):format(value) or tostring(value))
 end
 
 -- The same value with tensors of its own on the device.
@@ -72,7 +84,7 @@ local function own(value, device)
   end
   local result = {}
   for key, inner in pairs(value) do result[key] = own(inner, device) end
-  return result
+  return setmetatable(result, getmetatable(value))
 end
 
 local function fill(to, from)
@@ -99,6 +111,7 @@ local function capture(self, kind)
     error(problem, 0)
   end
   handle.keep(made.results)
+  if #kind.variants == 0 then self.fresh_kinds = self.fresh_kinds - 1 end
   table.insert(kind.variants, made)
   self.last = made
   return made:returned()
@@ -117,15 +130,28 @@ local function variant_of(self, kind)
   end
 end
 
+-- A kind for arguments not seen before. Where each call has others, those that were never captured are forgotten.
+local function new_kind(self, n)
+  self.fresh_kinds = self.fresh_kinds + 1
+  if self.fresh_kinds > MOST_KINDS then
+    for key, kind in pairs(self.kinds) do
+      if #kind.variants == 0 then self.kinds[key] = nil end
+    end
+    self.fresh_kinds = 1
+    self.note = "nearly every call has other arguments; a number or an array that changes can be a tensor"
+  end
+  return { calls = 0, variants = {}, lapses = 0, n = n }
+end
+
 function Graphed:__call(...)
   self.nothing_done = nil
   local arguments = { n = select("#", ...), ... }
-  local texts = { ("%s %d"):format(tostring(graphs.grad_mode()), models.resting()) }
-  for i = 1, arguments.n do texts[i + 1] = kind_of(arguments[i]) end
+  local texts = { ("%s %d %d"):format(tostring(graphs.grad_mode()), models.resting(), graphs.frozen()) }
+  for i = 1, arguments.n do texts[i + 1] = kind_of(arguments[i], 0) end
   local key = table.concat(texts, ";")
   local kind = self.kinds[key]
   if not kind then
-    kind = { calls = 0, variants = {}, lapses = 0, n = arguments.n }
+    kind = new_kind(self, arguments.n)
     self.kinds[key] = kind
   end
   local made = variant_of(self, kind)
@@ -183,5 +209,6 @@ return function(fn, given)
   options.value("mb.graph", "the argument", fn, { type = "function" })
   local o = options.check("mb.graph", given, { warm_up = { type = "integer", default = 2, min = 1 } })
   if create.device() == "cpu" then return fn end
-  return setmetatable({ fn = fn, device = create.device(), warm_up = o.warm_up, kinds = {}, replays = 0 }, Graphed)
+  return setmetatable({ fn = fn, device = create.device(), warm_up = o.warm_up, kinds = {}, fresh_kinds = 0,
+                        replays = 0 }, Graphed)
 end

@@ -21,6 +21,8 @@ local types = require "bindings.types"
 
 local M = {}
 
+local MOST_DEPTH = 8 -- of tables that are returned
+
 ---@class moonbow.Recording
 ---@field device string
 ---@field parts table[] in order: { graph, before, after } or { host, results }
@@ -90,15 +92,30 @@ function M.capture(device, sharing, fn, ...)
   return self, nil, true
 end
 
----What the function returns: of a replay, where it differs.
+-- A value with what is fresh in it, in tables that are no objects: the value itself where nothing is.
+local function renewed(value, fresh, depth)
+  if type(value) ~= "table" then return value end
+  if fresh[value] then return fresh[value] end
+  if depth == MOST_DEPTH or getmetatable(value) then return value end
+  local result = value
+  for key, inner in pairs(value) do
+    local other = renewed(inner, fresh, depth + 1)
+    if other ~= inner then
+      if result == value then
+        result = {}
+        for k, v in pairs(value) do result[k] = v end
+      end
+      result[key] = other
+    end
+  end
+  return result
+end
+
+---What the function returns: of a replay, where it differs, in tables too.
 ---@return any
 function Recording:returned()
   local values = { n = self.results.n }
-  for i = 1, values.n do
-    local value = self.results[i]
-    local fresh = type(value) == "table" and self.fresh[value]
-    values[i] = fresh or value
-  end
+  for i = 1, values.n do values[i] = renewed(self.results[i], self.fresh, 1) end
   return unpack(values, 1, values.n)
 end
 

@@ -1,0 +1,118 @@
+-- SPDX-License-Identifier: MIT
+--
+-- Arguments and results of mb.graph's functions: what makes another graph, and that calls return what the function does. On the
+-- CPU, where the function is run as it is, the same tests hold.
+
+local helper = require "tests.helper"
+local mb = require "moonbow"
+
+local it_on_device, says = helper.it_on_device, helper.says
+local captures = helper.device ~= "cpu"
+
+local function first(t) return t:totable()[1] end
+
+-- Calls often enough that the next one is a replay.
+local function settled(fn, ...)
+  local graphed = mb.graph(fn)
+  for _ = 1, 4 do graphed(...) end
+  return graphed
+end
+
+describe("arguments of a graph", function()
+  it_on_device("of other shapes or numbers in an array are others", function()
+    local sum = settled(function(list)
+      local total = list[1] * 1
+      for i = 2, #list do total = total + list[i] end
+      return total
+    end, { mb.ones(2), mb.ones(2) })
+    for n = 1, 4 do
+      local list = {}
+      for i = 1, n do list[i] = mb.ones(2) end
+      assert.equal(n, first(sum(list)))
+    end
+    assert.same({ 3 }, { sum { mb.full({ 1 }, 3) }:totable()[1] })
+    local scaled = settled(function(x, o) return x * o[1] end, mb.ones(2), { 2 })
+    assert.equal(3, first(scaled(mb.ones(2), { 3 })))
+  end)
+
+  it_on_device("are others where numbers differ in their last digit, texts by where they end, keys by their type", function()
+    local x = mb.ones({ 2 }, { dtype = "f64" })
+    local scaled = settled(function(t, a) return t * a end, x, 0.1)
+    assert.equal(0.1 + 2 ^ -54, first(scaled(x, 0.1 + 2 ^ -54)))
+    local length = settled(function(t, a) return t * #a end, x, "a;string:b", "c")
+    assert.equal(1, first(length(x, "a", "b;string:c")))
+    local by_key = settled(function(t) return t[1] and t[1] * 1 or t["1"] * 2 end, { x })
+    assert.equal(2, first(by_key { ["1"] = x }))
+  end)
+
+  it_on_device("may be objects", function()
+    local Box = {}
+    Box.__index = Box
+    function Box:twice() return self.x * 2 end
+    local twice = settled(function(box) return box:twice() end, setmetatable({ x = mb.ones(2) }, Box))
+    assert.equal(6, first(twice(setmetatable({ x = mb.full({ 2 }, 3) }, Box))))
+  end)
+
+  it_on_device("that are others in each call are computed with as they are, and are not remembered", function()
+    local scaled = mb.graph(function(x, a) return x * a end)
+    for i = 1, 200 do assert.equal(i, first(scaled(mb.ones(2), i))) end
+    if not captures then return end
+    local n = 0
+    for _ in pairs(scaled.kinds) do n = n + 1 end
+    assert.is_true(n <= 65, n)
+    assert.matches("nearly every call has other arguments", tostring(scaled))
+    for _ = 1, 4 do scaled(mb.ones(2), 5) end
+    assert.matches("^graphed function: 1 graph, replayed", tostring(scaled))
+  end)
+
+  it_on_device("that hold themselves are refused", function()
+    if not captures then return end
+    local list = { mb.ones(2) }
+    list[2] = list
+    says("mb.graph: a table among the arguments holds itself", mb.graph(function(t) return t[1] * 1 end), list)
+  end)
+end)
+
+it_on_device("reports of a replay are there in tables, too", function()
+  local function losses(wrap)
+    mb.seed(helper.seed)
+    local model = mb.models.mlp { n_input = 3, n_hidden = 4, n_output = 2, seed = 1 }
+    local optimizer = mb.optim.sgd(model, { lr = 0.1 })
+    local clip = mb.clip.spectral { threshold = mb.threshold.ema { beta = 0.5 } }
+    local step = wrap(function(x)
+      optimizer:zero_grad()
+      local loss = model:logits({ inputs = x }):square():mean()
+      loss:backward()
+      return { loss = loss, of = { report = optimizer:step(clip) } }, "same"
+    end)
+    local texts = {}
+    for i = 1, 7 do
+      mb.set_step(i)
+      local result, text = step(mb.randn(5, 3))
+      texts[i] = ("%.17g %.17g %s"):format(result.loss:item(), result.of.report[1].sigma, text)
+    end
+    return texts
+  end
+  assert.same(losses(function(fn) return fn end), losses(mb.graph))
+end)
+
+it_on_device("a parameter that is frozen, or no more, between calls gets what a plain call gives it", function()
+  local function weights(wrap)
+    local model = mb.models.mlp { n_input = 3, n_hidden = 4, n_output = 2, seed = 1 }
+    local optimizer = mb.optim.sgd(model, { lr = 0.1, momentum = 0.9 })
+    local step = wrap(function(x)
+      optimizer:zero_grad()
+      model:logits({ inputs = x }):square():mean():backward()
+      optimizer:step()
+    end)
+    local texts = {}
+    mb.seed(helper.seed)
+    for i = 1, 16 do
+      if i == 6 or i == 11 then model:parameters()[1].value.requires_grad = i == 11 end
+      step(mb.randn(5, 3))
+      for _, p in ipairs(model:parameters()) do texts[#texts + 1] = ("%.17g"):format(p.value:sum():item()) end
+    end
+    return texts
+  end
+  assert.same(weights(function(fn) return fn end), weights(mb.graph))
+end)
