@@ -46,6 +46,15 @@ done
 export HOST=$host PEER=${MOONBOW_PEER:-python3} BUILD=${MOONBOW_BUILD:-$ROOT/build}
 export SHARED=${MOONBOW_SHARED:-$ROOT/../shared}
 export MOONBOW_SHARED=$SHARED
+# cuDNN as the peer has it, where the loader finds none.
+if [ "$host" = 0 ] && [ -z "${MOONBOW_CUDNN+set}" ]; then
+  cudnn=$("$PEER" -c 'import ctypes
+try: ctypes.CDLL("libcudnn.so.9")
+except OSError:
+  import nvidia.cudnn as c
+  print(list(c.__path__)[0] + "/lib/libcudnn.so.9")' 2>/dev/null)
+  [ -f "$cudnn" ] && export MOONBOW_CUDNN=$cudnn
+fi
 
 # ----- the rows: name, seconds, "alone" where something is timed, the function that runs it and its arguments ------------
 

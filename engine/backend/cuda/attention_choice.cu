@@ -153,7 +153,8 @@ struct Way {
   int64_t slices = 1;
   std::string note;
 };
-std::vector<std::unique_ptr<Way>> ways, past; // those of earlier choices, whose code graphs may hold
+using Ways = std::vector<std::unique_ptr<Way>>;
+Ways &ways = *new Ways, &past = *new Ways; // past: those of earlier choices, whose code graphs may hold. At exit the library may go first.
 int64_t generation;
 int shapes_tried;
 
@@ -417,6 +418,7 @@ mb_status attend(const Job &job) {
   mb_status status = run(&calls, *way, job);
   if (status == MB_OK && calls.good()) return MB_OK;
   if (status == MB_ERR_DEVICE && usable() != MB_OK) return status;
+  if (graphs_live()) past.push_back(std::unique_ptr<Way>(new Way(*way)));
   make_own(way);
   way->note = "own kernel: cuDNN was chosen, but " + (calls.good() ? std::string("there is no room for its work memory") : calls.problem);
   return job.own();
