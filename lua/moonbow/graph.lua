@@ -44,6 +44,7 @@ local MOST_DEPTH = 64 -- of tables among the arguments
 ---@field fn function
 ---@field kinds table<string, table> by the arguments: { calls, inputs, variants }
 ---@field note? string why the last call was not a replay, where it might have been
+---@field over? string why arguments of some kind are captured no more
 ---@field nothing_done? boolean whether the capture that failed last had done nothing
 local Graphed = {}
 Graphed.__index = Graphed
@@ -125,6 +126,7 @@ local function variant_of(self, kind)
       if not problem then return made end
       table.remove(kind.variants, i)
       self.note, kind.lapses, kind.calls = problem, kind.lapses + 1, self.warm_up - 1
+      if kind.lapses == MOST_LAPSES then self.over = problem end
       return nil
     end
   end

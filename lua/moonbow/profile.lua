@@ -202,6 +202,12 @@ local function add_ceilings(report, ceilings)
   end
 end
 
+-- Rates of the caller's: those that a row can be compared with, and numbers above zero.
+local function check_ceilings(given)
+  local rate = { type = "number", above = 0 }
+  return options.check(WHO .. ": ceilings", given, { bytes = rate, f32 = rate, f64 = rate, bf16 = rate })
+end
+
 ---@class moonbow.ProfileOptions
 ---@field ceilings? table<string, number>|boolean true: measured; numbers: bytes in bytes/s, and FLOP/s by dtype; false: none
 
@@ -211,6 +217,7 @@ end
 return function(fn, given)
   options.value(WHO, "the first argument", fn, { type = "function" })
   local o = options.check(WHO, given, { ceilings = { type = "table|boolean", default = true } })
+  if type(o.ceilings) == "table" then o.ceilings = check_ceilings(o.ceilings) end
   local device = create.device()
   runtime.synchronize(device)
   local start = runtime.time()

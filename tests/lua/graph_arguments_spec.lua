@@ -1,10 +1,11 @@
 -- SPDX-License-Identifier: MIT
 --
--- Arguments and results of mb.graph's functions: what makes another graph, and that calls return what the function does. On the
--- CPU, where the function is run as it is, the same tests hold.
+-- Arguments and results of mb.graph's functions: what makes another graph, and that calls return what the function does; what a
+-- training run says of its graphs. On the CPU, where the function is run as it is, the same tests hold.
 
 local helper = require "tests.helper"
 local mb = require "moonbow"
+local runner = require "tests.smoke.runner"
 
 local it_on_device, says = helper.it_on_device, helper.says
 local captures = helper.device ~= "cpu"
@@ -115,4 +116,39 @@ it_on_device("a parameter that is frozen, or no more, between calls gets what a 
     return texts
   end
   assert.same(weights(function(fn) return fn end), weights(mb.graph))
+end)
+
+describe("a training run", function()
+  if not helper.is_stand_in then return end
+  teardown(runner.clean)
+
+  local function train(script, arguments)
+    local text = runner.corpus(runner.folder() .. "/text", 3000)
+    local rc, said, complaint = runner.shell(("luajit '%s' --device cuda --plain --n_layer 1 --n_head 2 --n_embd 8 --block_size 8 "
+      .. "--batch_size 2 --sample_tokens 0 --eval_iters 1 --data '%s' --out '%s' %s"):format(script, text,
+      runner.folder() .. "/run", arguments))
+    assert.are.equal(0, rc, said .. complaint)
+    return said
+  end
+  local original = runner.root .. "/scripts/train_gpt2.lua"
+
+  it("says how many graphs there are whenever there are more, and the memory of both sides", function()
+    local said = train(original, "--steps 4 --grad_accum 3")
+    assert.matches("graphs  forward and backward: 1, from step 1 on\n", said, 1, true)
+    assert.matches("graphs  forward and backward: 2, from step 2 on\n", said, 1, true)
+    assert.matches("graphs  clipping and update: 1, from step 3 on\n", said, 1, true)
+    assert.matches("memory      [%d.]+ .?i?B at most on cuda, [%d.]+ MiB of the host\n", said)
+  end)
+
+  it("says so where a part is captured no more", function()
+    local changed = runner.folder() .. "/train.lua"
+    local text, n = runner.read(original):gsub("optimizer:zero_grad%(%)", "optimizer.groups[1].momentum = 1 - 0.1 / step\n    %0")
+    assert.are.equal(1, n)
+    local f = assert(io.open(changed, "w"))
+    f:write(text)
+    f:close()
+    local said = train(changed, "--steps 9 --optimizer muon --clip none")
+    assert.matches("graphs  clipping and update: 3, from step 3 on\n", said, 1, true)
+    assert.matches("graphs  clipping and update runs without one from step 8 on: [^\n]*momentum[^\n]*\n", said)
+  end)
 end)

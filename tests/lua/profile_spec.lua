@@ -167,6 +167,14 @@ describe("mb.profile", function()
     assert.equals(0, #mb.profile(function() end, { ceilings = false }))
     helper.says("mb.profile: the first argument", function() mb.profile(3) end)
     helper.says("unknown option 'ceiling'", function() mb.profile(function() end, { ceiling = false }) end)
+    local rates = {
+      { { bytes = "fast" }, "mb.profile: ceilings: option 'bytes' must be a number, not the string 'fast'" },
+      { { byte = 1e9 }, "mb.profile: ceilings: unknown option 'byte', did you mean 'bytes'?" },
+      { { f32 = 0 }, "option 'f32' must be more than 0" },
+    }
+    for _, case in ipairs(rates) do
+      helper.says(case[2], function() mb.profile(function() end, { ceilings = case[1] }) end)
+    end
     helper.says("a profile is on already", function()
       mb.profile(function() mb.profile(function() end) end)
     end)

@@ -126,13 +126,17 @@ end
 ---@return function
 function Job:graphed(what, fn)
   if self.settings.graph == "off" or mb.device() == "cpu" then return fn end
-  local graphed, is_said, problem = mb.graph(fn), false, nil
+  local graphed, said, problem = mb.graph(fn), 0, nil
   self.lender = self.lender or graphed
   local function note(...)
-    if not is_said and graphed:graphs() > 0 then
-      self.live:say(("graphs  %s: %d, from step %d on"):format(what, graphed:graphs(), self.step))
-      is_said = true
+    local n = graphed:graphs()
+    if n > said then
+      self.live:say(("graphs  %s: %d, from step %d on"):format(what, n, self.step))
+    elseif graphed.over then
+      problem = graphed.over
+      self.live:say(("graphs  %s runs without one from step %d on: %s"):format(what, self.step, problem))
     end
+    said = math.max(said, n)
     return ...
   end
   local function finish(arguments, ok, ...)
@@ -407,7 +411,12 @@ local function sum_up(self, seconds)
     say("clipping    %d of %d steps clipped by norm (%.1f %%)", self.clipped, self.matrices, 100 * self.clipped / self.matrices)
   end
   if self.skipped > 0 then say("skipped     %d steps with non-finite gradients", self.skipped) end
-  say("memory      %s at most", format.bytes(mb.system.peak_rss()))
+  local device, host = mb.device(), format.bytes(mb.system.peak_rss())
+  if device == "cpu" then
+    say("memory      %s at most", host)
+  else
+    say("memory      %s at most on %s, %s of the host", format.bytes(mb.memory(device).bytes_peak), device, host)
+  end
   say("log         %s", self.log_path)
   say("checkpoint  %s", self.last_saved)
 end
