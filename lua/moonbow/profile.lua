@@ -204,8 +204,8 @@ end
 
 -- Rates of the caller's: those that a row can be compared with, and numbers above zero.
 local function check_ceilings(given)
-  local rate = { type = "number", above = 0 }
-  return options.check(WHO .. ": ceilings", given, { bytes = rate, f32 = rate, f64 = rate, bf16 = rate })
+  local row = { type = "number", above = 0 }
+  return options.check(WHO .. ": ceilings", given, { bytes = row, f32 = row, f64 = row, bf16 = row })
 end
 
 ---@class moonbow.ProfileOptions

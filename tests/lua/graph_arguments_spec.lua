@@ -142,7 +142,7 @@ describe("a training run", function()
 
   it("says so where a part is captured no more", function()
     local changed = runner.folder() .. "/train.lua"
-    local text, n = runner.read(original):gsub("optimizer:zero_grad%(%)", "optimizer.groups[1].momentum = 1 - 0.1 / step\n    %0")
+    local text, n = runner.read(original):gsub("optimizer:zero_grad%(%)", "optimizer.groups[1].momentum = 1 - 0.1 / step;%0")
     assert.are.equal(1, n)
     local f = assert(io.open(changed, "w"))
     f:write(text)
