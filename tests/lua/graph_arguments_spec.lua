@@ -124,8 +124,8 @@ describe("a training run", function()
 
   local function train(script, arguments)
     local text = runner.corpus(runner.folder() .. "/text", 3000)
-    local rc, said, complaint = runner.shell(("luajit '%s' --device cuda --plain --n_layer 1 --n_head 2 --n_embd 8 --block_size 8 "
-      .. "--batch_size 2 --sample_tokens 0 --eval_iters 1 --data '%s' --out '%s' %s"):format(script, text,
+    local rc, said, complaint = runner.shell(("luajit '%s' --device cuda --plain --n_layer 1 --n_head 2 --n_embd 8 "
+      .. "--block_size 8 --batch_size 2 --sample_tokens 0 --eval_iters 1 --data '%s' --out '%s' %s"):format(script, text,
       runner.folder() .. "/run", arguments))
     assert.are.equal(0, rc, said .. complaint)
     return said
