@@ -2,7 +2,7 @@
 //
 // stamps.cu: what a profile needs of the device: moments in the stream, which are events of a pool, the number of launches, and
 // what the device is. On the stand-in work is done when a call returns, so a stamp is the clock.
-#include <cstring>
+#include <cstdio>
 #include <vector>
 
 #include "backend/cuda/memory.h"
@@ -70,7 +70,7 @@ mb_status device_facts(mb_device_facts *facts) {
   MB_TRY(attribute(&bus, cudaDevAttrGlobalMemoryBusWidth));
   MB_TRY(attribute(&cache, cudaDevAttrL2CacheSize));
   MBK_CUDA(cudaMemGetInfo(&unused, &all));
-  strncpy(facts->name, properties.name, sizeof facts->name - 1);
+  snprintf(facts->name, sizeof facts->name, "%.*s", (int)sizeof facts->name - 1, properties.name);
   facts->capability = 10 * major + minor, facts->multiprocessors = processors;
   facts->clock = 1e3 * clock, facts->memory_clock = 1e3 * memory_clock, facts->memory_bus = bus;
   facts->bytes = (int64_t)all, facts->cache = cache;
@@ -95,7 +95,7 @@ mb_status stamp_seconds(double *seconds, int64_t from, int64_t to) {
 void release_stamp(int64_t) {}
 
 mb_status device_facts(mb_device_facts *facts) {
-  strncpy(facts->name, "the host, block by block", sizeof facts->name - 1);
+  snprintf(facts->name, sizeof facts->name, "the host, block by block");
   return MB_OK;
 }
 
