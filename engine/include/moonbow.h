@@ -145,7 +145,7 @@ typedef struct mb_device_memory {
   int64_t bytes_live;      // in tensors now
   int64_t bytes_cached;    // freed, kept for reuse
   int64_t bytes_scratch;   // work memory that operations keep from call to call
-  int64_t bytes_peak;      // most of bytes_live + bytes_scratch at once
+  int64_t bytes_peak;      // most of bytes_live + bytes_scratch + bytes_graphs at once
   int64_t bytes_free;
   int64_t bytes_total;     // what the device has
   int64_t bytes_limit;     // 0 = none

@@ -94,7 +94,7 @@ M.is_tensor = types.is_tensor
 
 --- Bytes and counts: bytes_live, bytes_peak, bytes_cached, bytes_budget, bytes_allocated (since start),
 --- live_tensors, allocations (since start). Of one device, mb.memory "cuda": bytes_live, bytes_cached, bytes_scratch
---- (work memory of operations), bytes_peak (of live and scratch), bytes_free (what it could still give), bytes_total,
+--- (work memory of operations), bytes_peak (of live, scratch and graphs), bytes_free (what it could still give), bytes_total,
 --- bytes_limit (the environment's MOONBOW_MEMORY_LIMIT, 0 for none), requests (times the device itself was asked),
 --- bytes_graphs (free, but kept for graphs).
 ---@param device? "cpu"|"cuda"

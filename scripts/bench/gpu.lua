@@ -27,7 +27,7 @@ local options = {
   { "peer", "python3", "a Python with PyTorch, or none", kind = "string", value = "COMMAND" },
   { "rounds", 2, "of each part", kind = "integer", min = 1 },
   { "budget", 480, "seconds in all: parts that would begin later are left out", kind = "integer", min = 1 },
-  { "host", false, "a rehearsal: tiny sizes, the stand-in for the GPU (MOONBOW_CUDA_PLUGIN), PyTorch on the CPU" },
+  { "host", false, "a rehearsal: tiny sizes, the tests' stand-in for the GPU (or MOONBOW_CUDA_PLUGIN), PyTorch on the CPU" },
   { "record", nil, "a file for the figures as JSON", kind = "string", value = "FILE" },
   { "one", nil, "used by the script itself: our side of a part in this process, as JSON", kind = "string", value = "REQUEST" },
 }
@@ -41,11 +41,12 @@ end
 -- The JSON object in the last line that a command prints within `limit` seconds, or nil and why not. on_line sees lines before.
 local function ask(command, limit, on_line)
   local log = os.tmpname()
-  local pipe = assert(io.popen(("timeout -k 5 %d %s 2>%s"):format(limit, command, peers.quoted(log))))
-  local last
+  local pipe = assert(io.popen(("timeout -k 5 %d %s 2>%s; echo \"exit $?\""):format(limit, command, peers.quoted(log))))
+  local last, code
   for line in pipe:lines() do
     if on_line then on_line(line) end
     if line:match "^{.*}$" then last = line end
+    code = line:match "^exit (%d+)$" or code
   end
   pipe:close()
   local file = io.open(log, "rb")
@@ -53,11 +54,14 @@ local function ask(command, limit, on_line)
   if file then file:close() end
   os.remove(log)
   if last then return cjson.decode(last) end
-  return nil, complaint:match "([^\n]+)\n*$" or ("no answer within %d s"):format(limit)
+  if code == "124" or code == "137" then return nil, ("no answer within %d s"):format(limit) end
+  return nil, complaint:match "([^\n]+)\n*$" or ("exit code %s and no answer"):format(code)
 end
 
 local function ours(s, request, limit, environment, on_line)
   request.host = s.host
+  local stand_in = s.host and not os.getenv "MOONBOW_CUDA_PLUGIN" and here .. "/../../build/tests/libmoonbow_cuda_host.so"
+  if stand_in then environment = ("MOONBOW_CUDA_PLUGIN=%s %s"):format(peers.quoted(stand_in), environment or "") end
   return ask(("env %s luajit %s --one %s"):format(environment or "", peers.quoted(arg[0]), peers.quoted(cjson.encode(request))),
     limit, on_line)
 end
@@ -84,7 +88,7 @@ local function push(figures, name, answer, problem)
     if key ~= "seconds" then f[key] = value end
   end
   f.seconds = timing.median(f.values)
-  say("%s: %s, %d times", name, timing.text(f.seconds), #f.values)
+  say("%s: %s, %d times%s", name, timing.text(f.seconds), #f.values, f.no_graph and ", without a graph: " .. f.no_graph or "")
 end
 
 local function shape_of(s, name) return (s.host and work.tiny or work.sizes)[name] end
@@ -246,6 +250,13 @@ cli.main("bench/gpu", function()
   for name in s.part:gmatch "[^,%s]+" do
     if not parts[name] then cli.fail(2, "--part: there is no '%s': %s", name, options[1][2]) end
   end
+  if s.record then
+    local file, problem = io.open(s.record, "a") -- known before minutes are spent
+    if not file then cli.fail(1, "--record: %s", problem) end
+    file:close()
+  end
+  local _, absent = ours(s, { part = "probe" }, 60)
+  if absent then cli.fail(1, "%s", (absent:gsub("^bench/gpu: ", ""))) end
   for name in s.part:gmatch "[^,%s]+" do
     if mb.time() - options.began > s.budget - 20 then
       left_out[#left_out + 1] = name
@@ -262,6 +273,7 @@ cli.main("bench/gpu", function()
   local failed, missed = {}, 0
   for name, f in pairs(figures) do
     if f.problem and not f.seconds and f.problem ~= "no peer" then failed[#failed + 1] = name .. ": " .. f.problem end
+    if f.no_graph then print(("without a graph: %s: %s"):format(name, f.no_graph)) end
   end
   table.sort(failed)
   for _, text in ipairs(failed) do print("failed: " .. text) end

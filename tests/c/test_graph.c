@@ -45,6 +45,9 @@ static void blocks_of_a_pool_go_to_nobody_else(void) {
   mb_device_memory books;
   CHECK_OK(mb_memory_of(&books, MB_CPU));
   CHECK_EQ(books.bytes_graphs, (int64_t)capacity);
+  mb_memory_reset_peak();
+  CHECK_OK(mb_memory_of(&books, MB_CPU));
+  CHECK_EQ(books.bytes_peak, books.bytes_live + books.bytes_scratch + (int64_t)capacity);
   void *other = take(&of_other, &capacity);
   CHECK(of_other == NULL && other != mine);
   mbi_blocks_belong_to(pool);

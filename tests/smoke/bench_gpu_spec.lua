@@ -45,13 +45,32 @@ describe("bench/gpu.lua", function()
   it_on_stand_in("says what failed, and goes on", function()
     local code, said = bench("gpu", "--host --peer /bin/false --part muon,adamw")
     assert.are.equal(0, code, said) -- a peer that is missing is no failure of ours
-    assert.is_truthy(said:find("failed: muon torch", 1, true), said)
+    assert.is_truthy(said:find("failed: muon torch[^\n]*: exit code 1 and no answer"), said)
     assert.is_truthy(said:find "muon: a step", said)
     code, said = bench("gpu", "--part adamw --rounds 1 --peer none --budget 15")
     assert.are.equal(0, code, said)
     assert.is_truthy(said:find("left out, the budget was spent: adamw", 1, true), said)
     local _, _, complaint = bench("gpu", "--part everything")
     assert.is_truthy(complaint:find("there is no 'everything'", 1, true), complaint)
+  end)
+
+  it_on_stand_in("spends no minutes where the figures have no place, or there is no device", function()
+    local code, said, complaint = bench("gpu", "--host --part adamw --peer none --record /nowhere/figures.json")
+    assert.are.equal("bench/gpu: --record: /nowhere/figures.json: No such file or directory\n", complaint)
+    assert.are.equal(1, code, said)
+    code, said, complaint = runner.shell(("MOONBOW_CUDA_PLUGIN=/nowhere luajit '%s/scripts/bench/gpu.lua' --peer none"):format(
+      runner.root))
+    assert.is_truthy(complaint:find "^bench/gpu: device cuda is not available: [^\n]+\n$", complaint)
+    assert.are.equal(1, code, said)
+  end)
+
+  it_on_stand_in("counts what a graph keeps as memory of the step", function()
+    local path = runner.folder() .. "/figures.json"
+    assert.are.equal(0, (bench("gpu", ("--host --part train --peer none --record '%s'"):format(path))))
+    local predicted = runner.folder() .. "/predicted.json" -- the same step without a graph
+    assert.are.equal(0, (bench("roofline", ("--quick --part train --record '%s'"):format(predicted))))
+    local graphed, plain = record_of(path).figures.train.peak_bytes, record_of(predicted).parts.train.peak_bytes
+    assert.is_true(graphed >= plain, graphed .. " is less than " .. plain)
   end)
 end)
 

@@ -87,7 +87,10 @@ local function roofline(mb, r)
   return { text = tostring(report), report = report:totable() }
 end
 
-local parts = { train = train, small = train, clip = clip, muon = optimizer "muon", adamw = optimizer "adamw", startup = startup,
+-- Whether there is a device at all.
+local function probe() return {} end
+
+local parts = { probe = probe, train = train, small = train, clip = clip, muon = optimizer "muon", adamw = optimizer "adamw", startup = startup,
                 roofline = roofline }
 
 function M.run(r)
