@@ -90,8 +90,8 @@ end
 -- Whether there is a device at all.
 local function probe() return {} end
 
-local parts = { probe = probe, train = train, small = train, clip = clip, muon = optimizer "muon", adamw = optimizer "adamw", startup = startup,
-                roofline = roofline }
+local parts = { probe = probe, train = train, small = train, clip = clip, muon = optimizer "muon", adamw = optimizer "adamw",
+                startup = startup, roofline = roofline }
 
 function M.run(r)
   local opened = {}
