@@ -12,9 +12,9 @@ local mb = {}
 ---@return moonbow.Fused
 function mb.fuse(fn, given) end
 
---- The function in the form that runs fastest on mb.device(): captured as a graph where the device can, itself on the CPU.
+--- The function in the form that runs fastest on mb.device(): captured as a graph where the device can, as it is on the CPU.
 ---@param fn F
----@param given? { warm_up?: integer } calls that run plainly before the capture; default 2
+---@param given? moonbow.GraphOptions
 ---@return F
 function mb.graph(fn, given) end
 

@@ -26,7 +26,8 @@
 -- optimizers that check their gradients) ends one graph and begins another by itself.
 --
 -- Refused in a capture: item() and its like, tensors from Lua's numbers, decompositions by cuSOLVER. The error says what it is.
--- On the CPU the function is run as it is.
+-- On the CPU the function is run as it is. tostring(step) says which it was, step:graphs() how many graphs there are;
+-- step:lend(fn, ...) runs fn, an evaluation between two steps, in the memory that they leave free.
 
 local create = require "moonbow.create"
 local graphs = require "bindings.graph"
@@ -202,15 +203,27 @@ function Graphed:__tostring()
   return ("graphed function: %d graph%s, replayed %d times"):format(n, n == 1 and "" or "s", self.replays)
 end
 
---- The function in the form that runs fastest on mb.device(): captured as a graph where the device can, itself on the CPU.
+-- The same on the CPU, which has no graphs.
+local Plain = {}
+Plain.__index = Plain
+
+function Plain:__call(...) return self.fn(...) end
+function Plain.lend(_, fn, ...) return fn(...) end
+function Plain.graphs() return 0 end
+function Plain.__tostring() return "graphed function, run plainly: the cpu has no graphs" end
+
+---@class moonbow.GraphOptions
+---@field warm_up? integer calls that run plainly before the capture; default 2
+
+--- The function in the form that runs fastest on mb.device(): captured as a graph where the device can, as it is on the CPU.
 ---@generic F: function
 ---@param fn F
----@param given? { warm_up?: integer } calls that run plainly before the capture; default 2
+---@param given? moonbow.GraphOptions
 ---@return F
 return function(fn, given)
   options.value("mb.graph", "the argument", fn, { type = "function" })
   local o = options.check("mb.graph", given, { warm_up = { type = "integer", default = 2, min = 1 } })
-  if create.device() == "cpu" then return fn end
-  return setmetatable({ fn = fn, device = create.device(), warm_up = o.warm_up, kinds = {}, fresh_kinds = 0,
-                        replays = 0 }, Graphed)
+  local device = create.device()
+  if device == "cpu" then return setmetatable({ fn = fn }, Plain) end
+  return setmetatable({ fn = fn, device = device, warm_up = o.warm_up, kinds = {}, fresh_kinds = 0, replays = 0 }, Graphed)
 end
