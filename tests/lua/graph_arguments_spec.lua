@@ -77,8 +77,8 @@ end)
 it_on_device("a graphed function says what it is and lends its memory, on every device", function()
   local twice = settled(function(x) return x * 2 end, mb.ones(2))
   assert.equal(captures and 1 or 0, twice:graphs())
-  assert.equal(captures and "graphed function: 1 graph, replayed 1 times" or "graphed function, run plainly: the cpu has no graphs",
-    tostring(twice))
+  assert.equal(captures and "graphed function: 1 graph, replayed 1 times"
+    or "graphed function, run plainly: the cpu has no graphs", tostring(twice))
   local a, b = twice:lend(function(n) return mb.ones(2):sum():item() + n, "b" end, 3)
   assert.equal(5, a)
   assert.equal("b", b)
