@@ -177,8 +177,10 @@ static mb_status obtain(void **data, int *is_zero, mb_device device, size_t byte
 const char *mbi_block_refusal(mb_device device) {
   static char text[256];
   const mb_device_memory *b = &books[device];
-  int used = snprintf(text, sizeof text, "%lld in use, %lld cached, %lld of work memory; ", (long long)b->bytes_live,
+  int used = snprintf(text, sizeof text, "%lld in use, %lld cached, %lld of work memory", (long long)b->bytes_live,
                       (long long)b->bytes_cached, (long long)b->bytes_scratch);
+  if (b->bytes_graphs) used += snprintf(text + used, sizeof text - (size_t)used, ", %lld kept for graphs", (long long)b->bytes_graphs);
+  used += snprintf(text + used, sizeof text - (size_t)used, "; ");
   int64_t free_bytes = 0, total = 0;
   const mbi_device *memory = mbi_device_of(device);
   if (b->bytes_limit)

@@ -45,6 +45,9 @@ static void blocks_of_a_pool_go_to_nobody_else(void) {
   mb_device_memory books;
   CHECK_OK(mb_memory_of(&books, MB_CPU));
   CHECK_EQ(books.bytes_graphs, (int64_t)capacity);
+  char kept[64];
+  snprintf(kept, sizeof kept, " of work memory, %lld kept for graphs; ", (long long)capacity);
+  CHECK(strstr(mbi_block_refusal(MB_CPU), kept) != NULL);
   mb_memory_reset_peak();
   CHECK_OK(mb_memory_of(&books, MB_CPU));
   CHECK_EQ(books.bytes_peak, books.bytes_live + books.bytes_scratch + (int64_t)capacity);
@@ -60,6 +63,7 @@ static void blocks_of_a_pool_go_to_nobody_else(void) {
   mbi_block_give(MB_CPU, other, capacity, NULL);
   CHECK_OK(mb_memory_of(&books, MB_CPU));
   CHECK_EQ(books.bytes_graphs, 0);
+  CHECK(strstr(mbi_block_refusal(MB_CPU), "graphs") == NULL);
   CHECK_EQ(books.bytes_cached, 2 * (int64_t)capacity);
   mb_memory_trim();
 }
