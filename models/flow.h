@@ -16,6 +16,7 @@
 typedef struct flow {
   mb_model *model;  // whose parameters the steps use, by index
   mb_tensor *value; // owned; NULL after a failure
+  mb_tensor *cast;  // owned by the flow that began: the model's weights as it computes with them, or NULL
   mb_status status; // of the first failure
   int for_loss;     // the result goes into a loss and nowhere else
   uint64_t seed, step, stream; // the generator's state at the start, put back after a failure
@@ -25,6 +26,8 @@ typedef struct flow {
 static inline flow flow_begin(mb_model *model, mb_tensor *input) {
   flow f = {.model = model, .value = NULL, .status = MB_OK};
   mb_rng_get(&f.seed, &f.step, &f.stream);
+  f.status = mb_model_cast(&f.cast, model);
+  if (f.status != MB_OK) return f;
   if (mb_model_compute(model) == MB_BF16 && mb_tensor_dtype(input) == MB_F32) f.status = mb_cast(&f.value, input, MB_BF16);
   else mb_tensor_retain(f.value = input);
   return f;
@@ -34,6 +37,8 @@ static inline flow flow_begin(mb_model *model, mb_tensor *input) {
 static inline mb_status flow_end(flow *f, mb_tensor **out) {
   *out = f->value;
   f->value = NULL;
+  mb_tensor_release(f->cast);
+  f->cast = NULL;
   if (f->status != MB_OK) mb_rng_set(f->seed, f->step, f->stream);
   return f->status;
 }
@@ -50,15 +55,9 @@ static inline void flow_step(flow *f, mb_status status, mb_tensor *result) {
 // The weight of parameter `index` as the model computes with it, to be released; NULL, for ops that allow it, if the index
 // is negative, and after a failure.
 static inline mb_tensor *flow_weight(flow *f, int64_t index) {
-  mb_tensor *weight = mb_model_weight(f->model, index), *cast = NULL;
-  if (!weight || !flow_is_on(f)) return NULL;
-  if (mb_model_compute(f->model) == mb_tensor_dtype(weight)) {
-    mb_tensor_retain(weight);
-    return weight;
-  }
-  int is_random = mb_model_rounding(f->model) == MB_ROUND_STOCHASTIC && mb_model_training(f->model);
-  f->status = is_random ? mb_round_stochastic(&cast, weight) : mb_cast(&cast, weight, mb_model_compute(f->model));
-  return cast;
+  mb_tensor *weight = NULL;
+  if (index >= 0 && flow_is_on(f)) f->status = mb_model_computed(&weight, f->model, f->cast, index);
+  return weight;
 }
 
 // Ends a step that used two weights: lets go of them, and takes the result unless a weight was missing.

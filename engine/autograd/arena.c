@@ -235,6 +235,31 @@ mb_status mb_model_group_view(mb_tensor **out, mb_model *model, mb_tensor *flat,
   return flat_view(out, flat, &shape, g->begin);
 }
 
+// ----- what a network computes with -------------------------------------------------------------------------
+
+mb_status mb_model_cast(mb_tensor **out, mb_model *model) {
+  *out = NULL;
+  MB_TRY(check_built(model, "mb_model_cast"));
+  if (model->compute == model->values->dtype) return MB_OK;
+  // The arena itself is no leaf: nothing is recorded here.
+  if (model->rounding == MB_ROUND_STOCHASTIC && model->training) return mb_round_stochastic(out, model->values);
+  return mb_cast(out, model->values, model->compute);
+}
+
+mb_status mb_model_computed(mb_tensor **out, mb_model *model, mb_tensor *cast, int64_t index) {
+  *out = NULL;
+  MB_TRY(check_built_index(model, "mb_model_computed", index));
+  mbi_parameter *p = &model->parameters[index];
+  if (!cast) {
+    mb_tensor_retain(*out = p->weight);
+    return MB_OK;
+  }
+  MB_TRY(check_flat(model, "mb_model_computed", cast));
+  mb_tensor *view;
+  MB_TRY(flat_view(&view, cast, &p->shape, p->begin));
+  return mbi_finish(out, view, MB_OK, MBI_OP_cast, &p->weight, 1, NULL, 0, &p->weight->dtype, sizeof p->weight->dtype);
+}
+
 // One pass over the whole buffer answers the usual case, that all is finite.
 mb_status mb_model_find_nonfinite(int64_t *index, mb_model *model, mb_tensor *flat) {
   MB_TRY(check_built(model, "mb_model_find_nonfinite"));

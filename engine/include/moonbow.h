@@ -377,11 +377,16 @@ MB_CALL mb_status mb_model_settle_gradients(mb_model *model);
 MB_API void mb_model_set_training(mb_model *model, int training);  // dropout acts only in training; on at first
 MB_API int mb_model_training(const mb_model *model);
 MB_API mb_dtype mb_model_compute(const mb_model *model);
-// How a model that computes with bf16 rounds its weights, at each use: to nearest (at first), or in training by
-// mb_round_stochastic. MB_ERR_ARG where there is nothing to round.
+// How a model that computes with bf16 rounds its weights, once a forward: to nearest (at first), or in training by
+// mb_round_stochastic over the arena. MB_ERR_ARG where there is nothing to round.
 typedef enum mb_rounding { MB_ROUND_NEAREST = 0, MB_ROUND_STOCHASTIC } mb_rounding;
 MB_CALL mb_status mb_model_set_rounding(mb_model *model, mb_rounding rounding);
 MB_API mb_rounding mb_model_rounding(const mb_model *model);
+// The arena as the network computes with it, by mb_model_rounding: a new flat buffer, (N), made in one pass. A forward begins with it,
+// so that what its backward reads stays what the weights were. NULL where the parameters are of that dtype themselves.
+MB_CALL mb_status mb_model_cast(mb_tensor **out, mb_model *model);
+// Parameter index of such a buffer, whose gradient is the parameter's; the parameter itself where `cast` is NULL.
+MB_CALL mb_status mb_model_computed(mb_tensor **out, mb_model *model, mb_tensor *cast, int64_t index);
 // Index of the first parameter, in order, whose flat[range] holds NaN or Inf; -1 if all are finite.
 MB_CALL mb_status mb_model_find_nonfinite(int64_t *index, mb_model *model, mb_tensor *flat);
 // A model's own constants (a plain struct), copied in once and read by its forward functions.

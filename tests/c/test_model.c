@@ -284,6 +284,19 @@ static void configs_are_checked_by_name(void) {
               mb_model_set_rounding(model, MB_ROUND_STOCHASTIC));
   CHECK_FAILS(MB_ERR_ARG, "unknown rounding 7", mb_model_set_rounding(model, (mb_rounding)7));
   CHECK_EQ(mb_model_rounding(model), MB_ROUND_NEAREST);
+  mb_tensor *cast, *computed, *state;
+  CHECK_OK(mb_model_cast(&cast, model));
+  CHECK(cast == NULL);
+  CHECK_OK(mb_model_computed(&computed, model, cast, 2));
+  CHECK(computed == mb_model_weight(model, 2));
+  mb_tensor_release(computed);
+  CHECK_FAILS(MB_ERR_ARG, "mb_model_computed: model 'small' has no parameter 8", mb_model_computed(&computed, model, cast, 8));
+  CHECK_FAILS(MB_ERR_SHAPE, "mb_model_computed: flat has shape", mb_model_computed(&computed, model, mb_model_weight(model, 2), 2));
+  CHECK_OK(mb_model_state(&state, model));
+  CHECK_OK(mb_model_computed(&computed, model, state, 2));
+  CHECK(computed != mb_model_weight(model, 2) && mb_requires_grad(computed));
+  mb_tensor_release(computed);
+  mb_tensor_release(state);
   mb_tf32_set(1); // of products on CUDA alone; here it is only remembered
   CHECK_EQ(mb_tf32(), 1);
   mb_tf32_set(0);

@@ -108,13 +108,45 @@ describe("a model with rounding = 'stochastic'", function()
     return model:loss(batch):item()
   end
 
-  it("rounds at each use in training, as the generator says, and to nearest in evaluation", function()
+  it("rounds once a forward in training, as the generator says, and to nearest in evaluation", function()
     local model, nearest = tiny(), tiny { rounding = "nearest" }
     assert.are.equal(loss_at(model, 1), loss_at(model, 1))
     assert.are_not.equal(loss_at(model, 1), loss_at(model, 2))
     model:eval() nearest:eval()
     assert.are.equal(loss_at(nearest, 1), loss_at(model, 1))
     assert.are.equal(loss_at(model, 1), loss_at(model, 2))
+  end)
+
+  it("draws one stream a forward, whatever the number of weights", function()
+    local model = tiny()
+    mb.random_state(3, 1, 5)
+    model:loss(batch)
+    assert.are.same({ 3, 1, 6 }, { mb.random_state() })
+    model:eval():loss(batch)
+    assert.are.same({ 3, 1, 6 }, { mb.random_state() })
+  end)
+
+  it("gives a loss the gradient at the weights that it was computed with, whatever they have become", function()
+    local function gradients(after)
+      local model = tiny()
+      mb.random_state(3, 1, 0)
+      local losses = { model:loss(batch), model:loss(batch) }
+      after(model)
+      losses[2]:backward()
+      losses[1]:backward()
+      return model
+    end
+    local expected = gradients(function() end)
+    local changed = gradients(function(model)
+      mb.no_grad(function()
+        for _, p in ipairs(model:parameters()) do p.value:add_(0.5) end
+      end)
+      mb.random_state(3, 1, 0)
+      model:loss(batch)
+    end)
+    for i, p in ipairs(expected:parameters()) do
+      assert.is_true(p.grad:equal(changed:parameters()[i].grad), p.name)
+    end
   end)
 
   it("resumes bit for bit", function()

@@ -20,7 +20,7 @@
 --
 --      N V' e + 8 N            logits, over which their gradient is written, and the loss' statistics; V' e is V e made a
 --                              multiple of 128
---    2 w                       for each block of w weights, with bf16: their casts; 2 V C of the head's
+--    2 W                       with bf16: all W weights as the network computes with them
 --
 -- The largest of these lies beside it for a moment, dropout adding N C e to the second:
 --
@@ -120,7 +120,7 @@ function M.needs(s, device)
   local kept_numbers = half and network.kept_half or network.kept
   local layers = L * (kept_numbers * N * C * e + network.statistics(H) * N) + network.outside * N * C * e + 8 * N
   local logits = N * math.ceil(V * e / 128) * 128 + 8 * N + 8 * N
-  local casts = half and 2 * (L * block + V * C) or 0
+  local casts = half and 2 * weights or 0
   local head = N * C * e
   local inner = (s.dropout > 0 and 4 or 3) * N * C * e - (logits - 16 * N)
   local passing = math.max(head, inner, 0)
