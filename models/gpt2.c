@@ -82,10 +82,12 @@ static mb_status add_parameters(mb_model *model, const void *config) {
 
 // ----- forward ----------------------------------------------------------------------------------------------
 
-// wpe[first .. first + T - 1] (T, C), to be added to every sequence of the batch.
+// wpe[first .. first + T - 1] (T, C), to be added to every sequence of the batch. Where that is all of them, as in training as a rule,
+// their gradient goes straight to the parameter.
 static mb_tensor *positions(flow *f, int64_t first, int64_t T) {
   mb_tensor *rows = NULL, *weight = flow_weight(f, WPE);
   if (!flow_is_on(f)) return rows;
+  if (T == mb_tensor_shape(weight)[0]) return weight;
   mb_status status = mb_slice(&rows, weight, 0, first, first + T, 1);
   mb_tensor_release(weight);
   if (status != MB_OK) flow_step(f, status, NULL);

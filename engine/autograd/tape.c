@@ -257,10 +257,15 @@ mb_status mbi_sink(mb_tensor **out, int *accumulate, mbi_node *node, int input) 
   return MB_OK;
 }
 
-mb_status mbi_sink_wide(mb_tensor **out, int *accumulate, mbi_node *node, int input) {
+mbi_node *mbi_wide_cast(const mbi_node *node, int input) {
   mbi_node *cast = node->edges[input].node;
-  int through = cast && cast->op == MBI_OP_cast && node->edges[input].dtype == MB_BF16 && cast->edges[0].dtype == MB_F32 && mbi_needs(cast, 0);
-  return through ? mbi_sink(out, accumulate, cast, 0) : mbi_sink(out, accumulate, node, input);
+  int is_one = cast && cast->op == MBI_OP_cast && node->edges[input].dtype == MB_BF16 && cast->edges[0].dtype == MB_F32 && mbi_needs(cast, 0);
+  return is_one ? cast : NULL;
+}
+
+mb_status mbi_sink_wide(mb_tensor **out, int *accumulate, mbi_node *node, int input) {
+  mbi_node *cast = mbi_wide_cast(node, input);
+  return cast ? mbi_sink(out, accumulate, cast, 0) : mbi_sink(out, accumulate, node, input);
 }
 
 mb_status mb_grad(mb_tensor **out, mb_tensor *t) {

@@ -71,6 +71,8 @@ mb_status mbi_sink(mb_tensor **out, int *accumulate, mbi_node *node, int input);
 // The same for an input that is a float32 tensor cast to bf16 for this op, as a model's weights are: the place may be that of the float32
 // tensor's gradient, for an op that can write float32. What it adds up is not rounded on the way.
 mb_status mbi_sink_wide(mb_tensor **out, int *accumulate, mbi_node *node, int input);
+// The cast whose input's gradient that is, or NULL.
+mbi_node *mbi_wide_cast(const mbi_node *node, int input);
 // Is the memory of saved tensor `index` the tape's alone? Then backward may overwrite it.
 int mbi_saved_is_exclusive(const mbi_node *node, int index);
 #endif

@@ -117,6 +117,12 @@ void mbi_cost_reduce(mbi_cost *c, enum mbi_reduce f, void *out, int32_t *index, 
   mbi_cost_view(c, x);
 }
 
+void mbi_cost_sum_over(mbi_cost *c, void *out, int accumulate, const mbi_view *x, unsigned dims) {
+  c->bytes = (double)mbi_view_elements(x) * size_of(c) + (1 + !!accumulate) * (double)kept_by(x, dims) * wide_of(c);
+  c->flops = (double)all_of(x);
+  mbi_cost_view(c, x);
+}
+
 void mbi_cost_reduce_pick_backward(mbi_cost *c, void *dx, const void *dy, const int32_t *index, const mbi_view *x_sizes, unsigned dims,
                                    int accumulate) {
   int64_t kept = kept_by(x_sizes, dims);
@@ -208,10 +214,11 @@ void mbi_cost_embedding(mbi_cost *c, void *out, const void *table, const int32_t
   rows_of(c, count, columns);
 }
 
-void mbi_cost_embedding_backward(mbi_cost *c, void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t rows,
+// As if every id occurred once.
+void mbi_cost_embedding_backward(mbi_cost *c, void *dtable, int accumulate, const void *dy, const int32_t *ids, int64_t count, int64_t rows,
                                  int64_t columns) {
-  (void)rows;
-  c->bytes = 3 * (double)(count * columns) * size_of(c) + 4.0 * (double)count;
+  int64_t moved = accumulate ? 2 * (count < rows ? count : rows) : rows;
+  c->bytes = (double)(count * columns) * size_of(c) + (double)(moved * columns) * wide_of(c) + 4.0 * (double)count;
   c->flops = (double)(count * columns);
   rows_of(c, count, columns);
 }
@@ -228,8 +235,8 @@ void mbi_cost_layernorm_backward(mbi_cost *c, void *dx, int accumulate_x, void *
                                  int accumulate_bias, const void *dy, const void *x, const void *mean, const void *rstd, const void *weight,
                                  int64_t rows, int64_t columns) {
   int64_t wide = 2 + (dx ? 1 + !!accumulate_x : 0);
-  int64_t thin = !!weight + (dweight ? 1 + !!accumulate_weight : 0) + (dbias ? 1 + !!accumulate_bias : 0);
-  c->bytes = (double)(wide * rows * columns + thin * columns) * size_of(c) + (double)(2 * rows) * wide_of(c);
+  int64_t thin = (dweight ? 1 + !!accumulate_weight : 0) + (dbias ? 1 + !!accumulate_bias : 0);
+  c->bytes = (double)(wide * rows * columns + !!weight * columns) * size_of(c) + (double)(2 * rows + thin * columns) * wide_of(c);
   c->flops = (double)((2 + (dx ? 8 : 0) + (dweight ? 2 : 0) + (dbias ? 1 : 0)) * rows * columns);
   rows_of(c, rows, columns);
 }
@@ -244,8 +251,8 @@ void mbi_cost_rmsnorm(mbi_cost *c, void *y, void *rstd, void *sum, const void *x
 
 void mbi_cost_rmsnorm_backward(mbi_cost *c, void *dx, int accumulate_x, void *dweight, int accumulate_weight, const void *dy, const void *x,
                                const void *rstd, const void *weight, int64_t rows, int64_t columns) {
-  int64_t wide = 2 + (dx ? 1 + !!accumulate_x : 0), thin = !!weight + (dweight ? 1 + !!accumulate_weight : 0);
-  c->bytes = (double)(wide * rows * columns + thin * columns) * size_of(c) + (double)rows * wide_of(c);
+  int64_t wide = 2 + (dx ? 1 + !!accumulate_x : 0), thin = dweight ? 1 + !!accumulate_weight : 0;
+  c->bytes = (double)(wide * rows * columns + !!weight * columns) * size_of(c) + (double)(rows + thin * columns) * wide_of(c);
   c->flops = (double)((1 + (dx ? 6 : 0) + (dweight ? 2 : 0)) * rows * columns);
   rows_of(c, rows, columns);
 }

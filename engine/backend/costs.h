@@ -38,6 +38,7 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_axpby y, x, alpha, beta
 #define MBI_ARGUMENTS_where out, c, a, b
 #define MBI_ARGUMENTS_reduce f, out, index, x, dims, alpha
+#define MBI_ARGUMENTS_sum_over out, accumulate, x, dims
 #define MBI_ARGUMENTS_reduce_pick_backward dx, dy, index, x_sizes, dims, accumulate
 #define MBI_ARGUMENTS_sum_squares out, x, count
 #define MBI_ARGUMENTS_find_nonfinite index, x, count
@@ -51,7 +52,7 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_attention_backward s, g, lse, q, k, v
 #define MBI_ARGUMENTS_attention_cached s, out, q, k, v, first
 #define MBI_ARGUMENTS_embedding out, table, ids, count, columns
-#define MBI_ARGUMENTS_embedding_backward dtable, dy, ids, count, rows, columns
+#define MBI_ARGUMENTS_embedding_backward dtable, accumulate, dy, ids, count, rows, columns
 #define MBI_ARGUMENTS_layernorm y, mean, rstd, sum, x, added, weight, bias, rows, columns, epsilon
 #define MBI_ARGUMENTS_layernorm_backward dx, accumulate_x, dweight, accumulate_weight, dbias, accumulate_bias, dy, x, mean, rstd, weight, \
   rows, columns

@@ -19,11 +19,17 @@ mb_status mbi_give_unbroadcast(mbi_node *node, int input, mb_tensor *wide) {
   int lead = wide->shape.ndim - narrow->ndim;
   for (int i = 0; i < wide->shape.ndim; i++)
     if (i < lead || (narrow->size[i - lead] == 1 && wide->shape.size[i] != 1)) dims |= 1u << i;
+  mbi_view x = mbi_view_of(wide);
   mb_tensor *dx;
-  mb_status status = mbi_tensor_new(&dx, wide->storage->device, wide->dtype, narrow);
-  if (status == MB_OK) {
-    mbi_view x = mbi_view_of(wide);
-    status = mbi_kernels_of(wide)->reduce(MBI_REDUCE_SUM, mbi_data(dx), NULL, &x, dims, 1.0);
+  mbi_place place;
+  mb_status status;
+  if (mbi_wide_cast(node, input)) { // straight to where it is kept
+    status = mbi_place_open(&place, node, input);
+    if (status == MB_OK)
+      status = mbi_place_close(&place, node, input, mbi_kernels_of(wide)->sum_over(mbi_place_data(&place), place.accumulate, &x, dims));
+  } else {
+    status = mbi_tensor_new(&dx, wide->storage->device, wide->dtype, narrow);
+    if (status == MB_OK) status = mbi_kernels_of(wide)->reduce(MBI_REDUCE_SUM, mbi_data(dx), NULL, &x, dims, 1.0);
     if (status == MB_OK) status = mbi_give(node, input, dx);
     else mb_tensor_release(dx);
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 //
 // embedding.c: rows of a table picked by ids. Backward adds the rows of dout into the table's gradient where
-// it is wanted. A gradient that has no values yet is cleared whole first (150 MB for GPT-2's vocabulary);
-// where the table is also the output head, the head's backward has filled it by then, and only rows that
+// it is wanted, in float32 for a table of bf16. A gradient that has no values yet is written whole (150 MB for GPT-2's
+// vocabulary); where the table is also the output head, the head's backward has filled it by then, and only rows that
 // occur are touched. Tests: tests/c/test_layers.c.
 #include "ops/ops.h"
 
@@ -38,14 +38,11 @@ mb_status mb_embedding(mb_tensor **out, mb_tensor *table, mb_tensor *ids) {
 }
 
 mb_status mbi_embedding_backward(mbi_node *node, mb_tensor *dout) {
-  mb_tensor *ids = mbi_saved_tensor(node, 0), *dtable;
-  int accumulate;
-  MB_TRY(mbi_sink(&dtable, &accumulate, node, 0));
-  mb_status status = MB_OK;
-  if (!accumulate) status = mbi_memory_of(dtable)->zero(mbi_data(dtable), (size_t)mbi_numel(dtable) * mbi_dtype_size(dtable->dtype));
-  if (status == MB_OK)
-    status = mbi_kernels_of(dtable)->embedding_backward(mbi_data(dtable), mbi_data(dout), mbi_data(ids), mbi_numel(ids),
-                                                        dtable->shape.size[0], dtable->shape.size[1]);
-  mb_tensor_release(dtable);
-  return status;
+  mb_tensor *ids = mbi_saved_tensor(node, 0);
+  const mbi_shape *table = &node->edges[0].shape;
+  mbi_place place;
+  MB_TRY(mbi_place_open(&place, node, 0));
+  mb_status status = mbi_kernels_of(dout)->embedding_backward(mbi_place_data(&place), place.accumulate, mbi_data(dout), mbi_data(ids),
+                                                              mbi_numel(ids), table->size[0], table->size[1]);
+  return mbi_place_close(&place, node, 0, status);
 }

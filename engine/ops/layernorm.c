@@ -50,7 +50,7 @@ mb_status mbi_layernorm_backward(mbi_node *node, mb_tensor *dout) {
   mb_tensor *mean = mbi_saved_tensor(node, 2), *rstd = mbi_saved_tensor(node, 3);
   int64_t columns = x->shape.size[x->shape.ndim - 1], rows = mbi_numel(x) / columns;
   mbi_place d[MBI_MAX_INPUTS]; // x, weight, bias
-  MB_TRY(mbi_places_open(d, node));
+  MB_TRY(mbi_places_open(d, node, 1u << 1 | 1u << 2));
   mb_status status = mbi_kernels_of(x)->layernorm_backward(
     mbi_place_data(&d[0]), d[0].accumulate, mbi_place_data(&d[1]), d[1].accumulate, mbi_place_data(&d[2]), d[2].accumulate,
     mbi_data(dout), mbi_data(x), mbi_data(mean), mbi_data(rstd), mbi_data_or_null(weight), rows, columns);

@@ -146,14 +146,11 @@ static mb_status input_gradient(mbi_node *node, mb_tensor *dout) {
 }
 
 static mb_status bias_gradient(mbi_node *node, mb_tensor *dout) {
-  mb_tensor *db;
-  MB_TRY(mbi_tensor_new(&db, node->device, node->edges[2].dtype, &node->edges[2].shape));
+  mbi_place db;
+  MB_TRY(mbi_place_open(&db, node, 2));
   mbi_view g = mbi_view_of(dout);
   unsigned leading = (1u << (dout->shape.ndim - 1)) - 1;
-  mb_status status = mbi_kernels_of(dout)->reduce(MBI_REDUCE_SUM, mbi_data(db), NULL, &g, leading, 1.0);
-  if (status == MB_OK) return mbi_give(node, 2, db);
-  mb_tensor_release(db);
-  return status;
+  return mbi_place_close(&db, node, 2, mbi_kernels_of(dout)->sum_over(mbi_place_data(&db), db.accumulate, &g, leading));
 }
 
 mb_status mbi_linear_backward(mbi_node *node, mb_tensor *dout) {

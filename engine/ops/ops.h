@@ -34,14 +34,18 @@ mb_status mbi_moved(mb_tensor **out, mb_tensor *t, mb_device device);
 mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, int is_training, const char *who, const char *argument,
                   const char *what);
 
-// places.c: where the gradients of all inputs go when one kernel writes them together: sinks, but a tensor of its own
-// for an input that came in twice (its sink would be handed out before it was written).
+// places.c: where a kernel writes the gradient of an input: its sink. Where one kernel writes those of all inputs together, one that
+// came in twice has tensors of its own (its sink would be handed out before it was written). A wide place is of the wide dtype, for
+// kernels whose gradients of parameters are float32 in the table of bf16.
 typedef struct mbi_place {
   mb_tensor *tensor; // NULL: no gradient wanted
   int accumulate;
   int is_own;
 } mbi_place;
-mb_status mbi_places_open(mbi_place places[MBI_MAX_INPUTS], mbi_node *node);
+mb_status mbi_place_open(mbi_place *place, mbi_node *node, int input);
+mb_status mbi_place_close(mbi_place *place, mbi_node *node, int input, mb_status status);
+// Of all inputs; those whose bit is set in `wide` are wide places, as mbi_place_open's is.
+mb_status mbi_places_open(mbi_place places[MBI_MAX_INPUTS], mbi_node *node, unsigned wide);
 // Gives the own tensors if `status` is MB_OK, releases all, and returns the status.
 mb_status mbi_places_close(mbi_place places[MBI_MAX_INPUTS], mbi_node *node, mb_status status);
 static inline void *mbi_place_data(const mbi_place *place) { return place->tensor ? mbi_data(place->tensor) : NULL; }

@@ -40,7 +40,7 @@ mb_status mbi_rmsnorm_backward(mbi_node *node, mb_tensor *dout) {
   mb_tensor *x = mbi_saved_tensor(node, 0), *weight = mbi_saved_tensor(node, 1), *rstd = mbi_saved_tensor(node, 2);
   int64_t columns = x->shape.size[x->shape.ndim - 1], rows = mbi_numel(x) / columns;
   mbi_place d[MBI_MAX_INPUTS]; // x, weight
-  MB_TRY(mbi_places_open(d, node));
+  MB_TRY(mbi_places_open(d, node, 1u << 1));
   mb_status status = mbi_kernels_of(x)->rmsnorm_backward(mbi_place_data(&d[0]), d[0].accumulate, mbi_place_data(&d[1]), d[1].accumulate,
                                                          mbi_data(dout), mbi_data(x), mbi_data(rstd), mbi_data_or_null(weight), rows, columns);
   return mbi_places_close(d, node, status);

@@ -37,6 +37,9 @@ static void elementwise(void) {
   c = COST(MB_F32);
   mbi_cost_reduce(&c, MBI_REDUCE_MAX, some, some, &out, 2, 1); // over columns: 3 are kept
   SAYS(c, 4 * (15 + 3) + 4 * 3, 15, "(3, 5)");
+  c = COST(MB_BF16);
+  mbi_cost_sum_over(&c, some, 1, &out, 2);
+  CHECK_EQ(c.bytes, 2 * mbi_view_elements(&out) + 4 * 2 * 3);
   c = COST(MB_F32);
   mbi_cost_round_stochastic(&c, some, some, 100, 1, 2, 3);
   SAYS(c, 600, 0, "100");
@@ -102,6 +105,18 @@ static void layers(void) {
   c = COST(MB_F32);
   mbi_cost_layernorm_backward(&c, some, 1, some, 0, NULL, 0, some, some, some, some, some, 6, 10);
   SAYS(c, 4 * (4 * 60 + 2 * 10) + 2 * 6 * 4, 12 * 60, "(6, 10)");
+  c = COST(MB_BF16); // gradients of parameters are float32
+  mbi_cost_layernorm_backward(&c, some, 0, some, 1, some, 0, some, some, some, some, some, 6, 10);
+  SAYS(c, 2 * (3 * 60 + 10) + 4 * 3 * 10 + 2 * 6 * 4, 13 * 60, "(6, 10)");
+  c = COST(MB_BF16);
+  mbi_cost_rmsnorm_backward(&c, some, 0, some, 1, some, some, some, some, 6, 10);
+  SAYS(c, 2 * (3 * 60 + 10) + 4 * 2 * 10 + 6 * 4, 9 * 60, "(6, 10)");
+  c = COST(MB_BF16);
+  mbi_cost_embedding_backward(&c, some, 1, some, some, 6, 4, 10);
+  SAYS(c, 2 * 60 + 4 * 2 * 40 + 4 * 6, 60, "(6, 10)");
+  c = COST(MB_BF16);
+  mbi_cost_embedding_backward(&c, some, 0, some, some, 6, 4, 10);
+  SAYS(c, 2 * 60 + 4 * 40 + 4 * 6, 60, "(6, 10)");
   c = COST(MB_BF16);
   mbi_cost_cross_entropy(&c, some, some, some, 10, 0, some, 6, 10, 0, -1, 1, 1);
   SAYS(c, 2 * 60 + 4 * (2 * 6 + 1 + 1) + 4 * 6, 240, "(6, 10)");

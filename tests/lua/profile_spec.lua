@@ -89,6 +89,24 @@ describe("mb.profile", function()
     assert.equals(28 * model:count(), update.bytes) -- weights and two moments read and written, gradients read
   end)
 
+  -- Launches count as much as work where a network is small. The limits are what a step takes, so that a pass that slips in is
+  -- seen: one cast of all weights, gradients of parameters straight to where they are kept.
+  it("sees how few launches a step in bf16 takes", function()
+    if not is_bf16 then return end
+    local step = trainer "bf16"
+    step()
+    local report = mb.profile(step, { ceilings = false })
+    local casts, adds = 0, 0
+    for _, row in ipairs(report) do
+      if os.getenv "MB_SAY" then print(row.name, row.dtype, row.shape, row.calls, row.launches) end
+      if row.name == "convert" then casts = casts + row.calls end
+      if row.name == "axpby" then adds = adds + row.calls end
+    end
+    assert(report.launches <= 92, ("%d launches"):format(report.launches))
+    assert(casts == 1, ("%d casts"):format(casts))
+    assert(adds == 0, ("%d additions to gradients"):format(adds))
+  end)
+
   it_on_device("sees an update as one launch a group of parameters, with 28 bytes a parameter by AdamW", function()
     local _, model = trainer()
     local optimizer = mb.optim.groups(model, {

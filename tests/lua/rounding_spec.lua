@@ -179,6 +179,71 @@ describe("a model with rounding = 'stochastic'", function()
   end)
 end)
 
+-- Sums of numbers that bf16 has exactly, which bf16 does not have: right only if they were float32 all the way.
+describe("gradients of parameters that were cast to bf16", function()
+  if not on_cuda then return end
+  local N, C = 70, 24
+
+  local function leaf(shape, value)
+    return mb.full(shape, value, { device = helper.device, requires_grad = true })
+  end
+
+  -- What fn(parameter in bf16) gives the gradient of: twice, the second time added.
+  local function gradient(shape, value, fn)
+    local p = leaf(shape, value)
+    for _ = 1, 2 do mb.sum(fn(p:to "bf16"):to "f32"):backward() end
+    return p.grad
+  end
+
+  -- Whether `fn` gives what it gives in float32.
+  local function compare(name, shape, value, fn)
+    local wide = leaf(shape, value)
+    for _ = 1, 2 do mb.sum(fn(wide, function(t) return t end)):backward() end
+    local is = gradient(shape, value, function(p) return fn(p, function(t) return t:to "bf16" end) end)
+    local gap, largest = (is - wide.grad):abs():max():item(), wide.grad:abs():max():item()
+    assert(gap <= 2e-5 * largest, ("%s: off by %g of %g"):format(name, gap, largest))
+    -- The same of a parameter that is bf16 itself, whose gradient is so too.
+    local narrow = mb.full(shape, value, { device = helper.device }):to("bf16"):detach()
+    narrow.requires_grad = true
+    for _ = 1, 2 do mb.sum(fn(narrow, function(t) return t:to "bf16" end):to "f32"):backward() end
+    assert.are.equal("bf16", narrow.grad.dtype)
+    gap = (narrow.grad:to "f32" - wide.grad):abs():max():item()
+    assert(gap <= 1e-2 * largest, ("%s in bf16: off by %g of %g"):format(name, gap, largest))
+  end
+
+  it("are float32: biases, norms, embeddings, what is stretched", function()
+    mb.seed(helper.seed)
+    local function exact(t) return t:to(helper.device):to("bf16"):to "f32" end
+    local x, w, weights = exact(mb.randn(N, C)), exact(mb.randn(C, C)), exact(mb.rand(N, C))
+    local ids = {}
+    for i = 1, N do ids[i] = i % 5 end
+    ids = mb.tensor(ids, { dtype = "i32", device = helper.device })
+    local function weighed(y, as) return y * as(weights) end
+    compare("bias", { C }, 0.5, function(p, as) return weighed(mb.linear(as(x), as(w), p), as) end)
+    compare("bias of a gelu", { C }, 0.5, function(p, as) return weighed(mb.gelu_linear(as(x), as(w), p), as) end)
+    compare("sum", { C }, 0.5, function(p, as) return weighed(as(x) + p, as) end)
+    compare("embedding", { 9, C }, 0.5, function(p, as) return weighed(mb.embedding(p, ids), as) end)
+    local row = w:slice(1, 1, 1):reshape(C)
+    compare("norm's bias", { C }, 0.5, function(p, as) return weighed(mb.layernorm(as(x), as(row), p), as) end)
+    compare("norm's weight", { C }, 0.5, function(p, as) return weighed(mb.layernorm(as(x), p), as) end)
+    compare("norm's both", { C }, 0.5, function(p, as) return weighed(mb.layernorm(as(x), p, p), as) end)
+    compare("RMS norm", { C }, 0.5, function(p, as) return weighed(mb.rmsnorm(as(x), p), as) end)
+  end)
+
+  it("are added up where one parameter was cast twice for one norm", function()
+    local x = mb.randn(N, C):to(helper.device)
+    local function sum_of(second)
+      local p = leaf({ C }, 0.5)
+      mb.sum(mb.layernorm(x:to "bf16", p:to "bf16", second(p)):to "f32"):backward()
+      return p.grad
+    end
+    local other = leaf({ C }, 0.5)
+    local both = sum_of(function(p) return p:to "bf16" end)
+    local one = sum_of(function() return other:to "bf16" end)
+    assert.is_true(both:allclose(one + other.grad, { rtol = 1e-6, atol = 1e-6 }))
+  end)
+end)
+
 describe("mb.tf32", function()
   it("is off until it is asked for", function()
     assert.are.equal(os.getenv "MOONBOW_TF32" == "1", mb.tf32())

@@ -3,7 +3,7 @@
 // columns.h: sums down the columns of many rows, as gradients of biases are: one read of (rows, columns), 16 bytes at a time. A block
 // takes 32 packs of neighbouring columns of a share of the rows, a warp every eighth of those; the next warp's sums are added in
 // their order, and a second launch adds up the shares in theirs. Eight bf16 are added in float32, which holds such sums but for its
-// last bits, everything else in float64.
+// last bits, everything else in float64. What comes out may be of another dtype.
 //
 // Bytes of rows of C elements of e bytes: C e, and 16 C for each share.
 #ifndef MBK_CUDA_COLUMNS_H
@@ -64,13 +64,18 @@ SIMT_UNROLL
   }
 };
 
-// out = alpha times the sum of the lines. A block takes 32 columns, each warp of it every 32nd line.
-template <class T> struct AddLines {
+template <class O> SIMT void put(O *out, int accumulate, double sum) {
+  *out = accumulate ? (O)((Wide<O>)*out + (Wide<O>)(O)sum) : (O)sum;
+}
+
+// out = or += alpha times the sum of the lines. A block takes 32 columns, each warp of it every 32nd line.
+template <class O> struct AddLines {
   static constexpr int THREADS = 1024, SUMS = THREADS / WARP;
   struct Shared {
     double sum[SUMS][WARP];
   };
-  T *out;
+  O *out;
+  int accumulate;
   const double *lines;
   int64_t shares, columns;
   double alpha;
@@ -86,7 +91,7 @@ template <class T> struct AddLines {
       if (thread >= WARP || c >= columns) return;
       double sum = 0;
       for (int s = 0; s < SUMS; s++) sum += shared.sum[s][thread];
-      out[c] = (T)(alpha * sum);
+      put(out + c, accumulate, alpha * sum);
     });
   }
 };
@@ -97,7 +102,8 @@ template <class T> bool has_columns(const T *x, int64_t rows, int64_t columns, i
   return rows >= FEW_ROWS && columns % lanes_of<T>() == 0 && stride % lanes_of<T>() == 0 && on_boundary(x);
 }
 
-template <class T> mb_status sum_columns(T *out, const T *x, int64_t rows, int64_t columns, int64_t stride, double alpha, const char *name) {
+template <class O, class T>
+mb_status sum_columns(O *out, int accumulate, const T *x, int64_t rows, int64_t columns, int64_t stride, double alpha, const char *name) {
   using K = ColumnShares<T>;
   constexpr int64_t BLOCKS = 1056, LEAST_ROWS = K::AT_ONCE * K::WARPS; // 132 multiprocessors, 8 blocks each
   int64_t tiles = ceil_div(columns, WARP * K::LANES), wanted = ceil_div(BLOCKS, tiles), most = ceil_div(rows, LEAST_ROWS);
@@ -105,7 +111,7 @@ template <class T> mb_status sum_columns(T *out, const T *x, int64_t rows, int64
   double *lines;
   MB_TRY(scratch_of(&lines, 0, shares * columns));
   MB_TRY(launch(K{x, lines, rows, columns, stride, shares, tiles}, shares * tiles, name));
-  return launch(AddLines<T>{out, lines, shares, columns, alpha}, ceil_div(columns, WARP), name);
+  return launch(AddLines<O>{out, accumulate, lines, shares, columns, alpha}, ceil_div(columns, WARP), name);
 }
 
 } // namespace mbk

@@ -48,37 +48,48 @@ inline int64_t row_shares(int64_t rows) {
   return shares < MOST ? shares : MOST;
 }
 
-// out[c] (+)= sum over shares of lines[share * stride + c]. A block takes 32 columns; each of its warps adds up every 32nd
-// share, and their sums are added in order.
-template <class T> struct FoldLines {
-  using W = Wide<T>;
+// Column c of lines that are `columns` long, or twice as long: out[c] (+)= sum over shares of lines[share * stride + c], and `second`
+// takes what lies behind the first columns. A block takes 32 columns; each of its warps adds up every 32nd share, and their sums
+// are added in order.
+template <class W> struct FoldLines {
   static constexpr int THREADS = 1024, SUMS = THREADS / WARP;
   struct Shared {
     W sum[SUMS][WARP];
   };
-  T *out;
-  int accumulate;
+  W *out, *second;
+  int accumulate, accumulate_second;
   const W *lines;
-  int64_t shares, stride, columns;
+  int64_t shares, stride, columns, all;
   SIMT void run(const Block<THREADS> &block, Shared &shared) const {
     block.each([&](int thread) {
       int64_t c = block.index * WARP + thread % WARP;
       W sum = 0;
-      for (int64_t s = thread / WARP; c < columns && s < shares; s += SUMS) sum += lines[s * stride + c];
+      for (int64_t s = thread / WARP; c < all && s < shares; s += SUMS) sum += lines[s * stride + c];
       shared.sum[thread / WARP][thread % WARP] = sum;
     });
     block.each([&](int thread) {
       int64_t c = block.index * WARP + thread;
-      if (thread >= WARP || c >= columns) return;
+      if (thread >= WARP || c >= all) return;
       W sum = 0;
       for (int s = 0; s < SUMS; s++) sum += shared.sum[s][thread];
-      out[c] = (T)(accumulate ? (W)out[c] + sum : sum);
+      W *to = c < columns ? out + c : second + (c - columns);
+      *to = (c < columns ? accumulate : accumulate_second) ? *to + sum : sum;
     });
   }
 };
-template <class T>
-mb_status fold_lines(T *out, int accumulate, const Wide<T> *lines, int64_t shares, int64_t stride, int64_t columns, const char *name) {
-  return launch(FoldLines<T>{out, accumulate, lines, shares, stride, columns}, ceil_div(columns, WARP), name);
+template <class W> mb_status fold_lines(W *out, int accumulate, const W *lines, int64_t shares, int64_t stride, int64_t columns, const char *name) {
+  W *none = nullptr;
+  return launch(FoldLines<W>{out, none, accumulate, 0, lines, shares, stride, columns, columns}, ceil_div(columns, WARP), name);
+}
+
+// Lines of dweight and then dbias, of which one may be NULL.
+template <class W>
+mb_status fold_gradients(W *dweight, int accumulate_weight, W *dbias, int accumulate_bias, const W *lines, int64_t shares, int64_t columns,
+                         const char *name) {
+  if (!dbias) return fold_lines(dweight, accumulate_weight, lines, shares, 2 * columns, columns, name);
+  if (!dweight) return fold_lines(dbias, accumulate_bias, lines + columns, shares, 2 * columns, columns, name);
+  return launch(FoldLines<W>{dweight, dbias, accumulate_weight, accumulate_bias, lines, shares, 2 * columns, columns, 2 * columns},
+                ceil_div(2 * columns, WARP), name);
 }
 
 // f(Count<N>()) with the neighbouring columns that a thread of a column sum can take: a pack if all rows begin on

@@ -259,16 +259,14 @@ SIMT_UNROLL
 
 // dx, and dweight and dbias where they are not NULL, in one pass over the rows.
 template <bool CENTRED, class T, int PACKS>
-mb_status launch_warp_backward(Count<PACKS>, T *dx, int accumulate_x, T *dweight, int accumulate_weight, T *dbias, int accumulate_bias,
-                               const T *dy, const T *x, const Wide<T> *means, const Wide<T> *rstds, const T *weight, int64_t rows,
-                               int64_t columns, const char *name) {
+mb_status launch_warp_backward(Count<PACKS>, T *dx, int accumulate_x, Wide<T> *dweight, int accumulate_weight, Wide<T> *dbias,
+                               int accumulate_bias, const T *dy, const T *x, const Wide<T> *means, const Wide<T> *rstds, const T *weight,
+                               int64_t rows, int64_t columns, const char *name) {
   int64_t shares = row_shares(rows);
   Wide<T> *lines = nullptr;
   if (dweight || dbias) MB_TRY(scratch_of(&lines, 0, shares * 2 * columns));
   MB_TRY(launch(WarpBackward<T, PACKS, CENTRED>{dx, accumulate_x, lines, dy, x, means, rstds, weight, rows, columns, shares}, shares, name));
-  if (dweight) MB_TRY(fold_lines(dweight, accumulate_weight, lines, shares, 2 * columns, columns, name));
-  if (dbias) MB_TRY(fold_lines(dbias, accumulate_bias, lines + columns, shares, 2 * columns, columns, name));
-  return MB_OK;
+  return lines ? fold_gradients(dweight, accumulate_weight, dbias, accumulate_bias, lines, shares, columns, name) : MB_OK;
 }
 
 } // namespace mbk

@@ -15,6 +15,10 @@ mb_status MBK(embedding)(void *out, const void *table, const int32_t *ids, int64
   return MB_OK;
 }
 
+static void clear_rows(real *table, int64_t rows, int64_t columns, int64_t first, int64_t end) {
+  for (int64_t r = 0; r < rows; r++) memset(table + r * columns + first, 0, (size_t)(end - first) * sizeof(real));
+}
+
 static void add_rows(real *table, const real *dy, const int32_t *ids, int64_t count, int64_t columns, int64_t first, int64_t end) {
   for (int64_t i = 0; i < count; i++) {
     real *restrict to = table + ids[i] * columns;
@@ -23,14 +27,15 @@ static void add_rows(real *table, const real *dy, const int32_t *ids, int64_t co
   }
 }
 
-mb_status MBK(embedding_backward)(void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t rows, int64_t columns) {
-  (void)rows;
-#pragma omp parallel if (count * columns >= MBK_PARALLEL_FROM)
+mb_status MBK(embedding_backward)(void *dtable, int accumulate, const void *dy, const int32_t *ids, int64_t count, int64_t rows,
+                                  int64_t columns) {
+#pragma omp parallel if ((accumulate ? count : count + rows) * columns >= MBK_PARALLEL_FROM)
   {
     // Shares end at multiples of 16 elements: threads write to different cache lines.
     int64_t groups = (columns + 15) / 16, threads = omp_get_num_threads(), me = omp_get_thread_num();
     int64_t first = groups * me / threads * 16, end = groups * (me + 1) / threads * 16;
     if (end > columns) end = columns;
+    if (first < end && !accumulate) clear_rows(dtable, rows, columns, first, end);
     if (first < end) add_rows(dtable, dy, ids, count, columns, first, end);
   }
   return MB_OK;

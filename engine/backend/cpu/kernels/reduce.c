@@ -157,7 +157,9 @@ static void sum_work(double *sum, const plan *p, const work *w) {
   }
 }
 
-static mb_status sums(real *out, const real *x, const plan *p, double alpha) {
+static void put(real *out, int accumulate, double sum) { *out = accumulate ? *out + (real)sum : (real)sum; }
+
+static mb_status sums(real *out, int accumulate, const real *x, const plan *p, double alpha) {
   void *memory = NULL;
   if (p->chunks > 1) MB_TRY(mbi_scratch(&memory, 7, (size_t)(p->chunks * p->outputs) * sizeof(double)));
   double *partial = memory; // (chunks, outputs)
@@ -169,13 +171,13 @@ static mb_status sums(real *out, const real *x, const plan *p, double alpha) {
     if (partial) {
       for (int64_t k = 0; k < w.n; k++) partial[i % p->chunks * p->outputs + w.output + k] = sum[k];
     } else {
-      for (int64_t k = 0; k < w.n; k++) out[w.output + k] = (real)(alpha * sum[k]);
+      for (int64_t k = 0; k < w.n; k++) put(out + w.output + k, accumulate, alpha * sum[k]);
     }
   }
   for (int64_t k = 0; partial && k < p->outputs; k++) {
     double sum = 0;
     for (int64_t c = 0; c < p->chunks; c++) sum += partial[c * p->outputs + k];
-    out[k] = (real)(alpha * sum);
+    put(out + k, accumulate, alpha * sum);
   }
   return MB_OK;
 }
@@ -288,8 +290,13 @@ static mb_status extremes(real *out, int32_t *index, const real *x, const plan *
 
 mb_status MBK(reduce)(enum mbi_reduce f, void *out, int32_t *index, const mbi_view *x, unsigned dims, double alpha) {
   plan p = make_plan(x, dims, f == MBI_REDUCE_SUM);
-  if (f == MBI_REDUCE_SUM) return sums(out, x->data, &p, alpha);
+  if (f == MBI_REDUCE_SUM) return sums(out, 0, x->data, &p, alpha);
   return extremes(out, index, x->data, &p, f == MBI_REDUCE_MAX ? 1 : -1);
+}
+
+mb_status MBK(sum_over)(void *out, int accumulate, const mbi_view *x, unsigned dims) {
+  plan p = make_plan(x, dims, 1);
+  return sums(out, accumulate, x->data, &p, 1);
 }
 
 mb_status MBK(reduce_pick_backward)(void *dx, const void *dy, const int32_t *index, const mbi_view *x_sizes, unsigned dims,

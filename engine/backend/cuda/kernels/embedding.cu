@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // embedding.cu: out[i] = table[ids[i]], and the sum of rows back into the table. The backward needs no atomics: a block owns a few
-// rows of the table and goes through all ids, so that every element is added up in the order of the ids, in the wide dtype, and is
-// rounded once. Text has few ids that are frequent: their rows are read many at once, and what they wait for is that.
+// rows of the table and goes through all ids, so that every element is added up in the order of the ids, in the wide dtype, which
+// the gradient is of. Text has few ids that are frequent: their rows are read many at once, and what they wait for is that.
 //
-// Bytes of N ids of V, rows of C elements of e bytes: N C e from memory, 2 C e for each row that occurs, and from the L2 cache
-// 4 N for every 32 rows and 32 packs of columns.
+// Bytes of N ids of V, rows of C elements of e bytes, w of the wide dtype: N C e, 2 C w for each row that occurs, or C w for every
+// row where nothing was there, and from the L2 cache 4 N for every 32 rows and 32 packs of columns.
 #include "backend/cuda/packs.h"
 
 namespace mbk {
@@ -36,7 +36,8 @@ template <class T> struct AddRows {
     int32_t count[THREADS], count_of_warp[WARPS];
     int32_t touched[ROWS];
   };
-  T *dtable;
+  W *dtable;
+  int accumulate;
   const T *dy;
   const int32_t *ids;
   int64_t count, rows, columns, strips;
@@ -79,9 +80,9 @@ template <class T> struct AddRows {
     return all;
   }
 
-  SIMT Lanes<T, LANES> part(const T *row, int64_t c) const {
+  template <class E> SIMT Lanes<E, LANES> part(const E *row, int64_t c) const {
     if (wide && c < columns) return load<LANES>(row + c, true);
-    Lanes<T, LANES> v{};
+    Lanes<E, LANES> v{};
 SIMT_UNROLL
     for (int k = 0; k < LANES; k++)
       if (c + k < columns) v.at[k] = row[c + k];
@@ -124,13 +125,14 @@ SIMT_UNROLL
     }
     block.warps([&](const Warp &warp) {
       for (int row = warp.index; row < ROWS; row += WARPS) {
-        if (!shared.touched[row] || first + row >= rows) continue;
+        if ((accumulate && !shared.touched[row]) || first + row >= rows) continue;
         warp.each([&](int lane) {
           int64_t c = first_column + lane * LANES;
-          T *to = dtable + (first + row) * columns;
-          Lanes<T, LANES> v = part(to, c);
+          W *to = dtable + (first + row) * columns;
+          Lanes<W, LANES> v{};
+          if (accumulate) v = part(to, c);
 SIMT_UNROLL
-          for (int k = 0; k < LANES; k++) v.at[k] = (T)((W)v.at[k] + shared.sum[row][k][lane]);
+          for (int k = 0; k < LANES; k++) v.at[k] += shared.sum[row][k][lane];
           if (wide && c < columns) store(to + c, v, true);
           for (int k = 0; !wide && k < LANES; k++)
             if (c + k < columns) to[c + k] = v.at[k];
@@ -152,11 +154,12 @@ template <class T> mb_status Kernels<T>::embedding(void *out, const void *table,
 }
 
 template <class T>
-mb_status Kernels<T>::embedding_backward(void *dtable, const void *dy, const int32_t *ids, int64_t count, int64_t rows, int64_t columns) {
+mb_status Kernels<T>::embedding_backward(void *dtable, int accumulate, const void *dy, const int32_t *ids, int64_t count, int64_t rows,
+                                         int64_t columns) {
   bool wide = on_boundary(dtable) && on_boundary(dy) && columns % lanes_of<T>() == 0;
   int64_t strips = ceil_div(columns, WARP * lanes_of<T>());
-  return launch(AddRows<T>{(T *)dtable, (const T *)dy, ids, count, rows, columns, strips, wide}, ceil_div(rows, AddRows<T>::ROWS) * strips,
-                "embedding_backward");
+  return launch(AddRows<T>{(Wide<T> *)dtable, accumulate, (const T *)dy, ids, count, rows, columns, strips, wide},
+                ceil_div(rows, AddRows<T>::ROWS) * strips, "embedding_backward");
 }
 
 MBK_SLOT(embedding);

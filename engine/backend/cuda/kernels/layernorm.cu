@@ -125,7 +125,7 @@ SIMT_UNROLL
 };
 
 template <class T>
-mb_status parameter_gradients(T *dweight, int accumulate_weight, T *dbias, int accumulate_bias, const T *dy, const T *x,
+mb_status parameter_gradients(Wide<T> *dweight, int accumulate_weight, Wide<T> *dbias, int accumulate_bias, const T *dy, const T *x,
                               const Wide<T> *means, const Wide<T> *rstds, int64_t rows, int64_t columns, const char *name) {
   int64_t shares = row_shares(rows);
   Wide<T> *partial;
@@ -134,9 +134,7 @@ mb_status parameter_gradients(T *dweight, int accumulate_weight, T *dbias, int a
     constexpr int N = decltype(lanes)::value;
     return launch_elements(Shares<T, N>{partial, dy, x, means, rstds, rows, columns, shares}, shares * (columns / N), name);
   }));
-  if (dweight) MB_TRY(fold_lines(dweight, accumulate_weight, partial, shares, 2 * columns, columns, name));
-  if (dbias) MB_TRY(fold_lines(dbias, accumulate_bias, partial + columns, shares, 2 * columns, columns, name));
-  return MB_OK;
+  return fold_gradients(dweight, accumulate_weight, dbias, accumulate_bias, partial, shares, columns, name);
 }
 
 } // namespace
@@ -170,7 +168,8 @@ mb_status Kernels<T>::layernorm_backward(void *dx, int accumulate_x, void *dweig
                                          const void *weight, int64_t rows, int64_t columns) {
   using W = Wide<T>;
   const char *name = "layernorm_backward";
-  T *to = (T *)dx, *to_weight = (T *)dweight, *to_bias = (T *)dbias;
+  T *to = (T *)dx;
+  W *to_weight = (W *)dweight, *to_bias = (W *)dbias;
   const T *g = (const T *)dy, *v = (const T *)x, *w = (const T *)weight;
   const W *means = (const W *)mean, *rstds = (const W *)rstd;
   auto apart = [&] {

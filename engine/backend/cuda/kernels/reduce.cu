@@ -140,15 +140,16 @@ template <class T, class Op> mb_status partials(typename Op::Value **partial, co
   return launch(ByBlock<T, Op>{p, op, x, *partial}, p.chunks * p.outputs, "reduce");
 }
 
-template <class T> struct FinishSum {
+template <class O> struct FinishSum {
   const double *partial;
   int64_t chunks, outputs;
   double alpha;
-  T *out;
+  O *out;
+  int accumulate;
   SIMT void operator()(int64_t i) const {
     double sum = 0;
     for (int64_t c = 0; c < chunks; c++) sum += partial[c * outputs + i];
-    out[i] = (T)(alpha * sum);
+    put(out + i, accumulate, alpha * sum);
   }
 };
 
@@ -229,24 +230,29 @@ template <class T> struct FirstBad {
 constexpr int64_t MOST_PARTS = 1024, PART = 16384;
 int64_t parts_of(int64_t count) { return count < MOST_PARTS * PART ? ceil_div(count, PART) : MOST_PARTS; }
 
+template <class O, class T> mb_status sum(O *out, int accumulate, const T *x, const Plan &p, double alpha, const char *name) {
+  bool are_columns = p.kept.n == 1 && p.kept.stride[0] == 1 && p.reduced.n == 1;
+  if (are_columns && has_columns(x, p.elements, p.outputs, p.reduced.stride[0]))
+    return sum_columns(out, accumulate, x, p.elements, p.outputs, p.reduced.stride[0], alpha, name);
+  double *partial;
+  MB_TRY(partials(&partial, p, SumOf<T>{}, x));
+  return launch_elements(FinishSum<O>{partial, p.chunks, p.outputs, alpha, out, accumulate}, p.outputs, name);
+}
+
 } // namespace
 
 template <class T>
 mb_status Kernels<T>::reduce(enum mbi_reduce f, void *out, int32_t *index, const mbi_view *x, unsigned dims, double alpha) {
   Plan p = make_plan(x, dims);
-  if (f == MBI_REDUCE_SUM) {
-    const T *from = (const T *)x->data;
-    bool are_columns = p.kept.n == 1 && p.kept.stride[0] == 1 && p.reduced.n == 1;
-    if (are_columns && has_columns(from, p.elements, p.outputs, p.reduced.stride[0]))
-      return sum_columns((T *)out, from, p.elements, p.outputs, p.reduced.stride[0], alpha, "reduce");
-    double *partial;
-    MB_TRY(partials(&partial, p, SumOf<T>{}, from));
-    return launch_elements(FinishSum<T>{partial, p.chunks, p.outputs, alpha, (T *)out}, p.outputs, "reduce");
-  }
+  if (f == MBI_REDUCE_SUM) return sum((T *)out, 0, (const T *)x->data, p, alpha, "reduce");
   Extreme<Wide<T>> *partial;
   ExtremeOf<T> op{f == MBI_REDUCE_MAX ? Wide<T>(1) : Wide<T>(-1)};
   MB_TRY(partials(&partial, p, op, (const T *)x->data));
   return launch_elements(FinishExtreme<T>{partial, p.chunks, p.outputs, op, (T *)out, index}, p.outputs, "reduce");
+}
+
+template <class T> mb_status Kernels<T>::sum_over(void *out, int accumulate, const mbi_view *x, unsigned dims) {
+  return sum((Wide<T> *)out, accumulate, (const T *)x->data, make_plan(x, dims), 1, "sum_over");
 }
 
 template <class T>
@@ -285,6 +291,7 @@ template <class T> mb_status Kernels<T>::find_nonfinite(int64_t *index, const vo
 }
 
 MBK_SLOT(reduce);
+MBK_SLOT(sum_over);
 MBK_SLOT(reduce_pick_backward);
 MBK_SLOT(sum_squares);
 MBK_SLOT(find_nonfinite);

@@ -104,7 +104,7 @@ SIMT_UNROLL
 };
 
 template <class T>
-mb_status weight_gradient(T *dweight, int accumulate, const T *dy, const T *x, const Wide<T> *rstds, int64_t rows, int64_t columns,
+mb_status weight_gradient(Wide<T> *dweight, int accumulate, const T *dy, const T *x, const Wide<T> *rstds, int64_t rows, int64_t columns,
                           const char *name) {
   int64_t shares = row_shares(rows);
   Wide<T> *partial;
@@ -144,7 +144,8 @@ template <class T>
 mb_status Kernels<T>::rmsnorm_backward(void *dx, int accumulate_x, void *dweight, int accumulate_weight, const void *dy, const void *x,
                                        const void *rstd, const void *weight, int64_t rows, int64_t columns) {
   const char *name = "rmsnorm_backward";
-  T *to = (T *)dx, *to_weight = (T *)dweight, *none = nullptr;
+  T *to = (T *)dx;
+  Wide<T> *to_weight = (Wide<T> *)dweight, *none = nullptr;
   const T *g = (const T *)dy, *v = (const T *)x, *w = (const T *)weight;
   const Wide<T> *rstds = (const Wide<T> *)rstd, *means = nullptr;
   auto apart = [&] {
