@@ -2,9 +2,9 @@
 --
 -- networks.lua: the models written in C (models/*.c). A handle made here works with bindings/model.lua.
 --
---   gpt2_new(config, dtype, device, seed, recompute) -> handle
+--   gpt2_new(config, dtype, device, seed, head_chunks, recompute) -> handle
 --     config { vocab_size, block_size, n_layer, n_head, n_embd, dropout, tied }   tied false: a head of its own
---   gpt_modern_new(config, dtype, device, seed) -> handle
+--   gpt_modern_new(config, dtype, device, seed, head_chunks) -> handle
 --     config: the same, rotary_base, qk_norm
 --   gpt2, gpt_modern: tables of what a language model does
 --     logits(h, inputs) -> (B, T, V)         inputs (B, T) ids
@@ -40,17 +40,18 @@ local function fill(struct, config, fields)
   return struct
 end
 
-function M.gpt2_new(config, dtype, device, seed, recompute)
+function M.gpt2_new(config, dtype, device, seed, head_chunks, recompute)
   local c = fill(ffi.new "mb_gpt2_config", config,
                  { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout" })
-  c.untied_head, c.recompute = config.tied == false and 1 or 0, recompute and 1 or 0
+  c.untied_head, c.recompute, c.head_chunks = config.tied == false and 1 or 0, recompute and 1 or 0, head_chunks
   return model.produce("mb_gpt2_new", c, types.dtype(dtype).code, types.device(device), seed)
 end
 
-function M.gpt_modern_new(config, dtype, device, seed)
+function M.gpt_modern_new(config, dtype, device, seed, head_chunks)
   local c = fill(ffi.new "mb_gpt_modern_config", config,
                  { "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout", "rotary_base" })
   c.untied_head, c.plain_qk = config.tied == false and 1 or 0, config.qk_norm == false and 1 or 0
+  c.head_chunks = head_chunks
   return model.produce("mb_gpt_modern_new", c, types.dtype(dtype).code, types.device(device), seed)
 end
 

@@ -476,6 +476,23 @@ function M.cross_entropy(logits, targets, label_smoothing, ignore_index, reduce,
                  M.cross_entropy_options(label_smoothing, ignore_index, reduce, scale))
 end
 
+--- The same of the logits x W^T in chunks of rows, x (..., C), weight (V, C); mb.linear_cross_entropy has options by name.
+---@param x moonbow.Tensor
+---@param weight moonbow.Tensor
+---@param targets moonbow.Tensor
+---@param chunks integer
+---@param label_smoothing? number
+---@param ignore_index? integer
+---@param reduce? "mean"|"sum"
+---@param scale? number
+---@return moonbow.Tensor
+function M.linear_cross_entropy(x, weight, targets, chunks, label_smoothing, ignore_index, reduce, scale)
+  local who = "mb.linear_cross_entropy"
+  return produce("mb_linear_cross_entropy", need_tensor(who, "x", x), need_tensor(who, "weight", weight),
+                 need_tensor(who, "targets", targets), chunks,
+                 M.cross_entropy_options(label_smoothing, ignore_index, reduce, scale))
+end
+
 -- ----- shapes -----------------------------------------------------------------------------------------
 
 -- Sizes given as arguments or as one array.

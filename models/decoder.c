@@ -21,6 +21,8 @@ static mb_status check_sizes(const decoder_sizes *s, const char *prefix) {
                      (long long)sizes[i].most);
   if (s->n_embd % s->n_head != 0)
     return mb_fail(MB_ERR_ARG, "%s_new: n_embd %lld is not divisible by n_head %lld", prefix, (long long)s->n_embd, (long long)s->n_head);
+  if (s->head_chunks < 0)
+    return mb_fail(MB_ERR_ARG, "%s_new: head_chunks is %d, a number of chunks was expected, or 0", prefix, s->head_chunks);
   if (!(s->dropout >= 0 && s->dropout < 1))
     return mb_fail(MB_ERR_ARG, "%s_new: dropout is %g, a number in [0, 1) was expected", prefix, s->dropout);
   return MB_OK;
@@ -76,38 +78,53 @@ static mb_status check_inputs(const decoder *d, const decoder_pass *p, const mb_
   return MB_OK;
 }
 
-static mb_status forward(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs, int for_loss) {
-  *out = NULL;
-  decoder_pass p;
-  mb_status status = begin(&p, d, model);
-  if (status == MB_OK) status = check_inputs(d, &p, inputs, "_logits");
+// What the head reads, (B, T, C), in a flow that begins here, and the pass.
+static mb_status forward(const decoder *d, flow *f, decoder_pass *p, mb_model *model, mb_tensor *inputs) {
+  mb_status status = begin(p, d, model);
+  if (status == MB_OK) status = check_inputs(d, p, inputs, "_logits");
   if (status != MB_OK) return status;
-  p.dropout = p.sizes.dropout;
-  flow f = flow_begin(model, inputs);
-  f.for_loss = for_loss;
-  d->trunk(&f, &p);
-  d->head(&f, p.config);
-  return flow_end(&f, out);
+  p->dropout = p->sizes.dropout;
+  *f = flow_begin(model, inputs);
+  d->trunk(f, p);
+  d->last_norm(f, p->config);
+  return MB_OK;
 }
 
 mb_status decoder_logits(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs) {
-  return forward(d, out, model, inputs, 0);
+  flow f;
+  decoder_pass p;
+  *out = NULL;
+  mb_status status = forward(d, &f, &p, model, inputs);
+  if (status != MB_OK) return status;
+  flow_head(&f, d->head(p.config));
+  return flow_end(&f, out);
+}
+
+// The value, logits, becomes their loss, which may write over them.
+static void loss_of_logits(flow *f, mb_tensor *targets, const mb_cross_entropy_options *options) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *loss;
+  mb_status status = mb_cross_entropy(&loss, f->value, targets, options);
+  flow_step(f, status, loss);
 }
 
 mb_status decoder_loss(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *inputs, mb_tensor *targets,
                        const mb_cross_entropy_options *options) {
-  mb_tensor *logits;
+  flow f;
+  decoder_pass p;
   mb_cross_entropy_options with = options ? *options : (mb_cross_entropy_options){.ignore_index = -1};
-  uint64_t seed, step, stream;
   *out = NULL;
   with.overwrites = 1;
-  mb_rng_get(&seed, &step, &stream);
-  mb_status status = forward(d, &logits, model, inputs, 1);
+  mb_status status = forward(d, &f, &p, model, inputs);
   if (status != MB_OK) return status;
-  status = mb_cross_entropy(out, logits, targets, &with);
-  if (status != MB_OK) mb_rng_set(seed, step, stream);
-  mb_tensor_release(logits);
-  return status;
+  f.for_loss = 1;
+  if (p.sizes.head_chunks > 1) {
+    flow_head_loss(&f, d->head(p.config), targets, p.sizes.head_chunks, &with);
+  } else {
+    flow_head(&f, d->head(p.config));
+    loss_of_logits(&f, targets, &with);
+  }
+  return flow_end(&f, out);
 }
 
 // ----- generation -------------------------------------------------------------------------------------------
@@ -179,7 +196,8 @@ mb_status decoder_next(const decoder *d, mb_tensor **out, mb_model *model, mb_te
   flow f = flow_begin(model, inputs);
   d->trunk(&f, &p);
   last_position(&f);
-  d->head(&f, p.config);
+  d->last_norm(&f, p.config);
+  flow_head(&f, d->head(p.config));
   status = flow_end(&f, out);
   mb_grad_mode(recording);
   return status;

@@ -11,6 +11,7 @@
 typedef struct decoder_sizes {
   int64_t vocab_size, block_size, n_layer, n_head, n_embd;
   double dropout;
+  int head_chunks;
 } decoder_sizes;
 
 // A forward pass over ids (B, T) at positions first .. first + T - 1. Training's has no cache, and first = 0.
@@ -30,7 +31,8 @@ typedef struct decoder {
   mb_status (*check)(const void *config);                          // more than sizes; NULL for nothing
   mb_status (*add_parameters)(mb_model *model, const void *config); // the embedding of tokens first
   void (*trunk)(flow *f, const decoder_pass *p);                   // ids (B, T) -> (B, T, C)
-  void (*head)(flow *f, const void *config);                       // (..., C) -> (..., V)
+  void (*last_norm)(flow *f, const void *config);
+  int64_t (*head)(const void *config);                             // the parameter (V, C) that turns what is normed into logits
 } decoder;
 
 mb_status decoder_new(const decoder *d, mb_model **out, const void *config, mb_dtype dtype, mb_device device, uint64_t seed);

@@ -82,6 +82,14 @@ static inline void flow_head(flow *f, int64_t weight) {
   flow_step_with(f, status, y, w, NULL);
 }
 
+// flow_head and the loss in one, by chunks of rows.
+static inline void flow_head_loss(flow *f, int64_t weight, mb_tensor *targets, int64_t chunks, const mb_cross_entropy_options *options) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *w = flow_weight(f, weight), *y = NULL;
+  mb_status status = flow_is_on(f) ? mb_linear_cross_entropy(&y, f->value, w, targets, chunks, options) : f->status;
+  flow_step_with(f, status, y, w, NULL);
+}
+
 // flow_apply(f, mb_gelu_tanh) and flow_linear in one, which keeps less.
 static inline void flow_gelu_linear(flow *f, int64_t weight, int64_t bias) {
   if (!flow_is_on(f)) return;

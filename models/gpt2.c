@@ -36,7 +36,7 @@ static const double EPSILON = 1e-5, STD = 0.02;
 
 static decoder_sizes sizes_of(const void *config) {
   const mb_gpt2_config *c = config;
-  return (decoder_sizes){c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd, c->dropout};
+  return (decoder_sizes){c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd, c->dropout, c->head_chunks};
 }
 
 static mb_status add_vector(mb_model *model, const char *prefix, const char *name, const char *kind, int64_t size, mb_init init) {
@@ -131,19 +131,20 @@ static void trunk(flow *f, const decoder_pass *p) {
   flow_add(f, stream);
 }
 
-// (..., C) -> (..., V)
-static void head(flow *f, const void *config) {
+static int64_t ln_f(const mb_gpt2_config *c) { return FIRST_BLOCK + c->n_layer * PER_BLOCK; }
+
+static void last_norm(flow *f, const void *config) { flow_layernorm(f, ln_f(config), ln_f(config) + 1, EPSILON); }
+
+static int64_t head(const void *config) {
   const mb_gpt2_config *c = config;
-  int64_t ln_f = FIRST_BLOCK + c->n_layer * PER_BLOCK;
-  flow_layernorm(f, ln_f, ln_f + 1, EPSILON);
-  flow_head(f, c->untied_head ? ln_f + 2 : WTE);
+  return c->untied_head ? ln_f(c) + 2 : WTE;
 }
 
 // ----- the model --------------------------------------------------------------------------------------------
 
 static const decoder this = {
   .name = "gpt2", .prefix = "mb_gpt2", .config_bytes = sizeof(mb_gpt2_config), .sizes = sizes_of,
-  .add_parameters = add_parameters, .trunk = trunk, .head = head,
+  .add_parameters = add_parameters, .trunk = trunk, .last_norm = last_norm, .head = head,
 };
 
 mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed) {

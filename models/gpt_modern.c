@@ -28,7 +28,7 @@ static const double EPSILON = 0x1p-23, STD = 0.02;
 
 static decoder_sizes sizes_of(const void *config) {
   const mb_gpt_modern_config *c = config;
-  return (decoder_sizes){c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd, c->dropout};
+  return (decoder_sizes){c->vocab_size, c->block_size, c->n_layer, c->n_head, c->n_embd, c->dropout, c->head_chunks};
 }
 
 static mb_status check_config(const void *config) {
@@ -164,18 +164,21 @@ static void trunk(flow *f, const decoder_pass *p) {
   flow_add(f, stream);
 }
 
-// (..., C) -> (..., V)
-static void head(flow *f, const void *config) {
-  const mb_gpt_modern_config *c = config;
+static void last_norm(flow *f, const void *config) {
+  (void)config;
   norm(f);
-  flow_head(f, c->untied_head ? FIRST_BLOCK + c->n_layer * PER_BLOCK : WTE);
+}
+
+static int64_t head(const void *config) {
+  const mb_gpt_modern_config *c = config;
+  return c->untied_head ? FIRST_BLOCK + c->n_layer * PER_BLOCK : WTE;
 }
 
 // ----- the model --------------------------------------------------------------------------------------------
 
 static const decoder this = {
   .name = "gpt_modern", .prefix = "mb_gpt_modern", .config_bytes = sizeof(mb_gpt_modern_config), .sizes = sizes_of, .check = check_config,
-  .add_parameters = add_parameters, .trunk = trunk, .head = head,
+  .add_parameters = add_parameters, .trunk = trunk, .last_norm = last_norm, .head = head,
 };
 
 mb_status mb_gpt_modern_new(mb_model **out, const mb_gpt_modern_config *config, mb_dtype dtype, mb_device device, uint64_t seed) {

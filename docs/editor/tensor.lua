@@ -322,6 +322,17 @@ function Tensor:dropout(p) end
 ---@return moonbow.Tensor
 function Tensor:cross_entropy(targets, label_smoothing, ignore_index, reduce, scale) end
 
+--- The same of the logits x W^T in chunks of rows, x (..., C), weight (V, C); mb.linear_cross_entropy has options by name.
+---@param weight moonbow.Tensor
+---@param targets moonbow.Tensor
+---@param chunks integer
+---@param label_smoothing? number
+---@param ignore_index? integer
+---@param reduce? "mean"|"sum"
+---@param scale? number
+---@return moonbow.Tensor
+function Tensor:linear_cross_entropy(weight, targets, chunks, label_smoothing, ignore_index, reduce, scale) end
+
 --- Same elements in another shape; one size may be -1. A view where the layout allows one.
 ---@param ... integer|integer[] sizes, or one array of them
 ---@return moonbow.Tensor

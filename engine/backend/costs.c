@@ -275,11 +275,12 @@ void mbi_cost_softmax_backward(mbi_cost *c, void *dx, int accumulate, const void
   along(c, outer, size, inner, 3 + !!accumulate, 4);
 }
 
-void mbi_cost_cross_entropy(mbi_cost *c, void *out, void *stats, void *logits, int64_t stride, int overwrites, const int32_t *targets,
-                            int64_t rows, int64_t columns, double smoothing, int64_t ignored, int is_mean, double scale) {
-  c->bytes = (overwrites ? 2 : 1) * (double)(rows * columns) * size_of(c) + (double)(2 * rows + 2) * wide_of(c) + 4.0 * (double)rows;
-  c->flops = (overwrites ? 8 : 4) * (double)(rows * columns);
-  rows_of(c, rows, columns);
+void mbi_cost_cross_entropy(mbi_cost *c, void *out, void *stats, double *losses, void *logits, int64_t stride, int overwrites,
+                            const int32_t *targets, int64_t rows, int64_t first, int64_t count, int64_t columns, double smoothing,
+                            int64_t ignored, int is_mean, double scale) {
+  c->bytes = (overwrites ? 2 : 1) * (double)(count * columns) * size_of(c) + (double)(2 * count + 2) * wide_of(c) + 4.0 * (double)count;
+  c->flops = (overwrites ? 8 : 4) * (double)(count * columns);
+  rows_of(c, count, columns);
 }
 
 void mbi_cost_cross_entropy_backward(mbi_cost *c, void *dlogits, int accumulate, const void *dout, const void *logits, int64_t stride,

@@ -61,7 +61,8 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_rotary y, x, base, first_position, direction
 #define MBI_ARGUMENTS_softmax y, x, outer, size, inner, is_log
 #define MBI_ARGUMENTS_softmax_backward dx, accumulate, dy, y, outer, size, inner, is_log
-#define MBI_ARGUMENTS_cross_entropy out, stats, logits, stride, overwrites, targets, rows, columns, smoothing, ignored, is_mean, scale
+#define MBI_ARGUMENTS_cross_entropy \
+  out, stats, losses, logits, stride, overwrites, targets, rows, first, count, columns, smoothing, ignored, is_mean, scale
 #define MBI_ARGUMENTS_cross_entropy_backward dlogits, accumulate, dout, logits, stride, stats, targets, rows, columns, smoothing, ignored
 #define MBI_ARGUMENTS_gather out, x, index, sizes, dim
 #define MBI_ARGUMENTS_gather_backward dx, dy, index, sizes, dim

@@ -325,6 +325,12 @@ typedef struct mb_cross_entropy_options {
 // the loss itself does, if it is recorded, and the caller alone holds them: they become d loss / d logits while they are read. Backward
 // then passes over them only to multiply by a dL/d loss that is not 1: what is known beforehand goes into `scale`.
 MB_CALL mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *targets, const mb_cross_entropy_options *options);
+// The same of the logits x W^T, x (..., C), weight (V, C), which go through in `chunks` of rows, one after another in one buffer: at most
+// as many as there are rows. While recording, a chunk's share of the gradients is found at once, and waits for the backward: of x's
+// size, and of the weight's (float32 where it is bf16). `overwrites` says nothing here. The loss' bits depend on the chunks only by what
+// a product's do on the number of its rows.
+MB_CALL mb_status mb_linear_cross_entropy(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *targets, int64_t chunks,
+                                          const mb_cross_entropy_options *options);
 
 // ----- autograd ---------------------------------------------------------------------------------
 
@@ -398,6 +404,7 @@ typedef struct mb_gpt2_config {
   double dropout;  // after the embedding and on what each half block adds; attention probabilities have none
   int untied_head; // 0: the head is the token embedding; else a matrix of its own, lm_head.weight, the last parameter
   int recompute;   // not 0: the backward computes each GELU again, which keeps 12 instead of 16 B T C numbers a block
+  int head_chunks; // above 1: the loss is mb_linear_cross_entropy's in so many chunks, so that its logits never exist as a whole
 } mb_gpt2_config;
 // GPT-2 (Radford et al. 2019) as in Hugging Face's GPT2LMHeadModel: tanh GELU, layernorm eps 1e-5.
 MB_CALL mb_status mb_gpt2_new(mb_model **out, const mb_gpt2_config *config, mb_dtype dtype, mb_device device, uint64_t seed);
@@ -415,6 +422,7 @@ typedef struct mb_gpt_modern_config {
   double rotary_base; // 10000 in Su et al. 2021
   int untied_head;    // as in mb_gpt2_config
   int plain_qk;       // not 0: queries and keys are not normed
+  int head_chunks;    // as in mb_gpt2_config
 } mb_gpt_modern_config;
 // A GPT with rotary positions, RMS norms without weights, squared ReLU and no biases (modded-nanogpt, 2024). Its functions
 // are as GPT-2's.

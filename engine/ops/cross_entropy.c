@@ -16,23 +16,23 @@ typedef struct cross_entropy_params {
   int64_t ignored;
 } cross_entropy_params;
 
-static mb_status check_arguments(const mb_tensor *logits, const mb_tensor *targets, const mb_cross_entropy_options *options) {
-  MB_TRY(mbi_check_float(logits, "mb_cross_entropy", "logits"));
-  MB_TRY(mbi_check(targets, "mb_cross_entropy", "targets"));
+mb_status mbi_check_cross_entropy(const mb_tensor *x, const char *name, const mb_tensor *targets, const mb_cross_entropy_options *options,
+                                  const char *who) {
+  MB_TRY(mbi_check_float(x, who, name));
+  MB_TRY(mbi_check(targets, who, "targets"));
   char text[MBI_SHAPE_TEXT], other[MBI_SHAPE_TEXT];
-  mbi_shape leading = logits->shape;
+  mbi_shape leading = x->shape;
   leading.ndim--;
   if (leading.ndim < 0 || !mbi_shape_equal(&leading, &targets->shape))
-    MB_FAIL(MB_ERR_SHAPE, "mb_cross_entropy: logits has shape %s, targets %s; all but the last dimension of logits was expected",
-            mbi_shape_text(text, logits->shape.ndim, logits->shape.size), mbi_shape_text(other, targets->shape.ndim, targets->shape.size));
-  if (logits->storage->device != targets->storage->device)
-    MB_FAIL(MB_ERR_DEVICE, "mb_cross_entropy: logits and targets are on different devices");
+    MB_FAIL(MB_ERR_SHAPE, "%s: %s has shape %s, targets %s; all but the last dimension of %s was expected", who, name,
+            mbi_shape_text(text, x->shape.ndim, x->shape.size), mbi_shape_text(other, targets->shape.ndim, targets->shape.size), name);
+  if (x->storage->device != targets->storage->device) MB_FAIL(MB_ERR_DEVICE, "%s: %s and targets are on different devices", who, name);
   if (!(options->label_smoothing >= 0 && options->label_smoothing < 1))
-    MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: label_smoothing is %g, a number >= 0 and < 1 was expected", options->label_smoothing);
+    MB_FAIL(MB_ERR_ARG, "%s: label_smoothing is %g, a number >= 0 and < 1 was expected", who, options->label_smoothing);
   if (!(options->scale > -1e30 && options->scale < 1e30))
-    MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: scale is %g, a finite number was expected", options->scale);
+    MB_FAIL(MB_ERR_ARG, "%s: scale is %g, a finite number was expected", who, options->scale);
   if (options->reduction != MB_MEAN && options->reduction != MB_SUM)
-    MB_FAIL(MB_ERR_ARG, "mb_cross_entropy: unknown reduction %d, MB_MEAN or MB_SUM was expected", (int)options->reduction);
+    MB_FAIL(MB_ERR_ARG, "%s: unknown reduction %d, MB_MEAN or MB_SUM was expected", who, (int)options->reduction);
   return MB_OK;
 }
 
@@ -71,9 +71,9 @@ mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *target
   static const mb_cross_entropy_options defaults = {0, -1, MB_MEAN, 1, 0};
   *out = NULL;
   if (!options) options = &defaults;
-  MB_TRY(check_arguments(logits, targets, options));
+  MB_TRY(mbi_check_cross_entropy(logits, "logits", targets, options, "mb_cross_entropy"));
   int64_t columns = logits->shape.size[logits->shape.ndim - 1], rows = mbi_numel(logits) / columns, stride;
-  cross_entropy_params params = {options->label_smoothing, options->ignore_index == -1 ? MBI_NONE_IGNORED : options->ignore_index};
+  cross_entropy_params params = {options->label_smoothing, mbi_ignored(options)};
   int overwrites = options->overwrites && may_overwrite(logits);
   mb_tensor *ids, *dense = NULL, *stats = NULL, *loss = NULL;
   MB_TRY(mbi_ids(&ids, targets, columns, params.ignored, mbi_will_record(&logits, 1), "mb_cross_entropy", "targets", "classes"));
@@ -83,8 +83,8 @@ mb_status mb_cross_entropy(mb_tensor **out, mb_tensor *logits, mb_tensor *target
   if (status == MB_OK) status = mbi_tensor_new(&loss, logits->storage->device, mbi_wide_dtype(logits->dtype), &scalar);
   if (status == MB_OK) {
     if (overwrites) mbi_touch(dense);
-    status = mbi_kernels_of(logits)->cross_entropy(mbi_data(loss), mbi_data(stats), mbi_data(dense), stride, overwrites, mbi_data(ids), rows,
-                                                   columns, params.smoothing, params.ignored, options->reduction == MB_MEAN,
+    status = mbi_kernels_of(logits)->cross_entropy(mbi_data(loss), mbi_data(stats), NULL, mbi_data(dense), stride, overwrites, mbi_data(ids), rows,
+                                                   0, rows, columns, params.smoothing, params.ignored, options->reduction == MB_MEAN,
                                                    options->scale == 0 ? 1 : options->scale);
     mb_tensor *saved[3] = {dense, overwrites ? NULL : stats, ids};
     status = mbi_finish(out, loss, status, MBI_OP_cross_entropy, &logits, 1, saved, 3, &params, sizeof params);

@@ -50,12 +50,11 @@ static mb_status check(const mb_tensor *x, const mb_tensor *weight, const mb_ten
   return check_shapes(x, weight, bias, who);
 }
 
-// A tensor of this shape whose rows begin at multiples of 128 bytes if they are as long as that, else of 16.
+// A tensor of this shape whose rows begin on boundaries.
 static mb_status new_aligned(mb_tensor **out, const mb_tensor *like, const mbi_shape *shape, const char *who) {
   int last = shape->ndim - 1;
-  int64_t element = (int64_t)mbi_dtype_size(like->dtype), columns = shape->size[last], unit = (columns * element >= 128 ? 128 : 16) / element;
   mbi_shape padded = *shape;
-  padded.size[last] = (columns + unit - 1) / unit * unit;
+  padded.size[last] = mbi_aligned_columns(shape->size[last], like->dtype);
   MB_TRY(mbi_shape_make(&padded, who, padded.ndim, padded.size));
   mb_tensor *all;
   MB_TRY(mbi_tensor_new(&all, like->storage->device, like->dtype, &padded));

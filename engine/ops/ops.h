@@ -34,6 +34,13 @@ mb_status mbi_moved(mb_tensor **out, mb_tensor *t, mb_device device);
 mb_status mbi_ids(mb_tensor **out, mb_tensor *ids, int64_t limit, int64_t ignored, int is_training, const char *who, const char *argument,
                   const char *what);
 
+// cross_entropy.c: are x, whose leading dimensions are those of the rows, targets and options fit for it? `name` is x's in the text.
+mb_status mbi_check_cross_entropy(const mb_tensor *x, const char *name, const mb_tensor *targets, const mb_cross_entropy_options *options,
+                                  const char *who);
+static inline int64_t mbi_ignored(const mb_cross_entropy_options *options) {
+  return options->ignore_index == -1 ? MBI_NONE_IGNORED : options->ignore_index;
+}
+
 // places.c: where a kernel writes the gradient of an input: its sink. Where one kernel writes those of all inputs together, one that
 // came in twice has tensors of its own (its sink would be handed out before it was written). A wide place is of the wide dtype, for
 // kernels whose gradients of parameters are float32 in the table of bf16.

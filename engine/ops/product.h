@@ -20,6 +20,11 @@ typedef struct mbi_operand {
 // sizes `lead`. One dimension is a single row. Free with mbi_operand_free, also after a failure.
 mb_status mbi_operand_make(mbi_operand *out, mb_tensor *t, int transpose, int n_lead, const int64_t *lead);
 void mbi_operand_free(mbi_operand *operand);
+// How far apart rows of so many columns begin that products like: a multiple of 128 bytes if they are as long as that, else of 16.
+static inline int64_t mbi_aligned_columns(int64_t columns, mb_dtype dtype) {
+  int64_t element = (int64_t)mbi_dtype_size(dtype), unit = (columns * element >= 128 ? 128 : 16) / element;
+  return (columns + unit - 1) / unit * unit;
+}
 mbi_operand mbi_operand_swapped(mbi_operand operand); // the transpose; owns nothing
 
 // c = a b (+ bias along rows), or c += a b when accumulate. Where c is stretched over a leading dimension, the

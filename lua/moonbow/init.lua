@@ -67,6 +67,28 @@ function M.cross_entropy(logits, targets, given)
   return ops.cross_entropy(logits, targets, o.label_smoothing, o.ignore_index, o.reduction)
 end
 
+--- The cross entropy of the logits x W^T, x (..., C), weight (V, C), whose rows go through in chunks: the logits are in memory a
+--- chunk at a time, in training and without. Takes the options of mb.cross_entropy, and how many chunks.
+---
+---   mb.linear_cross_entropy(x, weight, targets, { chunks = 8, ignore_index = 0 })
+---@param x moonbow.Tensor
+---@param weight moonbow.Tensor
+---@param targets moonbow.Tensor|table ids (...) from 0
+---@param given? { chunks?: integer, label_smoothing?: number, ignore_index?: integer, reduction?: "mean"|"sum", scale?: number }
+--- chunks: default 8; scale: by which the loss is multiplied
+---@return moonbow.Tensor loss a tensor without dimensions
+function M.linear_cross_entropy(x, weight, targets, given)
+  local o = options.check("mb.linear_cross_entropy", given, {
+    chunks = { type = "integer", default = 8, min = 1 },
+    label_smoothing = { type = "number", default = 0, min = 0, below = 1 },
+    ignore_index = { type = "integer", min = 0 },
+    reduction = { choices = { "mean", "sum" }, default = "mean" },
+    scale = { type = "number", default = 1 },
+  })
+  if type(targets) == "table" then targets = create.ids(targets) end
+  return ops.linear_cross_entropy(x, weight, targets, o.chunks, o.label_smoothing, o.ignore_index, o.reduction, o.scale)
+end
+
 -- ----- memory and history -------------------------------------------------------------------------------
 
 --- Runs fn(...) without recording for backward, and returns what it returns.

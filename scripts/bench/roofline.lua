@@ -28,6 +28,8 @@ local options = {
   { "peak", 9.894e14, "FLOP/s that the share of the peak (MFU) is of", min = 1 },
   { "attention", "cudnn", "whose attention", choices = { "cudnn", "own" } },
   { "dtype", "bf16", "what the networks compute with", choices = { "bf16", "f32" } },
+  { "head_chunks", 1, "of the training step's head", kind = "integer", min = 1 },
+  { "keep", false, "the training step keeps its GELUs, where bf16 would compute them again" },
   { "rows", 24, "rows of a table", kind = "integer", min = 1 },
   { "plugin", nil, "the stand-in [build/tests/libmoonbow_cuda_host.so, or MOONBOW_CUDA_PLUGIN]", kind = "string",
     value = "FILE" },
@@ -87,8 +89,10 @@ local function record(s)
   local work = require "scripts.bench.gpu.work"
   mb.device "cuda"
   local sizes = (s.quick and work.tiny or work.sizes)
+  local again -- whether GELUs are computed again; nil: as the model has it
+  if s.keep then again = false end
   local made = ({
-    train = function() return work.train(mb, sizes.train, s.dtype) end,
+    train = function() return work.train(mb, sizes.train, s.dtype, { head_chunks = s.head_chunks, recompute = again }) end,
     small = function() return work.train(mb, sizes.small, s.dtype) end,
     clip = function() return work.clip(mb, sizes.train, 8, 5, 1) end,
     clip64 = function() return work.clip(mb, sizes.train, 64, 10, 2) end,
@@ -250,8 +254,9 @@ cli.main("bench/roofline", function()
   local all, sums, order = {}, {}, {}
   local names = s.part:gsub("%f[%w]clip%f[%W]", "clip,clip64")
   for name in names:gmatch "[^,%s]+" do
-    local found = peers.ask(("MOONBOW_CUDA_DRY=1 MOONBOW_CACHE= MOONBOW_CUDA_PLUGIN=%s luajit %s --one %s --dtype %s%s"):format(
-      peers.quoted(plugin), peers.quoted(arg[0]), peers.quoted(name), s.dtype, s.quick and " --quick" or ""))
+    local command = "MOONBOW_CUDA_DRY=1 MOONBOW_CACHE= MOONBOW_CUDA_PLUGIN=%s luajit %s --one %s --dtype %s --head_chunks %d%s%s"
+    local found = peers.ask(command:format(peers.quoted(plugin), peers.quoted(arg[0]), peers.quoted(name), s.dtype, s.head_chunks,
+      s.keep and " --keep" or "", s.quick and " --quick" or ""))
     local sum = predict(found, s)
     if not s.markdown then
       show(name, found, sum, s)

@@ -118,7 +118,7 @@ static void layers(void) {
   mbi_cost_embedding_backward(&c, some, 0, some, some, 6, 4, 10);
   SAYS(c, 2 * 60 + 4 * 40 + 4 * 6, 60, "(6, 10)");
   c = COST(MB_BF16);
-  mbi_cost_cross_entropy(&c, some, some, some, 10, 0, some, 6, 10, 0, -1, 1, 1);
+  mbi_cost_cross_entropy(&c, some, some, NULL, some, 10, 0, some, 6, 0, 6, 10, 0, -1, 1, 1);
   SAYS(c, 2 * 60 + 4 * (2 * 6 + 1 + 1) + 4 * 6, 240, "(6, 10)");
   c = COST(MB_BF16);
   mbi_cost_cross_entropy_backward(&c, some, 0, some, some, 10, some, some, 6, 10, 0, -1);

@@ -259,7 +259,7 @@ static void wrong_use_is_refused(void) {
   c = config_with(0, 0), c.rotary_base = 0;
   CHECK_FAILS(MB_ERR_ARG, "rotary_base is 0", mb_gpt_modern_new(&other, &c, MB_F32, MB_CPU, 1));
   CHECK(other == NULL);
-  model = shaken_model(&(mb_gpt_modern_config){VOCAB, BLOCK, 1, HEADS, C, 0.0, 10000, 0, 0}, MB_F32);
+  model = shaken_model(&(mb_gpt_modern_config){VOCAB, BLOCK, 1, HEADS, C, 0.0, 10000, 0, 0, 0}, MB_F32);
   CHECK_FAILS(MB_ERR_ARG, "mb_gpt_modern_cache: batch is 0", mb_gpt_modern_cache(&cache, model, 0));
   CHECK_OK(mb_gpt_modern_cache(&cache, model, B + 1));
   CHECK_FAILS(MB_ERR_SHAPE, "mb_gpt_modern_next: the cache is not one of this model for 2", mb_gpt_modern_next(&out, model, cache, 0, inputs));

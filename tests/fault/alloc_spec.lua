@@ -96,6 +96,17 @@ steps["layers"] = function()
   return number(loss)
 end
 
+-- A tied head in chunks of rows, whose gradients wait for the backward.
+steps["a head in chunks"] = function()
+  local tokens, targets = ids { 1, 0, 3, 2, 2 }, ids { 0, 3, 2, 2, 1 }
+  local wte = parameter(4, 6)
+  local x = produce("mb_square", produce("mb_transpose", produce("mb_embedding", wte, tokens), 0, 1))
+  local loss = produce("mb_linear_cross_entropy", produce("mb_transpose", x, 0, 1), wte, targets, 3, nil)
+  act("mb_backward", produce("mb_affine", loss, 0.5, 0), nil)
+  update { wte }
+  return number(loss)
+end
+
 -- Views of one tensor, whose gradients meet again.
 steps["shapes"] = function()
   local a, b, pick = parameter(4, 6), parameter(6), ids { 5, 0, 2, 2 }

@@ -27,7 +27,7 @@ local function new_model(o)
   o = o or {}
   return mb.models.gpt2 {
     vocab_size = VOCABULARY, block_size = TIME, n_layer = 2, n_head = 2, n_embd = 16, dropout = o.dropout or 0.1, seed = 3,
-    dtype = o.dtype, rounding = o.rounding,
+    dtype = o.dtype, rounding = o.rounding, head_chunks = o.head_chunks,
   }
 end
 
@@ -120,6 +120,14 @@ describe("a graphed training step", function()
     local step, costs = compare(8, { optimizer = adamw, model = { dtype = "bf16", rounding = "stochastic" } })
     assert.equal(1, step:graphs())
     assert.equal(0, costs[8].waits)
+  end)
+
+  it_on_device("goes through a head in chunks", function()
+    local step, costs = compare(8, { optimizer = adamw, clip = ema, model = { head_chunks = 3 } })
+    if not captures then return end
+    assert.equal(1, step:graphs())
+    for i = 4, 8 do assert.same({ waits = 0, requests = 0 }, costs[i]) end
+    compare(4, { optimizer = adamw, model = { head_chunks = 3, dtype = "bf16" } })
   end)
 
   it_on_device("with Muon waits once, for the check of the gradients", function()

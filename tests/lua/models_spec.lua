@@ -405,6 +405,38 @@ describe("recompute", function()
   end)
 end)
 
+describe("a head in chunks", function()
+  for _, name in ipairs { "gpt2", "gpt_modern" } do
+    for _, tied in ipairs { true, false } do
+      it(("gives %s, %s, the loss and the gradients of all logits at once"):format(name, tied and "tied" or "untied"), function()
+        local ids, targets = mb.ids { { 1, 2, 3, 4, 5 }, { 10, 9, 8, 7, 6 } }, mb.ids { { 2, 3, 4, 5, 6 }, { 9, 8, 7, 6, 0 } }
+        local function trained(chunks)
+          local model = mb.models[name] { vocab_size = 11, block_size = 8, n_layer = 2, n_head = 2, n_embd = 8, tied = tied,
+            dtype = "f64", seed = 4, head_chunks = chunks }
+          local o = { ignore_index = 9, label_smoothing = 0.1, scale = 0.5 }
+          local loss = model:loss({ inputs = ids, targets = targets }, o)
+          local quiet = mb.no_grad(function() return model:loss({ inputs = ids, targets = targets }, o):item() end)
+          assert.are.equal(loss:item(), quiet)
+          loss:backward()
+          return model, loss:item()
+        end
+        local whole, expected = trained(1)
+        for _, chunks in ipairs { 2, 3, 10, 99 } do
+          local model, loss = trained(chunks)
+          assert.is_true(math.abs(loss - expected) < 1e-13)
+          for i, p in ipairs(whole:parameters()) do
+            assert.is_true(p.grad:allclose(model:parameters()[i].grad, { rtol = 1e-11, atol = 1e-14 }), p.name)
+          end
+        end
+      end)
+    end
+  end
+
+  it("must be of a chunk at least", function()
+    assert.matches("head_chunks", helper.error_of(tiny, { head_chunks = 0 }))
+  end)
+end)
+
 describe("mb.models.mlp", function()
   it("computes its layers", function()
     local model = mb.models.mlp { n_input = 3, n_hidden = 4, n_layer = 1, n_output = 2, dtype = "f64", seed = 2,

@@ -15,6 +15,7 @@ local function measured(s)
   local model = mb.models[s.model] {
     vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_head = s.n_head, n_embd = s.n_embd,
     dropout = s.dropout, dtype = s.dtype, seed = 1,
+    head_chunks = s.head_chunks, recompute = s.recompute,
   }
   local optimizer = s.states == 2 and mb.optim.adamw(model) or mb.optim.sgd(model, { momentum = 0.9 })
   local clip = s.clip == "none" and mb.clip.norm { max_norm = math.huge }
@@ -54,6 +55,10 @@ describe("the plan of a run's memory is within 5 % of what is measured", functio
     ["large vocabulary"] = { vocab_size = 6000, batch_size = 2 },
     ["many tokens"] = { batch_size = 12, n_embd = 128 },
     ["few tokens"] = { block_size = 32, batch_size = 1, vocab_size = 4000 },
+    ["a head in chunks"] = { vocab_size = 6000, batch_size = 4, head_chunks = 5 },
+    ["a head in many chunks, dropout"] = { vocab_size = 3000, batch_size = 6, n_embd = 64, head_chunks = 64, dropout = 0.1 },
+    ["the modern GPT, a head in chunks"] = { model = "gpt_modern", vocab_size = 5000, head_chunks = 4 },
+    ["GELUs again, a head in chunks"] = { vocab_size = 2000, recompute = true, head_chunks = 2 },
     ["sgd"] = { states = 1 },
     ["spectral"] = { clip = "spectral" },
     ["exact"] = { clip = "spectral", method = "exact" },
@@ -65,6 +70,9 @@ describe("the plan of a run's memory is within 5 % of what is measured", functio
       ["small vocabulary"] = {},
       ["large vocabulary"] = { vocab_size = 3000, batch_size = 1 },
       ["bf16"] = { dtype = "bf16" },
+      ["bf16, a head in chunks"] = { dtype = "bf16", vocab_size = 3000, batch_size = 2, head_chunks = 4 },
+      ["bf16, GELUs kept, a head in chunks"] = { dtype = "bf16", vocab_size = 3000, batch_size = 2, head_chunks = 3,
+        recompute = false },
       ["bf16, few tokens"] = { dtype = "bf16", block_size = 32, batch_size = 1, vocab_size = 3000 },
       ["bf16, large vocabulary"] = { dtype = "bf16", vocab_size = 3000, batch_size = 3, dropout = 0.1 },
     }
@@ -123,6 +131,18 @@ describe("the plan's advice", function()
     assert.are.equal(plan.needs(s, "cuda").total, plan.needs(followed_by { cudnn = "any order" }, "cuda").total)
   end)
 
+  it("names the fewest chunks of the head with which the run fits", function()
+    local half = followed_by { dtype = "bf16" }
+    local whole, four = plan.needs(half, "cuda").total, plan.needs(followed_by { dtype = "bf16", head_chunks = 4 }, "cuda").total
+    local chunks
+    for _, line in ipairs(plan.advice(half, "cuda", four, 1)) do
+      chunks = chunks or tonumber(line:match "^%-%-head_chunks (%d+): ")
+    end
+    assert.are.equal(4, chunks)
+    -- A quarter of the logits, and both gradients of the head at once, of which dx was there before too.
+    assert.is_true(math.abs(whole - four - (0.75 * 64 * 1024 * 50304 * 2 - 4 * 50257 * 768)) < 2 ^ 20)
+  end)
+
   it("names a smaller model when nothing else helps", function()
     local lines = plan.advice(s, "cuda", 2 ^ 20, 1)
     assert.are.equal(1, #lines)
@@ -167,7 +187,8 @@ describe("train_gpt2.lua", function()
     assert.are.equal("none", mb.system.path_kind(out))
     local smaller = said:match "(%-%-batch_size %d+ %-%-grad_accum %d+)"
     assert.is_truthy(smaller, said)
-    code, said, complaint = train(limit, common .. smaller)
+    code, said, complaint = train(limit, common .. smaller .. " --head_chunks 3")
     assert.are.equal(0, code, said .. complaint)
+    assert.matches("\nhead    in 3 chunks: logits of %d+ tokens at once\n", said)
   end)
 end)

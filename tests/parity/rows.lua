@@ -96,6 +96,11 @@ op("cross_entropy", { { 40, 50257 } }, function(t, device) return mb.cross_entro
 op("cross_entropy, smooth", { { 300, 65 } }, function(t, device)
   return mb.cross_entropy(t[1], ids(device, { 300 }, 65), { label_smoothing = 0.1 })
 end)
+for _, chunks in ipairs { 1, 3 } do
+  op(("linear_cross_entropy, %d chunks"):format(chunks), { { 2, 50, 96 }, { 577, 96 } }, function(t, device)
+    return mb.linear_cross_entropy(t[1], t[2], ids(device, { 2, 50 }, 577), { chunks = chunks, ignore_index = 5 })
+  end, { f32 = true, bf16 = { limit = 3e-4, reason = "logits are up to 30, where bf16's steps are an eighth" } })
+end
 op("embedding", { { 500, 192 } }, function(t, device) return t[1]:embedding(ids(device, { 7, 300 }, 500)) end, {
   f32 = true, bf16 = { limit = 3e-4, reason = "the gradient of a row is a sum that bf16 holds" },
 })

@@ -20,6 +20,7 @@ function M.spec(more)
     dtype = { choices = { "f32", "f64", "bf16" }, default = "f32" },
     rounding = { choices = { "nearest", "stochastic" }, default = "nearest" }, -- of weights to bf16, in training
     device = { choices = { "cpu", "cuda" } },
+    head_chunks = { type = "integer", default = 1, min = 1, max = 2 ^ 30 },
   }
   for name, rule in pairs(more) do spec[name] = rule end
   return spec

@@ -97,6 +97,7 @@ end
 ---@field dtype? "f32"|"f64"|"bf16" default "f32"
 ---@field rounding? "nearest"|"stochastic" of weights to bf16, in training; default "nearest"
 ---@field device? "cpu"|"cuda" default mb.device()
+---@field head_chunks? integer chunks of tokens that the loss goes through, one's logits in memory at a time; default 1
 ---@field recompute? boolean GELUs are computed again in the backward, for a quarter less memory; default: with bf16
 
 --- GPT-2: tanh GELU, layernorm, GPT-2's initial values, or the weights of a file.
@@ -108,7 +109,8 @@ return function(given)
   local config, recompute = configs.complete(o), o.recompute
   if recompute == nil then recompute = o.dtype == "bf16" end
   local model = decoder.new {
-    handle = networks.gpt2_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get()), recompute),
+    handle = networks.gpt2_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get()),
+      o.head_chunks, recompute),
     network = networks.gpt2, name = "gpt2", config = config, methods = methods, parts = parts_of(config),
     rounding = o.rounding,
   }

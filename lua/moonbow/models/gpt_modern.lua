@@ -45,6 +45,7 @@ end
 ---@field dtype? "f32"|"f64"|"bf16" default "f32"
 ---@field rounding? "nearest"|"stochastic" of weights to bf16, in training; default "nearest"
 ---@field device? "cpu"|"cuda" default mb.device()
+---@field head_chunks? integer as of mb.models.gpt2
 
 --- A GPT as modded-nanogpt has it (Jordan et al. 2024): rotary positions, RMS norms without weights, also of queries and keys,
 --- squared ReLU, no biases. Queries, keys and values are matrices of their own, attn.c_q, c_k and c_v.
@@ -56,7 +57,8 @@ return function(given)
   local config = {}
   for _, name in ipairs(config_names) do config[name] = o[name] end
   return decoder.new {
-    handle = networks.gpt_modern_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get())),
+    handle = networks.gpt_modern_new(config, o.dtype, o.device or create.device(), o.seed or (rng.rng_get()),
+      o.head_chunks),
     network = networks.gpt_modern, name = "gpt_modern", config = config, rounding = o.rounding,
     parts = parts_of(config),
   }

@@ -18,14 +18,15 @@
 --
 -- and for both
 --
---      N V' e + 8 N            logits, over which their gradient is written, and the loss' statistics; V' e is V e made a
---                              multiple of 128
+--      N V' e + 16 N           logits, over which their gradient is written, and the loss' statistics; V' e is V e made a
+--                              multiple of 128. In chunks those of one chunk, and the head's gradients N C e + 4 V C
 --    2 W                       with bf16: all W weights as the network computes with them
 --
 -- The largest of these lies beside it for a moment, dropout adding N C e to the second:
 --
 --   N C e                      the head's input gradient
 --   3 N C e - N V' e           logits and last norm gone, gradients of the last block's half: C, 4 C
+--                              (in chunks the head's gradients are gone as well)
 --
 -- Memory that clipping takes after the backward lies where activations were: it counts where it is more than those.
 
@@ -64,6 +65,8 @@ local networks = {
 ---@field n_embd integer
 ---@field dropout number
 ---@field dtype "f32"|"bf16"
+---@field head_chunks? integer the loss' chunks of tokens; default 1
+---@field recompute? boolean GELUs are computed again; default: with bf16, as of the models
 ---@field states integer buffers of the optimizer
 ---@field clip "none"|"norm"|"spectral"
 ---@field clip_on "grad"|"momentum"|"update"
@@ -117,14 +120,19 @@ function M.needs(s, device)
   local weights = V * C + (network.positions and T * C or 0) + L * block + network.outer_vectors * C
   local on_update = s.clip ~= "none" and s.clip_on ~= "grad"
   local kept, moment = clipping(s)
-  local kept_numbers = half and network.kept_half or network.kept
+  local again = s.recompute
+  if again == nil then again = half end
+  local kept_numbers = again and network.kept_half or network.kept
   local layers = L * (kept_numbers * N * C * e + network.statistics(H) * N) + network.outside * N * C * e + 8 * N
-  local logits = N * math.ceil(V * e / 128) * 128 + 8 * N + 8 * N
+  local chunks = s.head_chunks or 1
+  local at_once = chunks >= N and 1 or math.ceil(N / chunks)
+  local logits = at_once * math.ceil(V * e / 128) * 128 + 16 * N
+  local early = chunks > 1 and N * C * e + 4 * V * C or 0 -- gradients that the loss finds
   local casts = half and 2 * weights or 0
-  local head = N * C * e
-  local inner = (s.dropout > 0 and 4 or 3) * N * C * e - (logits - 16 * N)
+  local head = chunks > 1 and 0 or N * C * e
+  local inner = (s.dropout > 0 and 4 or 3) * N * C * e - (logits - 16 * N) - early
   local passing = math.max(head, inner, 0)
-  passing = math.max(passing, moment - layers - logits - casts)
+  passing = math.max(passing, moment - layers - logits - early - casts)
   local parts = {
     { name = "weights", bytes = 4 * weights },
     { name = "gradients", bytes = 4 * weights },
@@ -132,7 +140,8 @@ function M.needs(s, device)
     { name = "clipping", bytes = kept + (on_update and 4 * weights or 0) },
     { name = ("activations of %d layers"):format(L), bytes = layers },
     { name = "weights in bf16", bytes = casts },
-    { name = "logits and loss", bytes = logits },
+    { name = chunks > 1 and ("logits of a chunk of %d tokens, loss"):format(at_once) or "logits and loss", bytes = logits },
+    { name = "gradients that the loss finds", bytes = early },
     { name = "gradients on their way", bytes = passing },
     { name = "work memory", bytes = WORK[device] + attention(s) },
   }
@@ -184,6 +193,13 @@ function M.advice(s, device, free, grad_accum)
       add("--dtype bf16: %s", format.bytes(total))
     elseif fewer and fewer > (B or 0) then
       add("--dtype bf16 --batch_size %d --grad_accum %d", fewer, math.ceil(s.batch_size * grad_accum / fewer))
+    end
+  end
+  for _, chunks in ipairs { 2, 4, 8, 16, 32 } do
+    local total = chunks > (s.head_chunks or 1) and M.needs(with(s, { head_chunks = chunks }), device).total
+    if total and total <= free then
+      add("--head_chunks %d: %s, the loss a part of the tokens after another", chunks, format.bytes(total))
+      break
     end
   end
   local T = largest(s, device, free, "block_size", s.block_size - 1)

@@ -327,7 +327,7 @@ function M.headline(settings, model, data, out)
   end
   local mb = require "moonbow"
   local tokens = settings.batch_size * settings.block_size * settings.grad_accum
-  return {
+  local lines = {
     mb.build_info(),
     ("model   %s, %d layers, %d heads, width %d, context %d: %s parameters"):format(settings.model, settings.n_layer,
       settings.n_head, settings.n_embd, settings.block_size, format.count(count)),
@@ -335,6 +335,12 @@ function M.headline(settings, model, data, out)
       format.count(data.train_tokens), format.count(data.val_tokens), data.vocab_size, settings.tokenizer),
     ("run     %d steps of %s tokens, seed %d, into %s"):format(settings.steps, format.count(tokens), settings.seed, out),
   }
+  if (settings.head_chunks or 1) > 1 then
+    local at_once = math.ceil(settings.batch_size * settings.block_size / settings.head_chunks)
+    table.insert(lines, 4,
+      ("head    in %d chunks: logits of %s tokens at once"):format(settings.head_chunks, format.count(at_once)))
+  end
+  return lines
 end
 
 ---Begins the books of a run, or goes on with them, and keeps the project's own text beside them where that is what it reads.

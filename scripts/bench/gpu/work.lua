@@ -25,9 +25,10 @@ end
 
 M.formula = "llm.c's 6 N + 6 L C T a token, N without the position embedding"
 
-local function gpt2(mb, s, dtype)
+local function gpt2(mb, s, dtype, more)
   return mb.models.gpt2 { vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_head = s.n_head,
-    n_embd = s.n_embd, dropout = 0, dtype = dtype, seed = 1 }
+    n_embd = s.n_embd, dropout = 0, dtype = dtype, seed = 1,
+    head_chunks = more and more.head_chunks, recompute = more and more.recompute }
 end
 
 -- Ids that a multiplication mixes: made once, they stay on the device.
@@ -40,9 +41,9 @@ local function batch_of(mb, s)
   return { inputs = ids(inputs), targets = ids(targets) }
 end
 
---- A training step with AdamW: forward, backward, update; the batch is on the device.
-function M.train(mb, s, dtype)
-  local model = gpt2(mb, s, dtype)
+--- A training step with AdamW: forward, backward, update; the batch is on the device. `more`: the model's head_chunks, recompute.
+function M.train(mb, s, dtype, more)
+  local model = gpt2(mb, s, dtype, more)
   local optimizer = mb.optim.adamw(model, { lr = 3e-4, betas = { 0.9, 0.95 }, eps = 1e-8, weight_decay = 0.1 })
   local batch = batch_of(mb, s)
   local loss

@@ -256,4 +256,39 @@ rows[#rows + 1] = {
   },
 }
 
+rows[#rows + 1] = {
+  op = "mb_linear_cross_entropy",
+  run = function(t, case) return mb.linear_cross_entropy(t[1], t[2], t[3], case.options) end,
+  reference = function(a, case)
+    local logits = naive.rows(a[1], function(row)
+      local out = {}
+      for o = 1, a[2].shape[1] do
+        out[o] = 0
+        for i = 1, #row do out[o] = out[o] + row[i] * a[2][(o - 1) * #row + i] end
+      end
+      return out
+    end)
+    return cross_entropy(logits, a[3], case.options)
+  end,
+  cases = function()
+    local cases = {}
+    for _, o in ipairs {
+      {}, { chunks = 1 }, { chunks = 2, reduction = "sum" }, { chunks = 3, label_smoothing = 0.1 },
+      { chunks = 5, ignore_index = 0, label_smoothing = 0.3 },
+    } do
+      for _, s in ipairs { { { 3 }, {}, 4 }, { { 7, 5 }, { 7 }, 3 }, { { 2, 3, 4 }, { 2, 3 }, 17 } } do
+        local targets = draw.ids(s[2], 0, s[3] - 1, "i32")
+        if targets[1] == o.ignore_index then targets[1] = 1 end -- something must count
+        cases[#cases + 1] = { inputs = { any(s[1]), any { s[3], s[1][#s[1]] }, targets }, options = o }
+      end
+    end
+    return cases
+  end,
+  errors = {
+    { "mb_linear_cross_entropy", function() return mb.linear_cross_entropy(mb.zeros(2, 3), mb.zeros(4, 3), { 0, 4 }) end },
+    { "(4, 2)", function() return mb.linear_cross_entropy(mb.zeros(2, 3), mb.zeros(4, 2), { 0, 1 }) end },
+    { "mb_linear_cross_entropy", function() return mb.linear_cross_entropy(mb.zeros(2, 3), mb.zeros(4, 3), { 0 }) end },
+  },
+}
+
 return rows

@@ -78,17 +78,24 @@ static void gradient_of_row(real *dx, int accumulate, const real *x, int32_t tar
   dx[target] -= scale * (real)(1 - smoothing);
 }
 
-mb_status MBK(cross_entropy)(void *out, void *stats, void *logits, int64_t stride, int overwrites, const int32_t *targets, int64_t rows,
-                             int64_t columns, double smoothing, int64_t ignored, int is_mean, double scale) {
-  void *memory;
-  MB_TRY(mbi_scratch(&memory, 0, (size_t)rows * sizeof(double)));
-  double *loss = memory, counted = 0;
-  real *shift = stats, *inverse = shift + rows;
+static double count_targets(const int32_t *targets, int64_t rows, int64_t ignored) {
+  double counted = 0;
   for (int64_t r = 0; r < rows; r++) counted += targets[r] != ignored;
-  real weight = shift[2 * rows] = (real)(is_mean ? scale / counted : scale);
-#pragma omp parallel for schedule(static) if (rows * columns >= MBK_PARALLEL_FROM)
-  for (int64_t r = 0; r < rows; r++) {
-    real *x = (real *)logits + r * stride;
+  return counted;
+}
+
+mb_status MBK(cross_entropy)(void *out, void *stats, double *losses, void *logits, int64_t stride, int overwrites, const int32_t *targets,
+                             int64_t rows, int64_t first, int64_t count, int64_t columns, double smoothing, int64_t ignored, int is_mean,
+                             double scale) {
+  void *memory = losses;
+  if (!memory) MB_TRY(mbi_scratch(&memory, 0, (size_t)rows * sizeof(double)));
+  double *loss = memory;
+  real *shift = stats, *inverse = shift + rows;
+  if (first == 0) shift[2 * rows] = (real)(is_mean ? scale / count_targets(targets, rows, ignored) : scale);
+  real weight = shift[2 * rows];
+#pragma omp parallel for schedule(static) if (count * columns >= MBK_PARALLEL_FROM)
+  for (int64_t r = first; r < first + count; r++) {
+    real *x = (real *)logits + (r - first) * stride;
     loss[r] = 0;
     shift[r] = inverse[r] = 0;
     if (targets[r] != ignored) {
@@ -99,9 +106,10 @@ mb_status MBK(cross_entropy)(void *out, void *stats, void *logits, int64_t strid
     }
     if (overwrites) gradient_of_row(x, 0, x, targets[r], columns, shift[r], inverse[r], weight, smoothing, ignored);
   }
+  if (first + count < rows) return MB_OK;
   double sum = 0;
   for (int64_t r = 0; r < rows; r++) sum += loss[r];
-  *(real *)out = (real)(scale * (is_mean ? sum / counted : sum));
+  *(real *)out = (real)(scale * (is_mean ? sum / count_targets(targets, rows, ignored) : sum));
   return MB_OK;
 }
 

@@ -246,21 +246,25 @@ template <class T, class F> mb_status with_loss_threads(int64_t columns, int ove
 } // namespace
 
 template <class T>
-mb_status Kernels<T>::cross_entropy(void *out, void *stats, void *logits, int64_t stride, int overwrites, const int32_t *targets, int64_t rows,
-                                    int64_t columns, double smoothing, int64_t ignored, int is_mean, double scale) {
-  double *loss;
+mb_status Kernels<T>::cross_entropy(void *out, void *stats, double *losses, void *logits, int64_t stride, int overwrites,
+                                    const int32_t *targets, int64_t rows, int64_t first, int64_t count, int64_t columns, double smoothing,
+                                    int64_t ignored, int is_mean, double scale) {
+  double *loss = losses;
   using W = Wide<T>;
   const char *name = "cross_entropy";
-  W *shift = (W *)stats, *weight = shift + 2 * rows;
-  MB_TRY(scratch_of(&loss, 0, rows));
-  if (overwrites && is_mean) MB_TRY(launch(Weight<W>{weight, targets, rows, ignored, scale}, 1, name));
-  else if (overwrites) MB_TRY(launch_elements(SetOne<W>{weight, (W)scale}, 1, name));
+  W *shift = (W *)stats, *inverse = shift + rows, *weight = shift + 2 * rows;
+  if (!loss) MB_TRY(scratch_of(&loss, 0, rows));
+  if (overwrites && first == 0) { // later calls find the weight
+    if (is_mean) MB_TRY(launch(Weight<W>{weight, targets, rows, ignored, scale}, 1, name));
+    else MB_TRY(launch_elements(SetOne<W>{weight, (W)scale}, 1, name));
+  }
   MB_TRY(with_loss_threads<T>(columns, overwrites, [&](auto threads) {
-    return launch(Losses<T, decltype(threads)::value>{loss, shift, shift + rows, (T *)logits, stride, overwrites ? weight : nullptr, targets,
-                                                      columns, ignored, smoothing,
+    return launch(Losses<T, decltype(threads)::value>{loss + first, shift + first, inverse + first, (T *)logits, stride,
+                                                      overwrites ? weight : nullptr, targets + first, columns, ignored, smoothing,
                                                       sizeof(W) == sizeof(float) ? (W)-FLT_MAX : (W)-DBL_MAX},
-                  rows, name);
+                  count, name);
   }));
+  if (first + count < rows) return MB_OK;
   return launch(Total<W>{(W *)out, weight, loss, targets, rows, ignored, is_mean, scale}, 1, name);
 }
 
