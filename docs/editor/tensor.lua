@@ -235,6 +235,15 @@ function Tensor:linear_aligned(weight, bias) end
 ---@return moonbow.Tensor
 function Tensor:gelu_linear(weight, bias) end
 
+--- gelu_linear(linear(x, weight, bias), weight_out, bias_out): a network of one hidden layer, whose GELU is made where the first
+--- product is.
+---@param weight moonbow.Tensor (hidden, in)
+---@param bias moonbow.Tensor|nil (hidden)
+---@param weight_out moonbow.Tensor (out, hidden)
+---@param bias_out? moonbow.Tensor (out)
+---@return moonbow.Tensor
+function Tensor:gelu_mlp(weight, bias, weight_out, bias_out) end
+
 --- Rows of a table: weight (V, C), ids any shape of integers, from 0 -> ids' shape x (C)
 ---@param ids moonbow.Tensor
 ---@return moonbow.Tensor

@@ -34,8 +34,12 @@ typedef struct mbi_gemm {
   const void *from;                     // D, which lies like C; NULL: C as it was
   int c_is_wide;                        // c, and from, are float32 where a and b are bf16; never with a bias
   int may_round;                        // float32 factors may be rounded to TF32: MBI_ROUNDS_IF_ALLOWED by the user, MBI_ROUNDS
+  int gelu;                             // what is done to the product p on its way to c, with beta = 0, ldc = n and c not wide:
+  void *aux;                            // the numbers that GELU is of; lies like c and does not overlap it
 } mbi_gemm;
 enum { MBI_ROUNDS_IF_ALLOWED = 1, MBI_ROUNDS };
+// Of GELU's tanh form: aux = p, c = gelu(p); or c = p gelu'(aux).
+enum { MBI_GELU_OF = 1, MBI_GELU_SLOPE };
 
 // Heads of attention in memory: D neighbours for each (b, t, h), at data + b * batch + t * time + h * head elements.
 typedef struct mbi_heads {

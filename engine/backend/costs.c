@@ -156,7 +156,7 @@ static double times(int64_t batch, int64_t stride, double elements) { return str
 void mbi_cost_gemm(mbi_cost *c, const mbi_gemm *g) {
   double m = (double)g->m, n = (double)g->n, k = (double)g->k;
   double moved = times(g->batch, g->stride_a, m * k) + times(g->batch, g->stride_b, k * n);
-  double written = (double)g->batch * m * n * (g->beta == 0 ? 1 : 2);
+  double written = (double)g->batch * m * n * (g->beta == 0 ? 1 : 2) + (g->gelu ? (double)g->batch * m * n : 0); // aux, one way or the other
   c->bytes = (moved + (g->bias ? n : 0)) * size_of(c) + written * (g->c_is_wide ? wide_of(c) : size_of(c));
   c->flops = 2 * m * n * k * (double)g->batch;
   c->is_product = 1;
@@ -167,6 +167,7 @@ void mbi_cost_gemm(mbi_cost *c, const mbi_gemm *g) {
                  (Long)batch);
   // Rows of bf16 that do not begin on 16 bytes keep a GPU's fastest loads away: a product of its own kind.
   size_t used = strlen(c->shape);
+  if (g->gelu) used += (size_t)snprintf(c->shape + used, sizeof c->shape - used, g->gelu == MBI_GELU_OF ? ", gelu" : ", gelu's slope");
   if (c->dtype == MB_BF16 && (g->lda | g->ldb | g->ldc) % 8 != 0) snprintf(c->shape + used, sizeof c->shape - used, ", rows apart");
 }
 

@@ -5,7 +5,8 @@
 // Backward, g = dL/dy: dx = g W, dW = g^T x summed over all leading dimensions, db = the sum of g's rows.
 // dx and dW are computed straight into the place the tape gives; for a parameter that is the gradient arena, in float32 also
 // where the factors are bf16.
-// mb_gelu_linear keeps x alone: gelu(x) is made again for dW, which costs a pass over memory and saves as much of it.
+// mb_gelu_linear keeps x alone: gelu(x) is made again for dW, which costs a pass over memory and saves as much of it. Its gradient
+// of x is multiplied by gelu' where the product is made. mb_gelu_mlp, linear and gelu_linear, makes gelu(x) there too, beside x.
 #include "ops/ops.h"
 #include "ops/product.h"
 
@@ -63,40 +64,45 @@ static mb_status new_aligned(mb_tensor **out, const mb_tensor *like, const mbi_s
   return status;
 }
 
-// y = x W^T + b, a new tensor; also when it fails, to be released by mbi_finish.
-static mb_status product(mb_tensor **y, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, int is_aligned, const char *who) {
+// y = x W^T + b, a new tensor; also when it fails, to be released by mbi_finish. `activation`, if not NULL, becomes gelu(y).
+static mb_status product(mb_tensor **y, mb_tensor **activation, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, int is_aligned,
+                         const char *who) {
   mbi_shape shape = x->shape;
   mb_tensor *dense_bias = NULL;
   shape.size[shape.ndim - 1] = weight->shape.size[0];
   MB_TRY(mbi_shape_make(&shape, who, shape.ndim, shape.size));
   MB_TRY(is_aligned ? new_aligned(y, x, &shape, who) : mbi_tensor_new(y, x->storage->device, x->dtype, &shape));
+  if (activation) MB_TRY(mbi_tensor_like(activation, *y));
   operands o;
-  mb_status status = make_operands(&o, x, weight, *y);
+  mb_status status = make_operands(&o, x, weight, activation ? *activation : *y);
   if (status == MB_OK && bias) status = mbi_dense(&dense_bias, bias);
   if (status == MB_OK) {
     mbi_operand transposed = mbi_operand_swapped(o.weight);
-    status = mbi_multiply(&o.y, &o.x, &transposed, dense_bias ? mbi_data(dense_bias) : NULL, 0, o.n_lead, o.lead);
+    const void *shift = dense_bias ? mbi_data(dense_bias) : NULL;
+    if (activation) status = mbi_multiply_gelu(&o.y, &o.x, &transposed, shift, MBI_GELU_OF, *y, o.n_lead, o.lead);
+    else status = mbi_multiply(&o.y, &o.x, &transposed, shift, 0, o.n_lead, o.lead);
   }
   free_operands(&o);
   mb_tensor_release(dense_bias);
   return status;
 }
 
-static mb_status linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, int is_aligned, const char *who) {
+static mb_status linear(mb_tensor **out, mb_tensor **activation, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, int is_aligned,
+                        const char *who) {
   *out = NULL;
   MB_TRY(check(x, weight, bias, who));
   mb_tensor *y = NULL;
-  mb_status status = product(&y, x, weight, bias, is_aligned, who);
+  mb_status status = product(&y, activation, x, weight, bias, is_aligned, who);
   mb_tensor *inputs[3] = {x, weight, bias}, *saved[2] = {mb_requires_grad(weight) ? x : NULL, mb_requires_grad(x) ? weight : NULL};
   return mbi_finish(out, y, status, MBI_OP_linear, inputs, 3, saved, 2, NULL, 0);
 }
 
 mb_status mb_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
-  return linear(out, x, weight, bias, 0, "mb_linear");
+  return linear(out, NULL, x, weight, bias, 0, "mb_linear");
 }
 
 mb_status mb_linear_aligned(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
-  return linear(out, x, weight, bias, 1, "mb_linear_aligned");
+  return linear(out, NULL, x, weight, bias, 1, "mb_linear_aligned");
 }
 
 static mb_status gelu_of(mb_tensor **out, mb_tensor *x) {
@@ -105,15 +111,34 @@ static mb_status gelu_of(mb_tensor **out, mb_tensor *x) {
   return mbi_kernels_of(x)->unary(MBI_GELU_TANH, &to, &from, 0, 0);
 }
 
-mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
-  *out = NULL;
-  MB_TRY(check(x, weight, bias, "mb_gelu_linear"));
-  mb_tensor *activation = NULL, *y = NULL;
-  mb_status status = gelu_of(&activation, x);
-  if (status == MB_OK) status = product(&y, activation, weight, bias, 0, "mb_gelu_linear");
+// The linear map of activation = gelu(x), which is taken over.
+static mb_status linear_of_gelu(mb_tensor **out, mb_tensor *activation, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, const char *who) {
+  mb_tensor *y = NULL;
+  mb_status status = product(&y, NULL, activation, weight, bias, 0, who);
   mb_tensor_release(activation);
   mb_tensor *inputs[3] = {x, weight, bias}, *saved[2] = {x, mb_requires_grad(x) ? weight : NULL};
   return mbi_finish(out, y, status, MBI_OP_gelu_linear, inputs, 3, saved, 2, NULL, 0);
+}
+
+mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
+  *out = NULL;
+  MB_TRY(check(x, weight, bias, "mb_gelu_linear"));
+  mb_tensor *activation = NULL;
+  mb_status status = gelu_of(&activation, x);
+  if (status == MB_OK) return linear_of_gelu(out, activation, x, weight, bias, "mb_gelu_linear");
+  mb_tensor_release(activation);
+  return status;
+}
+
+mb_status mb_gelu_mlp(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, mb_tensor *weight_out, mb_tensor *bias_out) {
+  *out = NULL;
+  mb_tensor *inner = NULL, *activation = NULL;
+  mb_status status = linear(&inner, &activation, x, weight, bias, 0, "mb_gelu_mlp");
+  if (status == MB_OK) status = check(inner, weight_out, bias_out, "mb_gelu_mlp");
+  if (status == MB_OK) status = linear_of_gelu(out, activation, inner, weight_out, bias_out, "mb_gelu_mlp");
+  else mb_tensor_release(activation);
+  mb_tensor_release(inner);
+  return status;
 }
 
 // dW = dout^T x
@@ -175,12 +200,8 @@ static mb_status gelu_input_gradient(mbi_node *node, mb_tensor *dout) {
   mb_status status = mbi_tensor_like(&dx, dense);
   if (status == MB_OK) {
     status = make_operands(&o, dx, mbi_saved_tensor(node, 1), dout);
-    if (status == MB_OK) status = mbi_multiply(&o.x, &o.y, &o.weight, NULL, 0, o.n_lead, o.lead);
+    if (status == MB_OK) status = mbi_multiply_gelu(&o.x, &o.y, &o.weight, NULL, MBI_GELU_SLOPE, dense, o.n_lead, o.lead);
     free_operands(&o);
-  }
-  if (status == MB_OK) {
-    const void *x = mbi_data(dense);
-    status = mbi_kernels_of(dx)->unary_backward(MBI_GELU_TANH, mbi_data(dx), mbi_data(dx), x, x, mbi_numel(dx), 0);
   }
   mb_tensor_release(dense);
   if (status == MB_OK) return mbi_give(node, 0, dx);

@@ -30,7 +30,7 @@ for _, name in ipairs {
   "neg", "abs", "sign", "exp", "log", "sqrt", "rsqrt", "square", "reciprocal", "tanh", "sigmoid", "silu",
   "relu", "gelu", "gelu_tanh", "gelu_erf", "add", "sub", "mul", "div", "pow", "minimum", "maximum", "less",
   "less_equal", "greater", "greater_equal", "equal", "lt", "le", "gt", "ge", "eq", "where", "clamp", "affine",
-  "sum", "mean", "max", "min", "argmax", "norm", "matmul", "linear", "linear_aligned", "gelu_linear",
+  "sum", "mean", "max", "min", "argmax", "norm", "matmul", "linear", "linear_aligned", "gelu_linear", "gelu_mlp",
   "embedding", "layernorm", "rmsnorm", "add_layernorm", "add_rmsnorm",
   "rotary", "softmax", "log_softmax", "attention", "attention_packed", "attention_cached", "dropout", "reshape",
   "transpose", "permute", "concat", "stack", "gather",

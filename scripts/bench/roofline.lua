@@ -44,6 +44,7 @@ local efficiency = {
   gemm = 0.88,     -- large products by the library; times the share of waves that 128 x 256 tiles fill, and k / (k + 128)
   gemm_few = 0.75, -- instead of the waves' share where the result has fewer tiles than there are SMs, so that k is split
   gemm_apart = 0.3, -- times this where rows do not begin on 16 bytes
+  gemm_gelu = 0.95, -- times this where the product's kernel makes GELU or multiplies by its slope
   attention = { cudnn = 0.40, own = 0.28 },          -- heads of 64: cuDNN's published 310 TFLOP/s
   attention_backward = { cudnn = 0.33, own = 0.18 }, -- and 260
   elementwise = 0.90, -- unary, binary, axpby, convert, copies, fills, fused programs
@@ -76,6 +77,7 @@ local function efficiency_of(row, s)
     local tiles = batch * math.ceil(m / 128) * math.ceil(n / 256)
     local waves = tiles / s.sms
     local share = efficiency.gemm * (waves < 1 and efficiency.gemm_few or waves / math.ceil(waves)) * k / (k + 128)
+    share = share * (row.shape:find "gelu" and efficiency.gemm_gelu or 1)
     return share * (row.shape:find "apart" and efficiency.gemm_apart or 1), kind
   end
   local share = efficiency[kind]

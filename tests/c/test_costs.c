@@ -68,6 +68,15 @@ static void products(void) {
   c = COST(MB_F32);
   mbi_cost_gemm(&c, &g);
   SAYS(c, 4 * 3 * (7 * 13 + 13 * 11 + 7 * 11), 3 * 2 * 7 * 11 * 13, "m 7, n 11, k 13, batch 3");
+  mbi_gemm gelu = {.m = 7, .n = 16, .k = 24, .alpha = 1, .a = some, .b = some, .c = some, .aux = some, .lda = 24, .ldb = 16, .ldc = 16,
+                   .batch = 1, .gelu = MBI_GELU_OF};
+  c = COST(MB_BF16);
+  mbi_cost_gemm(&c, &gelu);
+  SAYS(c, 2 * (7 * 24 + 24 * 16 + 2 * 7 * 16), 2 * 7 * 16 * 24, "m 7, n 16, k 24, gelu");
+  gelu.gelu = MBI_GELU_SLOPE, gelu.lda = 25;
+  c = COST(MB_BF16);
+  mbi_cost_gemm(&c, &gelu);
+  SAYS(c, 2 * (7 * 24 + 24 * 16 + 2 * 7 * 16), 2 * 7 * 16 * 24, "m 7, n 16, k 24, gelu's slope, rows apart");
   mbi_gemm square = {.m = 9, .n = 9, .k = 5, .alpha = 1, .a = some, .b = some, .c = some, .lda = 5, .ldb = 9, .ldc = 9, .batch = 1};
   c = COST(MB_F32);
   mbi_cost_gemm_symmetric(&c, &square);

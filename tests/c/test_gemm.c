@@ -182,6 +182,33 @@ static void threads_share_a_product(void) {
   }
 }
 
+// GELU's bits are those of a pass over the product, of members that are neighbours and of others.
+static void gelu_is_a_pass(void) {
+  enum { M = 9, N = 13, K = 11, B = 3, MOST_GAP = 5, ALL = B * (M * N + MOST_GAP) };
+  static float p[ALL], made[ALL], aux[ALL], want[ALL];
+  for (int i = 0; i < MOST; i++) a32[i] = (float)a[i], b32[i] = (float)b[i];
+  for (int gap = 0; gap <= MOST_GAP; gap += MOST_GAP)
+    for (int gelu = MBI_GELU_OF; gelu <= MBI_GELU_SLOPE; gelu++) {
+      const mbi_kernels *kernels = mbi_cpu_device()->kernels[MB_F32];
+      mbi_gemm g = product(M, N, K, 0, 1, 0);
+      g.batch = B, g.stride_a = M * K, g.stride_c = M * N + gap, g.a = a32, g.b = b32, g.c = p;
+      for (int i = 0; i < ALL; i++) p[i] = made[i] = want[i] = -7, aux[i] = (float)c[i];
+      CHECK_OK(kernels->gemm(&g));
+      g.gelu = gelu, g.c = made, g.aux = aux;
+      float before[ALL];
+      memcpy(before, aux, sizeof aux);
+      CHECK_OK(kernels->gemm(&g));
+      for (int i = 0; i < B; i++) {
+        int at = i * (M * N + gap);
+        mbi_view to = {.data = want + at, .ndim = 1, .size = {M * N}, .stride = {1}}, from = {.data = p + at, .ndim = 1, .size = {M * N}, .stride = {1}};
+        if (gelu == MBI_GELU_OF) CHECK_OK(kernels->unary(MBI_GELU_TANH, &to, &from, 0, 0));
+        else CHECK_OK(kernels->unary_backward(MBI_GELU_TANH, want + at, p + at, before + at, before + at, M * N, 0));
+        CHECK(memcmp(aux + at, gelu == MBI_GELU_OF ? p + at : before + at, sizeof(float) * M * N) == 0);
+      }
+      CHECK(memcmp(made, want, sizeof made) == 0);
+    }
+}
+
 static void wrong_strides_are_refused(void) {
   mbi_gemm g = product(4, 4, 4, 0, 0, 0);
   g.a = a32, g.b = b32, g.c = c32, g.ldb = 3;
@@ -206,6 +233,7 @@ int main(void) {
   factors_and_bias();
   batches();
   many_products_come_and_go();
+  gelu_is_a_pass();
   wrong_strides_are_refused();
   build_info_tells_the_library();
   threads_share_a_product();

@@ -53,6 +53,12 @@ op("linear of aligned rows", { { 2, 65, 192 }, { 577, 192 }, { 577 } }, function
   return mb.linear_aligned(t[1], t[2], t[3])
 end)
 op("gelu_linear", { { 130, 192 }, { 576, 192 }, { 576 } }, function(t) return mb.gelu_linear(t[1], t[2], t[3]) end)
+op("gelu_mlp", { { 2, 65, 192 }, { 576, 192 }, { 576 }, { 192, 576 }, { 192 } }, function(t)
+  return mb.gelu_mlp(t[1], t[2], t[3], t[4], t[5])
+end)
+op("gelu_mlp of odd sizes", { { 67, 33 }, { 131, 33 }, { 131 }, { 17, 131 } }, function(t)
+  return mb.gelu_mlp(t[1], t[2], t[3], t[4])
+end)
 for _, size in ipairs { 15, 32, 64, 128 } do
   op(("attention, heads of %d"):format(size), { { 2, 150, 3 * 2 * size } }, function(t) return mb.attention_packed(t[1], 2) end)
 end

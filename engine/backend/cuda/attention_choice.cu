@@ -24,6 +24,7 @@
 #include "backend/cuda/cudnn_attention.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/product.h"
+#include "backend/cuda/timing.h"
 
 namespace mbk {
 namespace {
@@ -81,11 +82,6 @@ Opened &opened() {
   static Opened *here = nullptr;
   if (!here) open(here = new Opened);
   return *here;
-}
-
-bool may_time() {
-  static const char *const wish = getenv("MOONBOW_TUNE");
-  return !(wish && strcmp(wish, "0") == 0);
 }
 
 // Is work done as it is asked for, and not noted for later or left out?
@@ -205,16 +201,7 @@ mb_status run(Calls *calls, const Way &way, const Job &job) {
 template <class F> double time_of(mb_status *lost, const F &work) {
   double least = -1;
 #ifdef __CUDACC__
-  cudaEvent_t begin = nullptr, end = nullptr;
-  bool ready = cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess;
-  for (int i = 0; ready && i <= RUNS; i++) { // the first one warms up
-    float milliseconds = -1;
-    ready = cudaEventRecord(begin, stream()) == cudaSuccess && work() && cudaEventRecord(end, stream()) == cudaSuccess &&
-            cudaEventSynchronize(end) == cudaSuccess && cudaEventElapsedTime(&milliseconds, begin, end) == cudaSuccess;
-    if (ready && i > 0 && (least < 0 || milliseconds * 1e3 < least)) least = milliseconds * 1e3;
-  }
-  if (begin) cudaEventDestroy(begin);
-  if (end) cudaEventDestroy(end);
+  least = time_of_runs(RUNS, work);
 #else
   bool ready = true;
   for (int i = 0; ready && i <= 1; i++) {
@@ -222,10 +209,11 @@ template <class F> double time_of(mb_status *lost, const F &work) {
     ready = work();
     least = std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now() - begin).count();
   }
-#endif
+  if (!ready) least = -1;
   count_wait();
+#endif
   *lost = usable();
-  return ready ? least : -1;
+  return least;
 }
 
 // The graph of a slice, with the engines that take it; none with the reason.
@@ -456,6 +444,7 @@ mb_status attention_notes(const char **text) {
     all += "attention (" + std::to_string(c.batch) + ", " + std::to_string(c.time) + ", " + std::to_string(c.heads) + ", " +
            std::to_string(c.width) + ") " + (c.backward ? c.deterministic ? "backward" : "backward in any order" : "forward") + ": " + way->note + "\n";
   }
+  all += gelu_notes();
   *text = all.c_str();
   return MB_OK;
 }

@@ -129,7 +129,7 @@ std::string key_of(const Product &product) {
   std::string key;
   int64_t numbers[NUMBERS];
   memcpy(numbers, &product, sizeof numbers);
-  for (int64_t number : numbers) key += (key.empty() ? "" : " ") + std::to_string(number);
+  for (int i = 0; i < (product.gelu ? NUMBERS : NUMBERS - 1); i++) key += (i == 0 ? "" : " ") + std::to_string(numbers[i]);
   return key;
 }
 

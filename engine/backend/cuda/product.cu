@@ -15,11 +15,14 @@
 #include "backend/cuda/capture.h"
 #include "backend/cuda/choices.h"
 #include "backend/cuda/memory.h"
+#include "backend/cuda/timing.h"
 
 #ifdef __CUDACC__
 #include <cublasLt.h>
 #else
 #include <cblas.h>
+
+#include <cmath>
 #endif
 
 namespace mbk {
@@ -31,16 +34,18 @@ constexpr double WORTH_TIMING = 5e8; // operations: about a microsecond of an H2
 constexpr double WORTH_TIMING = 1e5;
 #endif
 
+// The largest power of two up to 16 that divides every address.
+int64_t alignment_of(const mbi_gemm *g) {
+  uintptr_t all = (uintptr_t)g->a | (uintptr_t)g->b | (uintptr_t)g->c | (uintptr_t)g->from | (uintptr_t)g->bias | (uintptr_t)g->aux | 16;
+  return (int64_t)(all & (~all + 1));
+}
+
+} // namespace
+
 bool is_large(const mbi_gemm *g) { return 2.0 * (double)g->m * (double)g->n * (double)g->k * (double)g->batch >= WORTH_TIMING; }
 bool may_time() {
   static const char *const wish = getenv("MOONBOW_TUNE");
   return !(wish && strcmp(wish, "0") == 0);
-}
-
-// The largest power of two up to 16 that divides every address.
-int64_t alignment_of(const mbi_gemm *g) {
-  uintptr_t all = (uintptr_t)g->a | (uintptr_t)g->b | (uintptr_t)g->c | (uintptr_t)g->from | (uintptr_t)g->bias | 16;
-  return (int64_t)(all & (~all + 1));
 }
 
 Product product_of(const mbi_gemm *g, Type type, bool rounds) {
@@ -49,9 +54,11 @@ Product product_of(const mbi_gemm *g, Type type, bool rounds) {
   p.m = g->m, p.n = g->n, p.k = g->k, p.lda = g->lda, p.ldb = g->ldb, p.ldc = g->ldc, p.batch = g->batch;
   if (g->batch > 1) p.stride_a = g->stride_a, p.stride_b = g->stride_b, p.stride_c = g->stride_c;
   p.transposes = 2 * !!g->transpose_a + !!g->transpose_b, p.type = (int64_t)type, p.has_bias = g->bias != nullptr;
-  p.beta_is_zero = g->beta == 0, p.alignment = alignment_of(g), p.rounds = rounds, p.c_is_wide = g->c_is_wide;
+  p.beta_is_zero = g->beta == 0, p.alignment = alignment_of(g), p.rounds = rounds, p.c_is_wide = g->c_is_wide, p.gelu = g->gelu;
   return p;
 }
+
+namespace {
 
 #ifdef __CUDACC__
 
@@ -116,12 +123,21 @@ mb_status describe(Layouts *l, const mbi_gemm *g, Type kind, bool rounds) {
   cublasComputeType_t compute = kind == Type::F64 ? CUBLAS_COMPUTE_64F : may_round ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   cudaDataType_t scale = kind == Type::F64 ? CUDA_R_64F : CUDA_R_32F;
   cublasOperation_t first = g->transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, second = g->transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N;
-  cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+  cublasLtEpilogue_t gelu = g->gelu == MBI_GELU_SLOPE ? CUBLASLT_EPILOGUE_DGELU
+                            : g->bias                 ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS
+                                                      : CUBLASLT_EPILOGUE_GELU_AUX;
+  cublasLtEpilogue_t epilogue = g->gelu ? gelu : CUBLASLT_EPILOGUE_BIAS;
+  int64_t ld_aux = g->ldc;
   mb_status status = MB_OK;
   MBK_LT(cublasLtMatmulDescCreate(&l->product, compute, scale));
   MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
   MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
-  if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+  if (g->bias || g->gelu) MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+  if (g->gelu) { // the library's candidates depend on where these lie
+    MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &ld_aux, sizeof ld_aux));
+    MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &g->aux, sizeof g->aux));
+    if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias));
+  }
   status = make_layout(&l->a, g, type, g->transpose_a ? g->k : g->m, g->transpose_a ? g->m : g->k, g->lda, g->stride_a);
   if (status == MB_OK) status = make_layout(&l->b, g, type, g->transpose_b ? g->n : g->k, g->transpose_b ? g->k : g->n, g->ldb, g->stride_b);
   if (status == MB_OK) status = make_layout(&l->c, g, g->c_is_wide ? CUDA_R_32F : type, g->m, g->n, g->ldc, g->stride_c);
@@ -145,6 +161,7 @@ mb_status multiply(const mbi_gemm *g, Type type, const Layouts &l, void *c, cons
   mb_status status = scratch(&workspace, WORKSPACE_SLOT, WORKSPACE);
   if (status != MB_OK) return status;
   if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias));
+  if (g->gelu) MBK_LT(cublasLtMatmulDescSetAttribute(l.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &g->aux, sizeof g->aux));
   MBK_LT(cublasLtMatmul(the_handle, l.product, alpha, g->b, l.b, g->a, l.a, beta, g->from ? g->from : c, l.c, c, l.c, algorithm, workspace, WORKSPACE, stream()));
 done:
   return status;
@@ -174,21 +191,6 @@ done:
   return status;
 }
 
-// The least of a few times, in microseconds; negative if the candidate does not run.
-double time_of(const mbi_gemm *g, Type type, const Layouts &l, void *c, const cublasLtMatmulAlgo_t *algorithm, cudaEvent_t begin, cudaEvent_t end) {
-  double least = -1;
-  for (int run = 0; run <= RUNS; run++) { // the first one warms up
-    float milliseconds;
-    bool ran = cudaEventRecord(begin, stream()) == cudaSuccess && multiply(g, type, l, c, algorithm) == MB_OK &&
-               cudaEventRecord(end, stream()) == cudaSuccess && cudaEventSynchronize(end) == cudaSuccess &&
-               cudaEventElapsedTime(&milliseconds, begin, end) == cudaSuccess;
-    if (!ran) return -1;
-    if (run > 0 && (least < 0 || milliseconds * 1e3 < least)) least = milliseconds * 1e3;
-  }
-  count_wait();
-  return least;
-}
-
 // Where candidates may write: c itself if the product writes over it anyway, else room of the same size, which c stands for.
 void *place_to_write(const mbi_gemm *g, Type type, size_t *bytes) {
   size_t element = type == Type::F64 ? 8 : type == Type::F32 || g->c_is_wide ? 4 : 2;
@@ -205,18 +207,15 @@ void *place_to_write(const mbi_gemm *g, Type type, size_t *bytes) {
 // Index of the candidate to take; its time, or 0 where there was nothing to choose or no way to time.
 int fastest_of(double *microseconds, const cublasLtMatmulHeuristicResult_t *found, int count, const mbi_gemm *g, Type type, const Layouts &l) {
   size_t bytes = 0;
-  cudaEvent_t begin = nullptr, end = nullptr;
   void *c = place_to_write(g, type, &bytes);
   int best = 0;
   double first = -1, least = -1;
-  bool ready = c && cudaEventCreate(&begin) == cudaSuccess && cudaEventCreate(&end) == cudaSuccess;
-  for (int i = 0; ready && i < count; i++) {
-    double time = found[i].state == CUBLAS_STATUS_SUCCESS ? time_of(g, type, l, c, &found[i].algo, begin, end) : -1;
+  for (int i = 0; c && i < count; i++) {
+    auto work = [&] { return multiply(g, type, l, c, &found[i].algo) == MB_OK; };
+    double time = found[i].state == CUBLAS_STATUS_SUCCESS ? time_of_runs(RUNS, work) : -1;
     if (i == 0) first = least = time;
     else if (time > 0 && (first < 0 || time < MARGIN * first) && (least < 0 || time < least)) best = i, least = time;
   }
-  if (begin) cudaEventDestroy(begin);
-  if (end) cudaEventDestroy(end);
   if (bytes && c) engine->give(c, bytes);
   *microseconds = least > 0 ? least : 0;
   return best;
@@ -348,6 +347,22 @@ template <class C> void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b
     for (int64_t j = 0; j < g->n; j++) c[r * g->ldc + j] = (C)z[(size_t)(r * g->n + j)];
 }
 
+// One product of bf16 with its `gelu`, made of float32 before anything is rounded.
+void multiply_with_gelu(const mbi_gemm *g) {
+  mbi_gemm wide = *g;
+  std::vector<float> product((size_t)(g->m * g->n));
+  wide.ldc = g->n;
+  multiply(&wide, (const bf16 *)g->a, (const bf16 *)g->b, product.data(), false);
+  for (int64_t i = 0; i < g->m * g->n; i++) {
+    int64_t at = i / g->n * g->ldc + i % g->n;
+    bf16 *c = (bf16 *)g->c + at, *aux = (bf16 *)g->aux + at;
+    float p = product[(size_t)i] + (g->bias ? (float)((const bf16 *)g->bias)[i % g->n] : 0.0f);
+    float x = g->gelu == MBI_GELU_OF ? p : (float)*aux, t = std::tanh(0.7978845608f * (x + 0.044715f * x * x * x));
+    if (g->gelu == MBI_GELU_OF) *aux = (bf16)p, *c = (bf16)(0.5f * p * (1 + t));
+    else *c = (bf16)(p * (0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.7978845608f * (1 + 3 * 0.044715f * x * x)));
+  }
+}
+
 template <class T, class C = T> void multiply_all(const mbi_gemm *g, bool rounds) {
   for (int64_t i = 0; i < g->batch; i++) {
     C *c = (C *)g->c + i * g->stride_c;
@@ -385,7 +400,8 @@ mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *) {
   choose(g, type, rounds);
   launches++;
   return perform([given = *g, type, rounds] {
-    if (type == Type::F32) multiply_all<float>(&given, rounds);
+    if (given.gelu) multiply_with_gelu(&given);
+    else if (type == Type::F32) multiply_all<float>(&given, rounds);
     else if (type == Type::F64) multiply_all<double>(&given, rounds);
     else if (given.c_is_wide) multiply_all<bf16, float>(&given, rounds);
     else multiply_all<bf16>(&given, rounds);

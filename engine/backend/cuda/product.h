@@ -3,7 +3,10 @@
 // product.h: one matrix product by a library, cuBLASLt or in the stand-in CBLAS, whose algorithm is chosen once (choices.h).
 #ifndef MBK_CUDA_PRODUCT_H
 #define MBK_CUDA_PRODUCT_H
-#include "backend/cuda/host.h"
+#include <functional>
+#include <string>
+
+#include "backend/cuda/choices.h"
 
 namespace mbk {
 
@@ -17,6 +20,15 @@ mb_status open_products();
 // Strides and sizes fit the library's; `rounds`: factors of float32 may be rounded to TF32. With has_none, a failure because the
 // library has no algorithm for the product sets it.
 mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *has_none);
+
+// A product with its `gelu`: by the library in one kernel where that was timed faster than `apart`, else so (gelu_choice.cu).
+mb_status product_with_gelu(const mbi_gemm *g, Type type, const std::function<mb_status()> &apart);
+std::string gelu_notes(); // which it was, a line a shape
+
+// What a choice for the product is kept by; whether one is worth its time; whether the user lets anything be timed.
+Product product_of(const mbi_gemm *g, Type type, bool rounds);
+bool is_large(const mbi_gemm *g);
+bool may_time();
 
 } // namespace mbk
 #endif

@@ -98,6 +98,34 @@ for _, entry in ipairs {
   }
 end
 
+-- x W1^T + b1, gelu, W2^T + b2.
+rows[#rows + 1] = {
+  op = "mb_gelu_mlp",
+  tolerance16 = 0.06, -- what is between the products is rounded too
+  run = function(t) return mb.gelu_mlp(t[1], t[2], t[3] or nil, t[4], t[5]) end,
+  reference = function(a)
+    return linear_of(naive.gelu_tanh) { linear_of(function(x) return x end) { a[1], a[2], a[3] }, a[4], a[5] }
+  end,
+  cases = function()
+    local cases = {}
+    for _, s in ipairs {
+      { { 1 }, 1, 1 }, { { 5 }, 3, 2 }, { { 4, 3 }, 2, 5 }, { { 2, 3, 4 }, 5, 3 }, { { 2, 2, 1, 7 }, 8, 1 }, { { 9, 7 }, 11, 6 },
+    } do
+      local x, hidden, n_out = s[1], s[2], s[3]
+      local first, second = any { hidden, x[#x] }, any { n_out, hidden }
+      cases[#cases + 1] = { inputs = { any(x), first, any { hidden }, second, any { n_out } } }
+      cases[#cases + 1] = { inputs = { any(x), first, false, second, false } }
+    end
+    return cases
+  end,
+  errors = {
+    { "mb_gelu_mlp", function() return mb.gelu_mlp(mb.zeros(2, 3), mb.zeros(5, 4), nil, mb.zeros(3, 5)) end },
+    { "mb_gelu_mlp: x is (2, 5), weight is (3, 4)", function()
+      return mb.gelu_mlp(mb.zeros(2, 3), mb.zeros(5, 3), mb.zeros(5), mb.zeros(3, 4))
+    end },
+  },
+}
+
 -- ----- attention --------------------------------------------------------------------------------------
 
 -- softmax(scale q k^T) v over the keys up to the query's own position, for one head: arrays of T rows of D.

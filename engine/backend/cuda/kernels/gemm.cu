@@ -2,7 +2,7 @@
 //
 // gemm.cu: matrix products, which a library computes (product.h). float32 is computed in float32 (in TF32 where mb_tf32_set
 // allows it), float64 in float64. Where the library has no algorithm for a product with a bias, or may have none (a side
-// of 1), the bias is added by a kernel.
+// of 1), the bias is added by a kernel; GELU is made by one where the library is not faster (gelu_choice.cu).
 #include "backend/cuda/memory.h"
 #include "backend/cuda/product.h"
 #include "backend/cuda/simt.h"
@@ -96,6 +96,23 @@ mb_status with_wide_result(const mbi_gemm *g) {
   return launch_elements(AddWidened{c, from, rounded, g->m, g->n, g->ldc, g->stride_c, (float)g->beta}, g->batch * g->m * g->n, "gemm");
 }
 
+// The product first, then a pass over it.
+template <class T> mb_status gelu_apart(const mbi_gemm *g) {
+  mbi_gemm plain = *g;
+  plain.gelu = 0, plain.aux = nullptr;
+  if (g->gelu == MBI_GELU_OF) plain.c = g->aux;
+  MB_TRY(with_bias<T>(&plain));
+  bool are_neighbours = g->batch == 1 || g->stride_c == g->m * g->n;
+  int64_t count = g->m * g->n * (are_neighbours ? g->batch : 1), members = are_neighbours ? 1 : g->batch;
+  for (int64_t i = 0; i < members; i++) {
+    T *c = (T *)g->c + i * g->stride_c, *aux = (T *)g->aux + i * g->stride_c;
+    mbi_view to{c, 1, {count}, {1}}, from{aux, 1, {count}, {1}};
+    MB_TRY(g->gelu == MBI_GELU_OF ? Kernels<T>::unary(MBI_GELU_TANH, &to, &from, 0, 0)
+                                  : Kernels<T>::unary_backward(MBI_GELU_TANH, c, c, aux, aux, count, 0));
+  }
+  return MB_OK;
+}
+
 // cuBLASLt takes 65535 members at most.
 constexpr int64_t MOST_MEMBERS = 32768;
 
@@ -112,7 +129,12 @@ template <class T> mb_status Kernels<T>::gemm(const mbi_gemm *given) {
     int64_t before = first * g.stride_c * (int64_t)(is_wide ? sizeof(float) : sizeof(T)); // bytes
     part.a = (const T *)g.a + first * g.stride_a, part.b = (const T *)g.b + first * g.stride_b, part.c = (char *)g.c + before;
     if (g.from) part.from = (const char *)g.from + before;
-    MB_TRY(is_wide ? with_wide_result(&part) : with_bias<T>(&part));
+    if (g.gelu) {
+      part.aux = (char *)g.aux + before;
+      MB_TRY(product_with_gelu(&part, type_of<T>, [&part] { return gelu_apart<T>(&part); }));
+    } else {
+      MB_TRY(is_wide ? with_wide_result(&part) : with_bias<T>(&part));
+    }
   }
   return MB_OK;
 }
