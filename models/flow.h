@@ -93,7 +93,8 @@ static inline void flow_head_loss(flow *f, int64_t weight, mb_tensor *targets, i
 // flow_linear, flow_apply(f, mb_gelu_tanh) and flow_linear in one, which keeps less.
 static inline void flow_gelu_mlp(flow *f, int64_t weight, int64_t bias, int64_t weight_out, int64_t bias_out) {
   if (!flow_is_on(f)) return;
-  mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *wo = flow_weight(f, weight_out), *bo = flow_weight(f, bias_out), *y = NULL;
+  mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *y = NULL;
+  mb_tensor *wo = flow_weight(f, weight_out), *bo = flow_weight(f, bias_out);
   mb_status status = flow_is_on(f) ? mb_gelu_mlp(&y, f->value, w, b, wo, bo) : f->status;
   mb_tensor_release(wo);
   mb_tensor_release(bo);

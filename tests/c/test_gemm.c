@@ -200,7 +200,8 @@ static void gelu_is_a_pass(void) {
       CHECK_OK(kernels->gemm(&g));
       for (int i = 0; i < B; i++) {
         int at = i * (M * N + gap);
-        mbi_view to = {.data = want + at, .ndim = 1, .size = {M * N}, .stride = {1}}, from = {.data = p + at, .ndim = 1, .size = {M * N}, .stride = {1}};
+        mbi_view to = {.data = want + at, .ndim = 1, .size = {M * N}, .stride = {1}}, from = to;
+        from.data = p + at;
         if (gelu == MBI_GELU_OF) CHECK_OK(kernels->unary(MBI_GELU_TANH, &to, &from, 0, 0));
         else CHECK_OK(kernels->unary_backward(MBI_GELU_TANH, want + at, p + at, before + at, before + at, M * N, 0));
         CHECK(memcmp(aux + at, gelu == MBI_GELU_OF ? p + at : before + at, sizeof(float) * M * N) == 0);

@@ -39,7 +39,8 @@ int capability() { return LEAST_CAPABILITY; }
 
 // The library wants aux in whole packs.
 bool is_fit(const mbi_gemm *g, Type type, const Product &key) {
-  return type == Type::BF16 && g->batch == 1 && (g->n | g->ldc) % 8 == 0 && key.alignment == 16 && is_large(g) && capability() >= LEAST_CAPABILITY;
+  bool is_packed = g->batch == 1 && (g->n | g->ldc) % 8 == 0 && key.alignment == 16;
+  return type == Type::BF16 && is_packed && is_large(g) && capability() >= LEAST_CAPABILITY;
 }
 
 struct Known {
@@ -116,9 +117,9 @@ std::string gelu_notes() {
     const Choice &choice = known.choice;
     bool is_library = choice.algorithm[WHO] == LIBRARY;
     char text[256];
-    int length = snprintf(text, sizeof text, "product %lld x %lld x %lld with gelu%s: %s", (long long)known.key.m, (long long)known.key.n,
-                          (long long)known.key.k, known.key.gelu == MBI_GELU_OF ? "" : "'s slope", is_library ? "one kernel of cublasLt" : "two kernels");
-    all.append(text, (size_t)length);
+    snprintf(text, sizeof text, "product %lld x %lld x %lld with gelu%s: %s", (long long)known.key.m, (long long)known.key.n,
+             (long long)known.key.k, known.key.gelu == MBI_GELU_OF ? "" : "'s slope", is_library ? "one kernel of cublasLt" : "two kernels");
+    all += text;
     snprintf(text, sizeof text, ", %.3f ms; %s %.3f ms", choice.microseconds * 1e-3, is_library ? "two kernels" : "cublasLt in one",
              (double)choice.algorithm[OTHER_NANOSECONDS] * 1e-6);
     if (choice.microseconds > 0) all += text;
