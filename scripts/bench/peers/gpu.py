@@ -10,8 +10,8 @@ import sys
 import time
 
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
+
+from gpt import GPT
 
 r = json.loads(sys.argv[1])
 device = r["device"]
@@ -52,40 +52,9 @@ def timed(step, warmup, count, restore=None):
     return [1e-3 * begin.elapsed_time(end) for begin, end in pairs]
 
 
-class Block(nn.Module):
-    def __init__(self, c, h):
-        super().__init__()
-        self.h = h
-        self.ln_1, self.ln_2 = nn.LayerNorm(c), nn.LayerNorm(c)
-        self.c_attn, self.attn_proj = nn.Linear(c, 3 * c), nn.Linear(c, c)
-        self.c_fc, self.c_proj = nn.Linear(c, 4 * c), nn.Linear(4 * c, c)
-
-    def forward(self, x):
-        b, t, c = x.shape
-        q, k, v = (y.view(b, t, self.h, c // self.h).transpose(1, 2) for y in self.c_attn(self.ln_1(x)).split(c, 2))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.attn_proj(y.transpose(1, 2).reshape(b, t, c))
-        return x + self.c_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
-
-
-class GPT(nn.Module):
-    def __init__(self, s):
-        super().__init__()
-        c = s["n_embd"]
-        rows = s["vocab_size"] if s["vocab_size"] < 1000 else -(-s["vocab_size"] // 64) * 64  # padded, as nanoGPT does it
-        self.wte, self.wpe = nn.Embedding(rows, c), nn.Embedding(s["block_size"], c)
-        self.blocks = nn.ModuleList(Block(c, s["n_head"]) for _ in range(s["n_layer"]))
-        self.ln_f = nn.LayerNorm(c)
-        for p in self.parameters():
-            if p.dim() == 2:
-                nn.init.normal_(p, std=0.02)
-
-    def forward(self, x, y):
-        h = self.wte(x) + self.wpe(torch.arange(x.shape[1], device=x.device))
-        for block in self.blocks:
-            h = block(h)
-        logits = F.linear(self.ln_f(h), self.wte.weight)
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]), y.view(-1))
+def gpt(s):
+    rows = s["vocab_size"] if s["vocab_size"] < 1000 else -(-s["vocab_size"] // 64) * 64  # padded, as nanoGPT does it
+    return GPT(rows, s["block_size"], s["n_layer"], s["n_head"], s["n_embd"]).to(device)
 
 
 def adamw(parameters, **given):
@@ -97,7 +66,7 @@ def adamw(parameters, **given):
 
 def train():
     s, kind = r["sizes"], r["kind"]
-    model = GPT(s).to(device)
+    model = gpt(s)
     if kind == "pure":
         model = model.bfloat16()
     optimizer = adamw(model.parameters(), lr=3e-4, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.1)
@@ -130,7 +99,7 @@ def parameters():
     matrices, rest = [(3 * c, c), (c, c), (4 * c, c), (c, 4 * c)], [(3 * c,), (c,), (4 * c,), (c,), (c,), (c,), (c,), (c,)]
 
     def make(shape):
-        p = nn.Parameter(torch.randn(shape, device=device) * 0.02)
+        p = torch.nn.Parameter(torch.randn(shape, device=device) * 0.02)
         p.grad = torch.randn_like(p)
         return p
 
