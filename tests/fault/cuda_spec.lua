@@ -106,14 +106,6 @@ describe("a device that is lost", function()
   end
   local small = "--n_layer 1 --n_head 2 --n_embd 8 --block_size 8 --batch_size 2 --sample_tokens 0 --eval_iters 1 --warmup 2 "
 
-  local function losses(folder)
-    local list = {}
-    for _, record in ipairs(runner.records(folder .. "/log.jsonl")) do
-      if record.loss and record.step > 0 then list[record.step] = record.loss end
-    end
-    return list
-  end
-
   it("fails every later call with the first one's name", function()
     local file = runner.folder() .. "/run.lua"
     local f = assert(io.open(file, "w"))
@@ -154,7 +146,7 @@ describe("a device that is lost", function()
     assert.matches(what, complaint, 1, true)
     code, said, complaint = train("", ("--resume '%s'"):format(out))
     assert.are.equal(0, code, said .. complaint)
-    assert.are.same(losses(whole), losses(parts))
+    assert.are.same(runner.losses(whole), runner.losses(parts))
   end
 
   it("ends training with exit code 1 and the last checkpoint, from which the run goes on as if nothing had been", function()

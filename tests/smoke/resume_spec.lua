@@ -12,14 +12,6 @@ local small = "--plain --quiet --n_layer 1 --n_head 2 --n_embd 16 --block_size 1
 
 local POLICY = "return function(p)\n  p.state.bar = 0.9 * (p.state.bar or p.sigma) + 0.1 * p.sigma\n  return p.state.bar\nend\n"
 
-local function losses(folder)
-  local list = {}
-  for _, record in ipairs(runner.records(folder .. "/log.jsonl")) do
-    if record.loss and record.step > 0 then list[record.step] = record.loss end
-  end
-  return list
-end
-
 -- A checkout of few files, to change.
 local function checkout()
   local folder, root = runner.folder(), system.absolute(runner.root)
@@ -57,7 +49,7 @@ describe("a run on the project's own text", function()
     ok(here, "train_gpt2", small .. "--steps 3 --out part")
     scratch.write(here .. "/lua/more.lua", "-- a character that is new: \206\191\n")
     ok(here, "train_gpt2", "--resume part --steps 5 --quiet")
-    assert.are.same(losses(here .. "/whole"), losses(here .. "/part"))
+    assert.are.same(runner.losses(here .. "/whole"), runner.losses(here .. "/part"))
     for _, folder in ipairs { "part", "part/step_00000005", "part/step_00000003" } do
       if system.path_kind(here .. "/" .. folder) == "folder" then
         local said = ok(here, "repl", ("--no_history '%s' < /dev/null"):format(folder))
@@ -107,7 +99,7 @@ describe("a threshold of one's own", function()
       ok(here, "train_gpt2", common .. "--steps 4 --out part")
       ok(here, "train_gpt2", "--resume part --steps 5 --quiet --threshold bar.lua")
       ok(here, "train_gpt2", "--resume part --steps 6 --quiet")
-      assert.are.same(losses(here .. "/whole"), losses(here .. "/part"))
+      assert.are.same(runner.losses(here .. "/whole"), runner.losses(here .. "/part"))
       local config = runner.records(here .. "/part/log.jsonl")[1].config
       assert.are.equal(("%s/bar.lua@%s"):format(system.absolute(here), system.sha256(POLICY):sub(1, 16)), config.threshold)
       scratch.write(here .. "/typed", "clip.threshold\nstep(1)\n")

@@ -68,4 +68,15 @@ function M.records(path)
   return list
 end
 
+---The losses of a run's training steps, by step.
+---@param folder string of the run
+---@return table<integer, number>
+function M.losses(folder)
+  local list = {}
+  for _, record in ipairs(M.records(folder .. "/log.jsonl")) do
+    if record.loss and record.step > 0 then list[record.step] = record.loss end
+  end
+  return list
+end
+
 return M

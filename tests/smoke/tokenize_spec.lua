@@ -249,13 +249,6 @@ describe("tokenize.lua", function()
   it("gives files that train_gpt2.lua learns from, resumes on and samples", function()
     ok(("'%s' --bpe '%s' --shard_size 1000 --quiet"):format(runner.corpus(folder .. "/in", 20000), small_bpe))
     local function train(arguments) return runner.script("train_gpt2", "--plain " .. arguments) end
-    local function losses(run)
-      local list = {}
-      for _, record in ipairs(runner.records(run .. "/log.jsonl")) do
-        if record.loss and record.step > 0 then list[record.step] = record.loss end
-      end
-      return list
-    end
     local options = ("--data '%s' --bpe '%s' --n_layer 1 --n_head 2 --n_embd 16 --block_size 16 --batch_size 4 --eval_iters 2 "
       .. "--sample_tokens 8 --schedule const --warmup 2 "):format(out, small_bpe)
     for _, order in ipairs { "", "--in_order " } do
@@ -266,8 +259,8 @@ describe("tokenize.lua", function()
       assert.are.equal(0, (train(options .. order .. ("--steps 7 --out '%s'"):format(parts))))
       code, said, complaint = train(("--resume '%s' --steps 12"):format(parts))
       assert.are.equal(0, code, said .. complaint)
-      assert.are.equal(12, #losses(whole))
-      assert.are.same(losses(whole), losses(parts))
+      assert.are.equal(12, #runner.losses(whole))
+      assert.are.same(runner.losses(whole), runner.losses(parts))
       local texts = {}
       for k, run in ipairs { whole, parts } do
         code, texts[k], complaint = runner.script("sample", ("'%s' --tokens 20 --prompt 'the moon'"):format(run))

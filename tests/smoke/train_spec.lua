@@ -8,14 +8,6 @@ local runner = require "tests.smoke.runner"
 local small = "--plain --n_layer 2 --n_head 2 --n_embd 16 --block_size 16 --batch_size 4 --sample_tokens 8 "
   .. "--warmup 2 --eval_iters 2 "
 
-local function losses(folder)
-  local list = {}
-  for _, record in ipairs(runner.records(folder .. "/log.jsonl")) do
-    if record.loss and record.step > 0 then list[record.step] = record.loss end
-  end
-  return list
-end
-
 describe("train_gpt2.lua", function()
   local text
 
@@ -55,7 +47,7 @@ describe("train_gpt2.lua", function()
     local out = runner.folder() .. "/run"
     local code, said, complaint = train(("--steps 60 --lr 0.01 --out '%s'"):format(out))
     assert.are.equal(0, code, complaint)
-    local list = losses(out)
+    local list = runner.losses(out)
     assert.are.equal(60, #list)
     assert.is_true(list[60] < list[1] - 0.5, "the loss did not fall")
     for _, part in ipairs { "h.0-1.attn.c_attn.weight", "gradients clipped", "log.jsonl", "validation", "sample" } do
@@ -69,7 +61,7 @@ describe("train_gpt2.lua", function()
     local common = "--steps 5 --dropout 0.1 --method exact --threshold 0.01 "
     assert.are.equal(0, (train(common .. ("--spectra_every 2 --out '%s'"):format(with))))
     assert.are.equal(0, (train(common .. ("--out '%s'"):format(without))))
-    assert.are.same(losses(without), losses(with))
+    assert.are.same(runner.losses(without), runner.losses(with))
     local steps, sigma, clipped = {}, {}, 0
     for _, record in ipairs(runner.records(with .. "/log.jsonl")) do
       if record.spectra then
@@ -105,7 +97,7 @@ describe("train_gpt2.lua", function()
       assert.are.equal(0, (train(common .. ("--steps 9 --out '%s'"):format(parts))))
       local code, said, complaint = runner.script("train_gpt2", ("--plain --resume '%s' --steps 14"):format(parts))
       assert.are.equal(0, code, said .. complaint)
-      assert.are.same(losses(whole), losses(parts))
+      assert.are.same(runner.losses(whole), runner.losses(parts))
     end)
   end
 
@@ -121,7 +113,7 @@ describe("train_gpt2.lua", function()
       assert.are.equal(0, (train(common .. (" --steps 5 --out '%s'"):format(parts))))
       local code, _, problem = runner.script("train_gpt2", ("--plain --resume '%s' --steps 8"):format(parts))
       assert.are.equal(0, code, problem)
-      assert.are.same(losses(whole), losses(parts))
+      assert.are.same(runner.losses(whole), runner.losses(parts))
     end)
   end
 
@@ -165,11 +157,11 @@ describe("train_gpt2.lua", function()
       .. "kill -TERM $pid; wait $pid"):format(runner.root, small, text, out, out))
     assert.are.equal(130, code, said .. complaint)
     assert.is_truthy(said:find("--resume", 1, true), said)
-    local last = #losses(out)
+    local last = #runner.losses(out)
     assert.is_true(last >= 5)
     code, said, complaint = runner.script("train_gpt2", ("--plain --resume '%s' --steps %d"):format(out, last + 2))
     assert.are.equal(0, code, said .. complaint)
-    assert.are.equal(last + 2, #losses(out))
+    assert.are.equal(last + 2, #runner.losses(out))
   end)
 
   it("stops before the update when a gradient is not finite, with exit code 3", function()
@@ -189,7 +181,7 @@ describe("train_gpt2.lua", function()
       :format(out))
     assert.are.equal(3, code, complaint)
     local kept = complaint:match "the last checkpoint is (%S+)"
-    assert.are.equal(out .. ("/step_%08d"):format(#losses(out)), kept)
+    assert.are.equal(out .. ("/step_%08d"):format(#runner.losses(out)), kept)
     assert.are_not.equal("", runner.read(kept .. "/manifest.json"))
   end)
 
@@ -233,11 +225,11 @@ describe("train_gpt2.lua", function()
     os.execute(("cp '%s' '%s/text'"):format(text, folder))
     local command = ("cd '%s' && luajit '%s/scripts/train_gpt2.lua' "):format(folder, runner.root)
     assert.are.equal(0, (runner.shell(command .. small .. "--data text --steps 6 --save_every 3 --out run")))
-    local before = losses(folder .. "/run")
+    local before = runner.losses(folder .. "/run")
     local code, said, complaint = runner.script("train_gpt2", ("--plain --resume '%s/run/step_00000003'"):format(folder))
     assert.are.equal(0, code, complaint)
     assert.is_truthy(said:find("after step 3", 1, true), said)
-    assert.are.same(before, losses(folder .. "/run"))
+    assert.are.same(before, runner.losses(folder .. "/run"))
     assert.are.equal("", runner.read(folder .. "/run/step_00000003/log.jsonl"))
   end)
 
