@@ -10,6 +10,7 @@
 #define MBK_CUDA_COLUMNS_H
 #include "backend/cuda/math.h"
 #include "backend/cuda/packs.h"
+#include "backend/cuda/rows.h"
 
 namespace mbk {
 
@@ -64,38 +65,6 @@ SIMT_UNROLL
   }
 };
 
-template <class O> SIMT void put(O *out, int accumulate, double sum) {
-  *out = accumulate ? (O)((Wide<O>)*out + (Wide<O>)(O)sum) : (O)sum;
-}
-
-// out = or += alpha times the sum of the lines. A block takes 32 columns, each warp of it every 32nd line.
-template <class O> struct AddLines {
-  static constexpr int THREADS = 1024, SUMS = THREADS / WARP;
-  struct Shared {
-    double sum[SUMS][WARP];
-  };
-  O *out;
-  int accumulate;
-  const double *lines;
-  int64_t shares, columns;
-  double alpha;
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
-    block.each([&](int thread) {
-      int64_t c = block.index * WARP + thread % WARP;
-      double sum = 0;
-      for (int64_t s = thread / WARP; c < columns && s < shares; s += SUMS) sum += lines[s * columns + c];
-      shared.sum[thread / WARP][thread % WARP] = sum;
-    });
-    block.each([&](int thread) {
-      int64_t c = block.index * WARP + thread;
-      if (thread >= WARP || c >= columns) return;
-      double sum = 0;
-      for (int s = 0; s < SUMS; s++) sum += shared.sum[s][thread];
-      put(out + c, accumulate, alpha * sum);
-    });
-  }
-};
-
 // Whether rows of `columns` neighbours, `stride` apart, can be read in packs, and are many enough.
 template <class T> bool has_columns(const T *x, int64_t rows, int64_t columns, int64_t stride) {
   constexpr int64_t FEW_ROWS = 64;
@@ -111,7 +80,7 @@ mb_status sum_columns(O *out, int accumulate, const T *x, int64_t rows, int64_t 
   double *lines;
   MB_TRY(scratch_of(&lines, 0, shares * columns));
   MB_TRY(launch(K{x, lines, rows, columns, stride, shares, tiles}, shares * tiles, name));
-  return launch(AddLines<O>{out, accumulate, lines, shares, columns, alpha}, ceil_div(columns, WARP), name);
+  return fold_lines(out, accumulate, lines, shares, columns, columns, alpha, name);
 }
 
 } // namespace mbk
