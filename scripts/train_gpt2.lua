@@ -69,6 +69,8 @@ local options = {
   { "rounding", "nearest", "of weights to bf16, with --dtype bf16", choices = { "nearest", "stochastic" } },
   { "head_chunks", 1, "the loss goes through a micro-batch in so many chunks: less memory for logits", kind = "integer", min = 1,
     max = 2 ^ 30 },
+  { "recompute", "auto", "GELUs again in the backward, for a quarter less of activations; auto: with --dtype bf16",
+    choices = { "auto", "on", "off" } },
   { "graph", "auto", "capture a step's work once and replay it, on a device that can", choices = { "auto", "on", "off" } },
   { "threads", nil, "threads of the CPU backend [all cores]", kind = "integer", min = 1, max = 4096 },
   { "on_nonfinite", "stop", "NaN or Inf in a gradient: stop, or skip up to 10 such steps", choices = { "stop", "skip" } },
@@ -99,6 +101,7 @@ cli.main("train_gpt2", function()
     vocab_size = data.vocab_size, block_size = settings.block_size, n_layer = settings.n_layer,
     n_head = settings.n_head, n_embd = settings.n_embd, dropout = settings.dropout, seed = settings.seed,
     dtype = settings.dtype, rounding = settings.rounding, head_chunks = settings.head_chunks,
+    recompute = run.recompute(settings),
   }
   if settings.init_from and not settings.resume then model:load_weights(settings.init_from) end
   local clip = run.clip(settings)

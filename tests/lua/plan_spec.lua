@@ -143,6 +143,21 @@ describe("the plan's advice", function()
     assert.is_true(math.abs(whole - four - (0.75 * 64 * 1024 * 50304 * 2 - 4 * 50257 * 768)) < 2 ^ 20)
   end)
 
+  it("names GELUs computed again where they are kept and the run fits with them", function()
+    local kept = case { batch_size = 64, block_size = 256 }
+    local again = plan.needs(case { batch_size = 64, block_size = 256, recompute = true }, "cpu").total
+    local function named(needs, free)
+      return table.concat(plan.advice(needs, "cpu", free, 1), "\n"):find("--recompute on: ", 1, true) ~= nil
+    end
+    -- 4 C of a block's 16 C numbers a token.
+    assert.are.equal(2 * 4 * 64 * 256 * 256 * 4, plan.needs(kept, "cpu").total - again)
+    assert.is_true(named(kept, again))
+    assert.is_false(named(kept, again - 1))
+    assert.is_false(named(case { batch_size = 64, block_size = 256, model = "gpt_modern" }, 2 ^ 50))
+    assert.is_false(named(case { batch_size = 64, block_size = 256, recompute = true }, 2 ^ 50))
+    assert.is_false(named(case { batch_size = 64, block_size = 256, dtype = "bf16" }, 2 ^ 50))
+  end)
+
   it("names a smaller model when nothing else helps", function()
     local lines = plan.advice(s, "cuda", 2 ^ 20, 1)
     assert.are.equal(1, #lines)
@@ -177,6 +192,17 @@ describe("train_gpt2.lua", function()
     assert.are.equal("none", mb.system.path_kind(out))
   end)
 
+  it("plans with --recompute", function()
+    local bytes = {}
+    for _, how in ipairs { "auto", "on", "off" } do
+      local _, said = train("4G", "--memory --recompute " .. how)
+      bytes[how] = tonumber(said:match "activations of 4 layers%s+([%d.]+) MiB")
+    end
+    -- 16, 12 and 16 C numbers of a token and a block, 2 C after the blocks.
+    assert.is_true(math.abs(bytes.on / bytes.off - (4 * 12 + 2) / (4 * 16 + 2)) < 0.02, ("%g of %g"):format(bytes.on, bytes.off))
+    assert.are.equal(bytes.auto, bytes.off)
+  end)
+
   it("stops before anything is written when the run does not fit, and fits with its advice", function()
     local out = runner.folder() .. "/run"
     local common = ("--n_layer 1 --n_embd 64 --block_size 32 --steps 1 --eval_iters 1 --out '%s' "):format(out)
@@ -187,7 +213,7 @@ describe("train_gpt2.lua", function()
     assert.are.equal("none", mb.system.path_kind(out))
     local smaller = said:match "(%-%-batch_size %d+ %-%-grad_accum %d+)"
     assert.is_truthy(smaller, said)
-    code, said, complaint = train(limit, common .. smaller .. " --head_chunks 3")
+    code, said, complaint = train(limit, common .. smaller .. " --head_chunks 3 --recompute on")
     assert.are.equal(0, code, said .. complaint)
     assert.matches("\nhead    in 3 chunks: logits of %d+ tokens at once\n", said)
   end)

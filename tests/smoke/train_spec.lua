@@ -41,6 +41,9 @@ describe("train_gpt2.lua", function()
     code, said, complaint = train "--model gpt_modern --init_from w.safetensors"
     assert.are.equal(2, code, said)
     assert.is_truthy(complaint:find("--init_from w.safetensors: files of weights are GPT-2's", 1, true), complaint)
+    code, said, complaint = train "--model gpt_modern --recompute off"
+    assert.are.equal(2, code, said)
+    assert.is_truthy(complaint:find("--recompute off: it is GPT-2's GELUs that are computed again", 1, true), complaint)
   end)
 
   it("learns, reports and logs", function()

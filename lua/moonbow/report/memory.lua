@@ -75,6 +75,12 @@ local networks = {
 ---@field oversample integer
 ---@field cudnn? "fixed order"|"any order" attention may take it
 
+-- Are GELUs computed again?
+local function recomputes(s)
+  if s.recompute == nil then return s.dtype == "bf16" end
+  return s.recompute
+end
+
 -- Bytes that spectral clipping keeps from step to step, and those it takes for the time of a step.
 local function clipping(s)
   if s.clip ~= "spectral" then return 0, 0 end
@@ -120,9 +126,7 @@ function M.needs(s, device)
   local weights = V * C + (network.positions and T * C or 0) + L * block + network.outer_vectors * C
   local on_update = s.clip ~= "none" and s.clip_on ~= "grad"
   local kept, moment = clipping(s)
-  local again = s.recompute
-  if again == nil then again = half end
-  local kept_numbers = again and network.kept_half or network.kept
+  local kept_numbers = recomputes(s) and network.kept_half or network.kept
   local layers = L * (kept_numbers * N * C * e + network.statistics(H) * N) + network.outside * N * C * e + 8 * N
   local chunks = s.head_chunks or 1
   local at_once = chunks >= N and 1 or math.ceil(N / chunks)
@@ -194,6 +198,10 @@ function M.advice(s, device, free, grad_accum)
     elseif fewer and fewer > (B or 0) then
       add("--dtype bf16 --batch_size %d --grad_accum %d", fewer, math.ceil(s.batch_size * grad_accum / fewer))
     end
+  end
+  if s.model == "gpt2" and not recomputes(s) then
+    local total = M.needs(with(s, { recompute = true }), device).total
+    if total <= free then add("--recompute on: %s, GELUs computed again in the backward", format.bytes(total)) end
   end
   for _, chunks in ipairs { 2, 4, 8, 16, 32 } do
     local total = chunks > (s.head_chunks or 1) and M.needs(with(s, { head_chunks = chunks }), device).total

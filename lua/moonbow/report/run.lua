@@ -133,6 +133,10 @@ function M.settings(options, presets, argv)
   if settings.init_from and settings.model ~= "gpt2" then
     cli.fail(2, "--init_from %s: files of weights are GPT-2's, this run has --model %s", settings.init_from, settings.model)
   end
+  if given.recompute and settings.model ~= "gpt2" then
+    cli.fail(2, "--recompute %s: it is GPT-2's GELUs that are computed again, this run has --model %s", given.recompute,
+      settings.model)
+  end
   if settings.n_embd % settings.n_head ~= 0 then
     cli.fail(1, "--n_embd %d is not divisible by --n_head %d", settings.n_embd, settings.n_head)
   end
@@ -284,6 +288,14 @@ function M.schedule(settings, peak)
   return mb.schedule[settings.schedule](shape)
 end
 
+---Whether GELUs are computed again in the backward, as models are told; nil leaves it to them.
+---@return boolean?
+function M.recompute(settings)
+  local how = settings.recompute or "auto"
+  if how == "auto" then return nil end
+  return how == "on"
+end
+
 ---Whether the run fits into the memory of its device, by a plan that is made before anything else is; one that does not ends
 ---the script, with the plan and what to change. With --memory the plan is printed, and false says that it was all.
 ---@return boolean goes_on
@@ -293,6 +305,7 @@ function M.fits(settings, data)
   local device = mb.device()
   local s = { vocab_size = data.vocab_size, states = require("moonbow.report.optimizers").states(settings) }
   for name, value in pairs(settings) do s[name] = value end
+  s.recompute = M.recompute(settings)
   local memory = mb.memory(device)
   if device == "cuda" and s.dtype == "bf16" and mb.device_notes():find "^cuDNN" then
     s.cudnn = mb.deterministic() and "fixed order" or "any order"
