@@ -57,7 +57,7 @@ typedef struct mbi_attention_gradients {
 
 // What the device has found out about a matrix. A call that works on many wants some of these bits: a matrix that lacks one
 // is passed over, and what is the call's of it stays as it is. So the host need not know which ones a call is about.
-enum { MBI_FINITE = 1, MBI_EXTREME = 2, MBI_STEEP = 4, MBI_ROUGH = 8 };
+enum { MBI_FINITE = 1, MBI_EXTREME = 2, MBI_STEEP = 4, MBI_ROUGH = 8, MBI_AGREED = 16 };
 typedef struct mbi_mask {
   int64_t *flags; // (count) or NULL: all take part
   int64_t wanted;
@@ -92,6 +92,8 @@ typedef struct mbi_sketch {
   double *sigma;       // (count, q) and w t = diag(sigma) times right singular vectors
   double *sizes;       // (count, 2) see sketch_basis
   const double *gain;  // (count, q)
+  void *basis;         // (count, q, n) of which the first `kept` rows are what the next omega is made of, or NULL: of random numbers alone.
+  int64_t kept;        // A matrix whose basis begins with NaN has none yet
 } mbi_sketch;
 enum { MBI_FORMS_Y = 1, MBI_FORMS_T = 2, MBI_FROM_OMEGA = 4, MBI_FOR_BASIS = 8 };
 // Sizes that change flags: what is MBI_FINITE becomes MBI_EXTREME where the first one is not within [low, high], else MBI_STEEP where
@@ -120,7 +122,7 @@ typedef struct mbi_policy {
   const int64_t *place;          // (count) where a matrix's largest value is in sigma
   const double *limit;           // (count) how large it may be
   const double *sigma, *scale;   // sigma[place[i]] / scale[i] is that of G
-  const int64_t *flags;          // (count)
+  int64_t *flags;                // (count)
   double *state;                 // (thresholds, row), see core/policy.h
   double *calls;                 // (1)
   double *tau;                   // (count)

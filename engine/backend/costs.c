@@ -404,7 +404,10 @@ static void sketches(mbi_cost *c, const mbi_sketch *s, int64_t groups) {
 }
 
 void mbi_cost_sketch_draw(mbi_cost *c, const mbi_sketch *s, int64_t groups, uint64_t seed, uint64_t step, uint64_t stream) {
-  for (int64_t at = 0; at < groups; at++) sketch(c, s + at, (double)(s[at].q * s[at].n), 1, 6 * (double)(s[at].q * s[at].n));
+  for (int64_t at = 0; at < groups; at++) {
+    double numbers = (double)(s[at].q * s[at].n), known = s[at].basis ? (double)(s[at].kept * s[at].n) : 0;
+    sketch(c, s + at, numbers + known, 1, 6 * numbers);
+  }
   sketches(c, s, groups);
 }
 
@@ -432,6 +435,15 @@ void mbi_cost_sketch_ritz(mbi_cost *c, const mbi_sketch *s, int64_t groups) {
     double m = (double)s[at].m, n = (double)s[at].n, q = (double)s[at].q;
     sketch(c, s + at, q * (m + n), q * q + q, q * q * (m + n)); // two Gram matrices, half of each
   }
+  sketches(c, s, groups);
+}
+
+void mbi_cost_sketch_keep(mbi_cost *c, const mbi_sketch *s, int64_t groups) {
+  for (int64_t at = 0; at < groups; at++) {
+    double n = (double)s[at].n, q = (double)s[at].q;
+    sketch(c, s + at, 2 * q * n, q * q + q + 1, 2 * q * q * n);
+  }
+  c->is_product = 1;
   sketches(c, s, groups);
 }
 

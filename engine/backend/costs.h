@@ -74,6 +74,7 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_sketch_pass s, groups, forms
 #define MBI_ARGUMENTS_sketch_basis s, groups, of_y, limits
 #define MBI_ARGUMENTS_sketch_ritz s, groups
+#define MBI_ARGUMENTS_sketch_keep s, groups
 #define MBI_ARGUMENTS_sketch_update s, groups
 #define MBI_ARGUMENTS_gram_factor s
 #define MBI_ARGUMENTS_gram_update s, gain

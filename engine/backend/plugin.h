@@ -7,7 +7,7 @@
 #define MBI_PLUGIN_H
 #include "backend/backend.h"
 
-enum { MBI_PLUGIN_ABI = 12 };
+enum { MBI_PLUGIN_ABI = 13 };
 
 typedef struct mbi_plugin_host {
   int abi;                                                   // MBI_PLUGIN_ABI

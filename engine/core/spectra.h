@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // spectra.h: rules of single numbers that the host and every device must agree on to the bit: at which scale a matrix is
-// looked at.
+// looked at, what the next sketch starts from.
 #ifndef MBI_SPECTRA_H
 #define MBI_SPECTRA_H
 #include <float.h>
@@ -17,4 +17,12 @@ MBI_EVERYWHERE static inline double mbi_scale_of(double norm, int is_f32) {
   int exponent = -ilogb(norm);
   return ldexp(1.0, exponent < least ? least : exponent > most ? most : exponent);
 }
+
+// A sketch that starts from the directions of the last one: what n random numbers are multiplied by that are a row of their own,
+// about as long as a direction; and that are added to one.
+MBI_EVERYWHERE static inline double mbi_behind(int64_t n) { return 1 / sqrt((double)n); }
+MBI_EVERYWHERE static inline double mbi_beside(int64_t n) { return 1e-3 / sqrt((double)n); }
+
+// What a row sigma long is multiplied by to be a direction: 0 where beside the largest it is rounding.
+MBI_EVERYWHERE static inline double mbi_direction(double sigma, double largest) { return sigma > 1e-6 * largest ? 1 / sigma : 0; }
 #endif

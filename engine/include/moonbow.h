@@ -487,7 +487,7 @@ MB_CALL mb_status mb_spectral_apply(mb_spectral *plan, const double *target);
 // (see mb_sigma_max), NaN for the others.
 MB_CALL mb_status mb_spectral_verify(mb_spectral *plan, double *after);
 // What warm_start remembers of a matrix: (r, n) of the dtype computed in, a copy; *out = NULL if there is nothing yet, or never will
-// be because the matrix needs no sketch. A new plan that is given the bases of an old one goes on as that would.
+// be because the matrix needs no sketch. Waits for the device where it alone knows, after mb_spectral_step. A new plan that is given the bases of an old one goes on as that would.
 MB_CALL mb_status mb_spectral_basis(mb_tensor **out, mb_spectral *plan, int64_t matrix);
 // A basis on another device is copied; one of another shape or dtype, or with NaN or Inf, is refused.
 MB_CALL mb_status mb_spectral_basis_set(mb_spectral *plan, int64_t matrix, mb_tensor *basis);
@@ -505,7 +505,7 @@ typedef struct mb_policy_options {
   int64_t warmup;
   mb_zscore_to to;
 } mb_policy_options;
-// Gives a plan of EXACT or RANDOMIZED, without warm_start and compute_f64, a policy with an empty state. threshold (count): matrices
+// Gives a plan of EXACT or RANDOMIZED, without compute_f64, a policy with an empty state. threshold (count): matrices
 // of one number, 0 to thresholds - 1, share a tau, asked with the largest of their values.
 MB_CALL mb_status mb_spectral_policy(mb_spectral *plan, const mb_policy_options *policy, const int64_t *threshold, int64_t thresholds);
 MB_API int64_t mb_spectral_policy_width(const mb_spectral *plan); // numbers of a threshold's state; 0 without a policy
@@ -514,8 +514,8 @@ MB_API int64_t mb_spectral_policy_width(const mb_spectral *plan); // numbers of 
 MB_CALL mb_status mb_spectral_policy_state(mb_spectral *plan, double *state, int64_t *calls);
 MB_CALL mb_status mb_spectral_policy_state_set(mb_spectral *plan, const double *state);
 // One call, numbered from 0. Takes one random stream when randomized. A matrix with NaN or Inf, or, where it is no vector, with singular
-// values above 2^100 (float64: 2^900), is refused: then no matrix changes and nothing is learned, and the caller hears of it from
-// mb_spectral_outcome, or from the next mb_spectral_step, which fails once for it, before it does anything.
+// values above 2^100 (float64: 2^900), is refused: then no matrix changes and nothing is learned, nor remembered by warm_start, and the
+// caller hears of it from mb_spectral_outcome, or from the next mb_spectral_step, which fails once for it, before it does anything.
 MB_CALL mb_status mb_spectral_step(mb_spectral *plan, int64_t *call);
 // In a graph (mb_graph_begin) a step has no number, call is -1, and its results stay on the device. Around each launch, the one behind
 // the capture included: before it, `replaying` says of the calls but the last one whether they were refused; after it, `replayed`

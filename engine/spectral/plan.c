@@ -158,6 +158,7 @@ mbi_sketch mbi_spectral_sketch_of(const mbi_spectral_group *g) {
     .count = g->count, .m = g->m, .n = g->n, .q = g->k, .mask = {g->on.flags, 0}, .g = g->on.data, .scale = g->on.scale,
     .place = g->on.index, .omega = data_of(g->omega), .x = data_of(g->x), .y = data_of(g->y), .t = data_of(g->t),
     .w = data_of(g->w), .sigma = g->on.sigma, .sizes = data_of(g->sizes), .gain = g->on.gain,
+    .basis = data_of(g->basis), .kept = g->kept,
   };
 }
 

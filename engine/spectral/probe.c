@@ -143,12 +143,7 @@ typedef struct sketches {
 static mb_status draw(const sketches *all, mbi_rng_key key) {
   int64_t count;
   const mbi_sketch *s = mbi_spectral_sketches(all->p, all->dtype, 0, &count);
-  MB_TRY(all->k->sketch_draw(s, count, key.seed, key.step, key.stream));
-  for (int64_t at = 0; at < all->p->group_count; at++) {
-    const mbi_spectral_group *g = &all->p->groups[at];
-    if (g->kind == MBI_SPECTRAL_SKETCH && g->dtype == all->dtype) MB_TRY(mbi_spectral_recall(g));
-  }
-  return MB_OK;
+  return all->k->sketch_draw(s, count, key.seed, key.step, key.stream);
 }
 
 static mb_status pass(const sketches *all, int64_t wanted, int forms) {
@@ -282,8 +277,7 @@ static mb_status probe(mb_spectral *p, double *sigma, mbi_rng_key key) {
   for (int64_t at = 0; at < p->group_count; at++)
     if (p->groups[at].kind == MBI_SPECTRAL_WHOLE) MB_TRY(probe_whole(p, &p->groups[at]));
   if (!is_finite(p)) return refuse_nonfinite(p);
-  for (int64_t at = 0; at < p->group_count && p->options.warm_start; at++)
-    if (p->groups[at].kind == MBI_SPECTRAL_SKETCH) MB_TRY(mbi_spectral_remember(&p->groups[at]));
+  MB_TRY(mbi_spectral_remember(p, MBI_FINITE));
   for (int64_t i = 0; i < p->count * p->width; i++) p->sigma[i] = (double)NAN;
   for (int64_t at = 0; at < p->group_count; at++) {
     mbi_spectral_group *g = &p->groups[at];

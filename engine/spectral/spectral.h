@@ -19,6 +19,9 @@ typedef enum mbi_spectral_kind {
   MBI_SPECTRAL_VECTOR, MBI_SPECTRAL_EXACT, MBI_SPECTRAL_SKETCH, MBI_SPECTRAL_WHOLE
 } mbi_spectral_kind;
 
+// Which matrices of a group the host knows to have a basis: where there are some, the device knows of which.
+typedef enum mbi_spectral_warmth { MBI_BASES_NONE, MBI_BASES_SOME, MBI_BASES_ALL } mbi_spectral_warmth;
+
 // A group's part of the plan's arrays on the device.
 typedef struct mbi_spectral_arrays {
   void **data;
@@ -50,8 +53,8 @@ typedef struct mbi_spectral_group {
   mbi_spectral_arrays on; // of the device
   mb_tensor *omega, *x, *y, *t, *w, *sizes; // SKETCH, see mbi_sketch
   mb_tensor *factor;                        // EXACT, see mbi_gram
-  mb_tensor *basis;                  // SKETCH with warm_start: (count, kept, n)
-  int warm;                          // the basis is worth starting from
+  mb_tensor *basis;                  // SKETCH with warm_start: (count, k, n), see mbi_sketch
+  mbi_spectral_warmth warmth;
 } mbi_spectral_group;
 
 typedef struct mbi_spectral_policy mbi_spectral_policy; // step.c
@@ -113,9 +116,10 @@ mb_status mbi_spectral_subspace(mb_spectral *p, mb_dtype dtype, mbi_rng_key key)
 // Whether the gains ask for a change of member i.
 int mbi_spectral_changes(const mbi_spectral_group *g, int64_t i);
 
-// Starts the sketch that was drawn from what the last probe found, and keeps what this one has found.
-mb_status mbi_spectral_recall(const mbi_spectral_group *g);
-mb_status mbi_spectral_remember(mbi_spectral_group *g);
+// With warm_start: bases for all sketches, with nothing in them; and what this probe has found, for the next one, of matrices that
+// have the flags wanted.
+mb_status mbi_spectral_make_bases(mb_spectral *p);
+mb_status mbi_spectral_remember(mb_spectral *p, int64_t wanted);
 
 // The change of every matrix of a group of WHOLE that has a gain.
 mb_status mbi_spectral_polar(const mbi_spectral_group *g);

@@ -68,8 +68,7 @@ static mb_status check_plan(const mb_spectral *p, const int64_t *threshold, int6
   if (!p || !threshold) MB_FAIL(MB_ERR_ARG, "%s: %s is NULL", who, p ? "threshold" : "the plan");
   if (p->options.method != MB_SPECTRAL_EXACT && p->options.method != MB_SPECTRAL_RANDOMIZED)
     MB_FAIL(MB_ERR_ARG, "%s: methods POLAR and SOFT need the host between probe and change", who);
-  if (p->options.warm_start || p->options.compute_f64)
-    MB_FAIL(MB_ERR_ARG, "%s: %s needs the host between probe and change", who, p->options.warm_start ? "warm_start" : "compute_f64");
+  if (p->options.compute_f64) MB_FAIL(MB_ERR_ARG, "%s: compute_f64 needs the host between probe and change", who);
   for (int64_t i = 0; i < p->count; i++)
     if (threshold[i] < 0 || threshold[i] >= thresholds)
       MB_FAIL(MB_ERR_ARG, "%s: matrix %lld has threshold %lld of %lld", who, (long long)i, (long long)threshold[i], (long long)thresholds);
@@ -117,6 +116,7 @@ static mb_status make_policy(mb_spectral *p, const int64_t *threshold) {
   void *memory;
   MB_TRY(mbi_calloc(&memory, "mb_spectral_policy", (size_t)p->group_count, sizeof *policy->gains));
   policy->gains = memory;
+  MB_TRY(mbi_spectral_make_bases(p));
   MB_TRY(make_lists(p, threshold));
   MB_TRY(mbi_tensor_new(&policy->state, p->device, MB_F64, &shape));
   MB_TRY(device->zero(mbi_data(policy->state), (size_t)shape.size[0] * sizeof(double)));
@@ -277,14 +277,14 @@ static mb_status ask(const mb_spectral *p) {
   mbi_policy call = {
     .rule = &policy->rule, .count = p->count, .thresholds = policy->thresholds, .begin = begin, .member = member, .place = place,
     .limit = (const double *)(const void *)(place + p->count), .sigma = sigma, .scale = scale,
-    .flags = (const int64_t *)(const void *)(scale + p->count), .state = state, .calls = state + policy->thresholds * policy->row,
+    .flags = (int64_t *)(void *)(scale + p->count), .state = state, .calls = state + policy->thresholds * policy->row,
     .tau = tau, .verdict = tau + 3 * p->count,
   };
   return mbi_device_of(p->device)->kernels[MB_F64]->policy(&call);
 }
 
-// Gains of all groups from what the policy said, and the change.
-static mb_status change(const mb_spectral *p) {
+// Gains of all groups from what the policy said, what the next call starts from if this one is not refused, and the change.
+static mb_status change(mb_spectral *p) {
   for (int64_t at = 0; at < p->group_count; at++) {
     const mbi_spectral_group *g = &p->groups[at];
     int is_vector = g->kind == MBI_SPECTRAL_VECTOR;
@@ -296,6 +296,7 @@ static mb_status change(const mb_spectral *p) {
     };
   }
   MB_TRY(mbi_device_of(p->device)->kernels[MB_F64]->policy_gains(p->policy->gains, p->group_count));
+  MB_TRY(mbi_spectral_remember(p, MBI_FINITE | MBI_AGREED));
   return mbi_spectral_change_all(p);
 }
 

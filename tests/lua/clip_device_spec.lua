@@ -274,7 +274,7 @@ describe("a clipper on a device", function()
 
   it("asks in Lua where an option needs the host", function()
     local model = model_of(1)
-    for _, o in ipairs { { verify = true }, { warm_start = true }, { rank = "auto" }, { dtype = "f64" }, { method = "polar" },
+    for _, o in ipairs { { verify = true }, { rank = "auto" }, { dtype = "f64" }, { method = "polar" },
         { rule = function(_, tau) return tau end } } do
       o.threshold = 0.5
       fill(model, 1)

@@ -2,15 +2,16 @@
 --
 -- device.lua: a spectral clip that the device makes by itself, policy and all, and for which the host does not wait: what
 -- mb.clip.spectral does on another device than the CPU where the threshold is a number, ema, quantile (of a window up to
--- 4096) or zscore, on = "grad", and no option needs the host in between: rule, verify, warm_start, rank = "auto",
--- dtype = "f64", methods polar and soft.
+-- 4096) or zscore, on = "grad", and no option needs the host in between: rule, verify, rank = "auto", dtype = "f64",
+-- methods polar and soft.
 --
 -- Its report has a row for every matrix at once, with its name; sigma, tau, clipped and saturated come when one of them is
 -- first read. The last 8 reports can be read. A gradient that is not finite is refused late: the gradients and the
 -- thresholds stay as they were, and the error is raised when the report is read, by the next call, or by state_dict().
 --
 -- What the policy remembers is on the device, one row of numbers a threshold; it comes to the clipper's memory for a
--- checkpoint, and when the clipper goes on with other tensors.
+-- checkpoint, and when the clipper goes on with other tensors. What warm_start remembers stays in the plan, as always; a call
+-- that is refused leaves that too as it was.
 
 local options = require "moonbow.options"
 local recording = require "moonbow.recording"
@@ -24,7 +25,7 @@ local M = {}
 function M.takes(clip, plan)
   local m, form = clip.method, clip.memory.policy.device
   if not form or clip.rule or clip.on ~= "grad" then return false end
-  if m.verify or m.warm_start or m.dtype == "f64" or m.rank == "auto" then return false end
+  if m.verify or m.dtype == "f64" or m.rank == "auto" then return false end
   if m.method ~= "exact" and m.method ~= "randomized" then return false end
   return plan:tensor(1).device ~= "cpu" or M.even_on_cpu
 end

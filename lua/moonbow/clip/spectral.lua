@@ -77,15 +77,13 @@ end
 -- an optimizer makes one for another clipper, goes on from the same bases.
 local function plan_of(self, source)
   if not self.plan or self.source ~= source.key then
+    devices.pull(self)
     local matrices, tensors = matrices_of(self, source), {}
     for i, matrix in ipairs(matrices) do tensors[i] = matrix.tensor end
     local groups, plan = scopes.groups(self.who, self.scope, matrices), method.plan(self.who, self.method, tensors, matrices)
     local bases = (not self.plan or self.model == source.model) and bases_of(self)
     if bases then method.set_bases(plan, matrices, bases) end
-    if self.plan then
-      devices.pull(self)
-      self.plan:release()
-    end
+    if self.plan then self.plan:release() end
     self.plan, self.source, self.model, self.bases, self.on_device = plan, source.key, source.model, nil, nil
     self.matrices, self.groups = matrices, groups
     if devices.takes(self, plan) then devices.start(self, plan) end

@@ -26,7 +26,9 @@ mb_status MBK(policy)(const mbi_policy *p) {
     if (bad < 0) tau = mbi_policy_ask(p->rule, p->state + j * row, sigma);
     for (int64_t at = p->begin[j]; at < p->begin[j + 1]; at++) p->tau[p->member[at]] = tau;
   }
-  if (bad < 0) *p->calls += 1;
+  if (bad >= 0) return MB_OK;
+  *p->calls += 1;
+  for (int64_t i = 0; i < p->count; i++) p->flags[i] |= MBI_AGREED;
   return MB_OK;
 }
 

@@ -19,6 +19,7 @@
 
 #include "backend/cpu/cpu.h"
 #include "backend/cpu/lapack.h"
+#include "core/spectra.h"
 
 #if defined __AVX512F__
 enum { VECTOR_BYTES = 64, DOT_ROWS = 4, DOT_VECTORS = 6, ADD_ROWS = 8, ADD_VECTORS = 3 };
@@ -182,13 +183,30 @@ static void sums(real *t, int64_t ldt, const real *y, int64_t ldy, const real *g
   }
 }
 
-// ----- random starts ----------------------------------------------------------------------------------
+// ----- starts -----------------------------------------------------------------------------------------
+
+// Omega with the bases of the matrices that have one.
+static void recall(const mbi_sketch *s) {
+  int64_t q = s->q, n = s->n;
+  real beside = (real)mbi_beside(n), behind = (real)mbi_behind(n);
+#pragma omp parallel for schedule(static)
+  for (int64_t row = 0; row < s->count * q; row++) {
+    const real *first = (const real *)s->basis + row / q * q * n, *basis = first + row % q * n;
+    real *omega = (real *)s->omega + row * n;
+    if (isnan(first[0])) continue;
+    if (row % q < s->kept)
+      for (int64_t j = 0; j < n; j++) omega[j] = basis[j] + beside * omega[j];
+    else
+      for (int64_t j = 0; j < n; j++) omega[j] *= behind;
+  }
+}
 
 mb_status MBK(sketch_draw)(const mbi_sketch *s, int64_t groups, uint64_t seed, uint64_t step, uint64_t stream) {
   for (int64_t at = 0; at < groups; at++, s++) {
     int64_t size = s->q * s->n;
     for (int64_t i = 0; i < s->count; i++)
       MB_TRY(MBK(random_normal)((real *)s->omega + i * size, size, 0, 1, seed, step, stream ^ (uint64_t)s->place[i] << 32));
+    if (s->basis) recall(s);
   }
   return MB_OK;
 }
@@ -401,6 +419,28 @@ static mb_status ritz(const mbi_sketch *s) {
 
 mb_status MBK(sketch_ritz)(const mbi_sketch *s, int64_t groups) {
   for (int64_t at = 0; at < groups; at++) MB_TRY(ritz(s + at));
+  return MB_OK;
+}
+
+static mb_status keep(const mbi_sketch *s) {
+  int64_t q = s->q, square = q * q, doubles = square + q * STRIP, *members, count;
+  void *memory;
+  MB_TRY(mbk_members(&members, &count, &s->mask, s->count));
+  MB_TRY(mbi_scratch(&memory, 0, (size_t)(doubles * omp_get_max_threads()) * sizeof(double)));
+#pragma omp parallel for schedule(static)
+  for (int64_t at = 0; at < count; at++) {
+    int64_t i = members[at];
+    const double *w = s->w + i * square, *sigma = s->sigma + i * q;
+    double *a = (double *)memory + doubles * omp_get_thread_num(), *strip = a + square;
+    for (int64_t j = 0; j < q; j++)
+      for (int64_t k = 0; k < q; k++) a[j * q + k] = w[j * q + k] * mbi_direction(sigma[j], sigma[0]);
+    mix((real *)s->basis + i * q * s->n, a, (const real *)s->t + i * q * s->n, q, q, s->n, strip);
+  }
+  return MB_OK;
+}
+
+mb_status MBK(sketch_keep)(const mbi_sketch *s, int64_t groups) {
+  for (int64_t at = 0; at < groups; at++) MB_TRY(keep(s + at));
   return MB_OK;
 }
 

@@ -44,6 +44,7 @@ struct Ask {
       if (thread == 0) *p.verdict = bad < p.count ? (double)bad : -1;
       if (thread == 0 && bad == p.count) *p.calls += 1;
       for (int64_t j = thread; j < p.thresholds; j += THREADS) ask(j, bad == p.count);
+      for (int64_t i = thread; i < p.count && bad == p.count; i += THREADS) p.flags[i] |= MBI_AGREED;
     });
   }
 };

@@ -15,6 +15,7 @@
 #include "backend/cuda/solver.h"
 #include "backend/cuda/thin_mma.h"
 #include "backend/cuda/together.h"
+#include "core/spectra.h"
 
 namespace mbk {
 namespace {
@@ -114,7 +115,7 @@ public:
 // ----- rows mixed -------------------------------------------------------------------------------------------------
 
 // out (count, q, n) = the rows that count of a (count, q, q), times x (count, q, n); row r of matrix i times
-// gain[i q + r] / scale[i], if there are gains. A thread makes ROWS rows of a column. In place, if a is lower triangular, a block makes
+// gain[i q + r] / scale[i], if there are gains, or made of length 1, if sigma[i q + r] is what they have. A thread makes ROWS rows of a column. In place, if a is lower triangular, a block makes
 // all rows of its columns, from the last to the first.
 template <class T> struct Mix {
   static constexpr int THREADS = 128, ROWS = 16, DEPTH = 32;
@@ -126,12 +127,13 @@ template <class T> struct Mix {
   const T *x;
   Rows which;
   int64_t n, row_tiles, strips; // row_tiles: 1 in place
-  const double *gain, *scale;
+  const double *gain, *scale, *sigma;
 
   SIMT double factor(int64_t matrix, int64_t row, int64_t c, int64_t k) const {
     int64_t q = which.q;
     if (row >= c || k >= q) return 0;
     double value = a[(matrix * q + row) * q + k];
+    if (sigma) return value * mbi_direction(sigma[matrix * q + row], sigma[matrix * q]);
     return gain ? value * (gain[matrix * q + row] / scale[matrix]) : value;
   }
 
@@ -175,9 +177,9 @@ SIMT_UNROLL
 
 template <class T>
 mb_status add_mix(Launches<Mix<T>> *launches, void *out, const double *a, const void *x, const Rows &which, int64_t n, int64_t count,
-                  const double *gain = nullptr, const double *scale = nullptr) {
+                  const double *gain = nullptr, const double *scale = nullptr, const double *sigma = nullptr) {
   int64_t row_tiles = out == x ? 1 : ceil_div(which.q, Mix<T>::ROWS), strips = ceil_div(n, Mix<T>::THREADS);
-  return launches->add(Mix<T>{(T *)out, a, (const T *)x, which, n, row_tiles, strips, gain, scale}, count * row_tiles * strips);
+  return launches->add(Mix<T>{(T *)out, a, (const T *)x, which, n, row_tiles, strips, gain, scale, sigma}, count * row_tiles * strips);
 }
 
 // ----- bases ----------------------------------------------------------------------------------------------------------
@@ -210,14 +212,24 @@ mb_status square_product(double *c, const double *a, const double *b, bool trans
 
 template <class T> struct Draw {
   T *out;
+  const T *basis; // or NULL
   const int64_t *place;
   int64_t size, blocks; // of a matrix: numbers, and blocks of four of them
+  int64_t kept;         // numbers of a basis
+  T beside, behind;
   Stream stream;
+  SIMT void recall(int64_t matrix, int64_t b) const {
+    const T *first = basis + matrix * size;
+    T *to = out + matrix * size;
+    if (*first != *first) return;
+    for (int64_t e = 4 * b; e < size && e < 4 * b + 4; e++) to[e] = e < kept ? first[e] + beside * to[e] : behind * to[e];
+  }
   SIMT void operator()(int64_t i) const {
     int64_t matrix = i / blocks;
     Stream own = stream.now();
     own.stream ^= (uint64_t)place[matrix] << 32;
     put_normal(out + matrix * size, size, i % blocks, Wide<T>(0), Wide<T>(1), own);
+    if (basis) recall(matrix, i % blocks);
   }
 };
 
@@ -428,7 +440,9 @@ mb_status Kernels<T>::sketch_draw(const mbi_sketch *s, int64_t groups, uint64_t 
   MB_TRY(stream_of(&numbers, seed, step, stream));
   for (int64_t at = 0; at < groups; at++) {
     int64_t size = s[at].q * s[at].n, blocks = ceil_div(size, 4);
-    MB_TRY(launches.add(Draw<T>{(T *)s[at].omega, s[at].place, size, blocks, numbers}, s[at].count * blocks));
+    Draw<T> draw{(T *)s[at].omega, (const T *)s[at].basis, s[at].place, size, blocks, s[at].kept * s[at].n,
+                 (T)mbi_beside(s[at].n), (T)mbi_behind(s[at].n), numbers};
+    MB_TRY(launches.add(draw, s[at].count * blocks));
   }
   return launches.go();
 }
@@ -470,6 +484,15 @@ template <class T> mb_status Kernels<T>::sketch_ritz(const mbi_sketch *s, int64_
   return in_parts(s, groups, [&](const mbi_sketch *part, int64_t count) { return make_ritz<T>(part, count); });
 }
 
+template <class T> mb_status Kernels<T>::sketch_keep(const mbi_sketch *s, int64_t groups) {
+  Launches<Mix<T>> mixes("sketch_keep");
+  for (int64_t at = 0; at < groups; at++) {
+    Rows which{s[at].q, nullptr, s[at].mask};
+    MB_TRY(add_mix<T>(&mixes, s[at].basis, s[at].w, s[at].t, which, s[at].n, s[at].count, nullptr, nullptr, s[at].sigma));
+  }
+  return mixes.go();
+}
+
 template <class T> mb_status Kernels<T>::sketch_update(const mbi_sketch *s, int64_t groups) {
   return in_parts(s, groups, [&](const mbi_sketch *part, int64_t count) { return change<T>(part, count); });
 }
@@ -478,6 +501,7 @@ MBK_WIDE_SLOT(sketch_draw, const mbi_sketch *, int64_t, uint64_t, uint64_t, uint
 MBK_WIDE_SLOT(sketch_pass, const mbi_sketch *, int64_t, int);
 MBK_WIDE_SLOT(sketch_basis, const mbi_sketch *, int64_t, int, const mbi_sketch_limits *);
 MBK_WIDE_SLOT(sketch_ritz, const mbi_sketch *, int64_t);
+MBK_WIDE_SLOT(sketch_keep, const mbi_sketch *, int64_t);
 MBK_WIDE_SLOT(sketch_update, const mbi_sketch *, int64_t);
 
 } // namespace mbk
