@@ -374,7 +374,7 @@ void mbi_cost_normalize(mbi_cost *c, void *y, mb_dtype y_dtype, double *norms, i
 }
 
 // Calls about flags that few matrices have, if any, count as what they cost without: nothing but the launch.
-static int is_rare(int64_t wanted) { return (wanted & ~(int64_t)MBI_FINITE) != 0; }
+static int is_rare(int64_t wanted) { return (wanted & ~(int64_t)(MBI_FINITE | MBI_AGREED)) != 0; }
 
 static void arrays_of(mbi_cost *c, const mbi_arrays *a, int64_t groups, double moved, double operations) {
   int64_t count = 0, all = 0;

@@ -165,6 +165,16 @@ static void spectra(void) {
   c = COST(MB_F32);
   mbi_cost_sketch_pass(&c, both, 2, MBI_FORMS_Y | MBI_FORMS_T);
   SAYS(c, 2 * (4 * (600 + 120 + 80 + 80) + 8) + 4 * (30 + 20 + 24 + 24) + 8, 2 * 2 * 2 * 4 * 600 + 2 * 2 * 4 * 30, "count 3, shapes 2, q 4");
+  c = COST(MB_F32);
+  mbi_cost_sketch_draw(&c, &s, 1, 0, 0, 0);
+  SAYS(c, 2 * (4 * 80 + 8), 2 * 6 * 80, "count 2, m 30, n 20, q 4");
+  both[0].basis = &s, both[0].kept = 3, both[0].mask.wanted = MBI_FINITE | MBI_AGREED;
+  c = COST(MB_F32);
+  mbi_cost_sketch_draw(&c, both, 1, 0, 0, 0);
+  SAYS(c, 2 * (4 * (80 + 60) + 8), 2 * 6 * 80, "count 2, m 30, n 20, q 4");
+  c = COST(MB_F32);
+  mbi_cost_sketch_keep(&c, both, 1);
+  SAYS(c, 2 * (4 * 2 * 80 + 8 * (16 + 4 + 1)), 2 * 2 * 4 * 80, "count 2, m 30, n 20, q 4");
   s.mask.wanted = MBI_FINITE | MBI_STEEP;
   c = COST(MB_F32);
   mbi_cost_sketch_pass(&c, &s, 1, MBI_FORMS_Y | MBI_FORMS_T);

@@ -93,7 +93,8 @@ static void failing_allocations_leave_nothing(void) {
   mb_memory(&before);
   for (int64_t nth = 1;; nth++) {
     mb_spectral *plan = NULL;
-    mb_spectral_options o = {.method = MB_SPECTRAL_RANDOMIZED, .rank = 3, .oversample = 2, .power_iters = 1};
+    mb_tensor *basis = NULL;
+    mb_spectral_options o = {.method = MB_SPECTRAL_RANDOMIZED, .rank = 3, .oversample = 2, .power_iters = 1, .warm_start = 1};
     mb_policy_options ema = {.kind = MB_POLICY_EMA, .beta = 0.9};
     int64_t threshold[2] = {0, 1}, call;
     double state[4];
@@ -103,7 +104,11 @@ static void failing_allocations_leave_nothing(void) {
     if (status == MB_OK) status = mb_spectral_step(plan, &call);
     if (status == MB_OK) status = mb_spectral_policy_state(plan, state, NULL);
     if (status == MB_OK) status = mb_spectral_policy_state_set(plan, state);
+    if (status == MB_OK) status = mb_spectral_basis(&basis, plan, 0);
+    if (status == MB_OK) status = mb_spectral_basis_set(plan, 0, basis);
     mb_debug_fail_allocation(0);
+    CHECK(status != MB_OK || basis);
+    mb_tensor_release(basis);
     mb_spectral_release(plan);
     mb_memory(&after);
     CHECK_EQ(after.live_tensors, before.live_tensors);

@@ -112,8 +112,9 @@ local function shapes()
   return all
 end
 
-local function launches_of(matrices, rank, rounds)
-  local plan = spectral.plan(matrices, { method = "randomized", rank = rank, oversample = 5, power_iters = rounds })
+local function launches_of(matrices, rank, rounds, warm_start)
+  local plan = spectral.plan(matrices,
+    { method = "randomized", rank = rank, oversample = 5, power_iters = rounds, warm_start = warm_start })
   local members, launches = {}, 0
   for i = 1, #matrices do members[i] = i end
   plan:policy({ kind = "const", tau = 1 }, members, #matrices)
@@ -137,6 +138,8 @@ describe("a clip by a policy on the device", function()
       local several = launches_of(all, case[1], case[2])
       assert(several <= case[3], ("%d launches, rank %d, %d rounds"):format(several, case[1], case[2]))
       assert.are.equal(several, launches_of({ all[1], all[13] }, case[1], case[2]))
+      -- What the next call starts from is one more, and starting from it none.
+      assert.are.equal(several + 1, launches_of(all, case[1], case[2], true))
     end
   end)
 end)
