@@ -92,8 +92,8 @@ typedef struct mbi_sketch {
   double *sigma;       // (count, q) and w t = diag(sigma) times right singular vectors
   double *sizes;       // (count, 2) see sketch_basis
   const double *gain;  // (count, q)
-  void *basis;         // (count, q, n) of which the first `kept` rows are what the next omega is made of, or NULL: of random numbers alone.
-  int64_t kept;        // A matrix whose basis begins with NaN has none yet
+  void *basis;         // (count, q, n) directions that the next omega starts from, or NULL: it is random alone. NaN at the beginning
+  int64_t kept;        // of a matrix's own says that there are none yet; kept: how many rows of it count
 } mbi_sketch;
 enum { MBI_FORMS_Y = 1, MBI_FORMS_T = 2, MBI_FROM_OMEGA = 4, MBI_FOR_BASIS = 8 };
 // Sizes that change flags: what is MBI_FINITE becomes MBI_EXTREME where the first one is not within [low, high], else MBI_STEEP where
