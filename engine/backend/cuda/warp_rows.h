@@ -5,7 +5,7 @@
 // (x - mean) rstd, mean being 0 for the RMS norm, and g = dy weight,
 //   y = xhat weight + bias,   dx = rstd (g - mean(g) - xhat mean(g xhat)),   dweight = sum of dy xhat,   dbias = sum of dy
 // where mean(g) is 0 too for the RMS norm. A block's warps take the rows of a share in turn and keep their parts of dweight and
-// dbias in registers; they become a line of sums, and fold_lines adds up the lines.
+// dbias in registers; they become a line of sums, and the last blocks add up the lines (folds.h).
 //
 // Bytes of rows of C elements of e bytes: forward 2 C e, with a sum 4 C e; backward 3 C e, or 4 C e where dx holds numbers already.
 #ifndef MBK_CUDA_WARP_ROWS_H
@@ -148,14 +148,15 @@ template <class T, int PACKS, bool CENTRED> struct WarpBackward {
   static constexpr int RESIDENT = HELD <= 16 && sizeof(T) <= 4 ? 2 : 1;
   struct Shared {
     W part[WARPS][2 * LANES][WARP];
+    int last;
   };
   T *dx;
   int accumulate;
-  W *lines; // or NULL
+  LastFold<W, W> fold; // without lines if there is nothing to add up
   const T *dy, *x;
   const W *means, *rstds;
   const T *weight;
-  int64_t rows, columns, shares;
+  int64_t rows, columns;
   struct Sums {
     W weight[PACKS * LANES], bias[PACKS * LANES];
   };
@@ -214,7 +215,7 @@ SIMT_UNROLL
 
   // The sums of all warps, warp after warp.
   SIMT void write_line(const Block<THREADS> &block, Shared &shared, PerWarp<PerLane<Sums>, WARPS> &sums) const {
-    W *line = lines + block.index * 2 * columns;
+    W *line = fold.lines + block.index * 2 * columns;
 SIMT_UNROLL
     for (int p = 0; p < PACKS; p++) {
       block.warps([&](const Warp &warp) {
@@ -250,10 +251,12 @@ SIMT_UNROLL
 SIMT_UNROLL
         for (int i = 0; i < PACKS * LANES; i++) mine[lane].weight[i] = mine[lane].bias[i] = 0;
       });
-      int64_t end = rows * (block.index + 1) / shares;
-      for (int64_t r = rows * block.index / shares + warp.index; r < end; r += WARPS) one_row(warp, mine, r, wide);
+      int64_t end = rows * (block.index + 1) / block.count;
+      for (int64_t r = rows * block.index / block.count + warp.index; r < end; r += WARPS) one_row(warp, mine, r, wide);
     });
-    if (lines) write_line(block, shared, sums);
+    if (!fold.lines) return;
+    write_line(block, shared, sums);
+    fold.template run<PACK_BYTES / sizeof(W)>(block, &shared.last, 0, block.index, 0, fold.to.all);
   }
 };
 
@@ -263,10 +266,10 @@ mb_status launch_warp_backward(Count<PACKS>, T *dx, int accumulate_x, Wide<T> *d
                                int accumulate_bias, const T *dy, const T *x, const Wide<T> *means, const Wide<T> *rstds, const T *weight,
                                int64_t rows, int64_t columns, const char *name) {
   int64_t shares = row_shares(rows);
-  Wide<T> *lines = nullptr;
-  if (dweight || dbias) MB_TRY(scratch_of(&lines, 0, shares * 2 * columns));
-  MB_TRY(launch(WarpBackward<T, PACKS, CENTRED>{dx, accumulate_x, lines, dy, x, means, rstds, weight, rows, columns, shares}, shares, name));
-  return lines ? fold_gradients(dweight, accumulate_weight, dbias, accumulate_bias, lines, shares, columns, name) : MB_OK;
+  LastFold<Wide<T>, Wide<T>> fold{};
+  auto to = two_gradients(dweight, accumulate_weight, dbias, accumulate_bias, columns);
+  if (dweight || dbias) MB_TRY(make_fold(&fold, to, shares, 2 * columns, 1));
+  return launch(WarpBackward<T, PACKS, CENTRED>{dx, accumulate_x, fold, dy, x, means, rstds, weight, rows, columns}, shares, name);
 }
 
 } // namespace mbk

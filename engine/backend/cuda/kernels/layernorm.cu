@@ -134,7 +134,7 @@ mb_status parameter_gradients(Wide<T> *dweight, int accumulate_weight, Wide<T> *
     constexpr int N = decltype(lanes)::value;
     return launch_elements(Shares<T, N>{partial, dy, x, means, rstds, rows, columns, shares}, shares * (columns / N), name);
   }));
-  return fold_gradients(dweight, accumulate_weight, dbias, accumulate_bias, partial, shares, columns, name);
+  return fold_lines(two_gradients(dweight, accumulate_weight, dbias, accumulate_bias, columns), partial, shares, 2 * columns, name);
 }
 
 } // namespace

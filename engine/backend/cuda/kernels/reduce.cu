@@ -5,8 +5,8 @@
 //   by a block      where elements lie side by side, or there are few outputs
 //   by a thread     where outputs do, 256 neighbouring ones to a block
 //   by packs        where outputs do, and rows of them are whole packs: sums alone (columns.h)
-// Partial results of chunks are combined by a second launch in their order: bits depend on the shape alone. Sums are kept
-// in float64.
+// Partial results of chunks are combined by a second launch, those of packs by the first one, in their order: bits depend on the shape
+// alone. Sums are kept in float64.
 #include "backend/cuda/columns.h"
 #include "backend/cuda/math.h"
 #include "backend/cuda/memory.h"

@@ -113,7 +113,7 @@ mb_status weight_gradient(Wide<T> *dweight, int accumulate, const T *dy, const T
     constexpr int N = decltype(lanes)::value;
     return launch_elements(Shares<T, N>{partial, dy, x, rstds, rows, columns, shares}, shares * (columns / N), name);
   }));
-  return fold_lines(dweight, accumulate, partial, shares, columns, columns, 1, name);
+  return fold_lines(one_gradient(dweight, accumulate, columns, 1), partial, shares, columns, name);
 }
 
 } // namespace
