@@ -84,9 +84,11 @@ static mb_status forward(const decoder *d, flow *f, decoder_pass *p, mb_model *m
   if (status == MB_OK) status = check_inputs(d, p, inputs, "_logits");
   if (status != MB_OK) return status;
   p->dropout = p->sizes.dropout;
+  mb_tensor *stream = NULL;
   *f = flow_begin(model, inputs);
-  d->trunk(f, p);
-  d->last_norm(f, p->config);
+  d->trunk(f, p, &stream);
+  d->last_norm(f, p->config, &stream);
+  mb_tensor_release(stream);
   return MB_OK;
 }
 
@@ -172,15 +174,27 @@ void decoder_attend(flow *f, const decoder_pass *p, int64_t layer) {
 }
 
 // (B, T, C) -> (B, C): what follows the last token is all that is wanted.
-static void last_position(flow *f) {
-  if (!flow_is_on(f)) return;
-  const int64_t *shape = mb_tensor_shape(f->value);
+static mb_status last_position(mb_tensor **out, mb_tensor *all) {
+  const int64_t *shape = mb_tensor_shape(all);
   int64_t B = shape[0], T = shape[1], C = shape[2];
-  mb_tensor *last, *rows = NULL;
-  mb_status status = mb_slice(&last, f->value, 1, T - 1, T, 1);
-  if (status == MB_OK) status = mb_reshape(&rows, last, 2, (int64_t[]){B, C});
+  mb_tensor *last;
+  *out = NULL;
+  mb_status status = mb_slice(&last, all, 1, T - 1, T, 1);
+  if (status == MB_OK) status = mb_reshape(out, last, 2, (int64_t[]){B, C});
   mb_tensor_release(last);
-  flow_step(f, status, rows);
+  return status;
+}
+
+// Of the value and of the stream.
+static void last_positions(flow *f, mb_tensor **stream) {
+  if (!flow_is_on(f)) return;
+  mb_tensor *value, *of_stream = NULL;
+  mb_status status = last_position(&value, f->value);
+  if (status == MB_OK) status = last_position(&of_stream, *stream);
+  if (status != MB_OK) mb_tensor_release(value), value = NULL;
+  flow_step(f, status, value);
+  mb_tensor_release(*stream);
+  *stream = of_stream;
 }
 
 mb_status decoder_next(const decoder *d, mb_tensor **out, mb_model *model, mb_tensor *cache, int64_t first, mb_tensor *inputs) {
@@ -193,10 +207,12 @@ mb_status decoder_next(const decoder *d, mb_tensor **out, mb_model *model, mb_te
   if (status != MB_OK) return status;
 
   int recording = mb_grad_mode(0);
+  mb_tensor *stream = NULL;
   flow f = flow_begin(model, inputs);
-  d->trunk(&f, &p);
-  last_position(&f);
-  d->last_norm(&f, p.config);
+  d->trunk(&f, &p, &stream);
+  last_positions(&f, &stream);
+  d->last_norm(&f, p.config, &stream);
+  mb_tensor_release(stream);
   flow_head(&f, d->head(p.config));
   status = flow_end(&f, out);
   mb_grad_mode(recording);

@@ -30,8 +30,9 @@ typedef struct decoder {
   decoder_sizes (*sizes)(const void *config);
   mb_status (*check)(const void *config);                          // more than sizes; NULL for nothing
   mb_status (*add_parameters)(mb_model *model, const void *config); // the embedding of tokens first
-  void (*trunk)(flow *f, const decoder_pass *p);                   // ids (B, T) -> (B, T, C)
-  void (*last_norm)(flow *f, const void *config);
+  // ids (B, T) -> what the last half block adds to the residual stream, both (B, T, C); the stream is the caller's, also after a failure
+  void (*trunk)(flow *f, const decoder_pass *p, mb_tensor **stream);
+  void (*last_norm)(flow *f, const void *config, mb_tensor **stream); // of their sum, which becomes the stream
   int64_t (*head)(const void *config);                             // the parameter (V, C) that turns what is normed into logits
 } decoder;
 

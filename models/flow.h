@@ -109,8 +109,8 @@ static inline void flow_layernorm(flow *f, int64_t weight, int64_t bias, double 
 }
 
 // In a residual network, whose stream the flow keeps aside in *stream: the value, what a branch has come to, is added to the stream,
-// and becomes the layer norm of that. A stream that is NULL begins with the value. The caller ends with flow_add(f, stream), also
-// after a failure.
+// and becomes the layer norm of that. A stream that is NULL begins with the value. The caller ends with mb_tensor_release(stream),
+// also after a failure.
 static inline void flow_add_layernorm(flow *f, mb_tensor **stream, int64_t weight, int64_t bias, double epsilon) {
   if (!flow_is_on(f)) return;
   if (!*stream) {

@@ -119,21 +119,20 @@ static void block(flow *f, const decoder_pass *p, int64_t layer, mb_tensor **str
   flow_dropout(f, p->dropout);
 }
 
-// ids (B, T) -> (B, T, C), before the last norm.
-static void trunk(flow *f, const decoder_pass *p) {
+static void trunk(flow *f, const decoder_pass *p, mb_tensor **stream) {
   if (!flow_is_on(f)) return;
-  mb_tensor *stream = NULL;
   int64_t T = mb_tensor_shape(f->value)[1];
   flow_embedding(f, WTE);
   flow_add(f, positions(f, p->first, T));
   flow_dropout(f, p->dropout);
-  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer, &stream);
-  flow_add(f, stream);
+  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer, stream);
 }
 
 static int64_t ln_f(const mb_gpt2_config *c) { return FIRST_BLOCK + c->n_layer * PER_BLOCK; }
 
-static void last_norm(flow *f, const void *config) { flow_layernorm(f, ln_f(config), ln_f(config) + 1, EPSILON); }
+static void last_norm(flow *f, const void *config, mb_tensor **stream) {
+  flow_add_layernorm(f, stream, ln_f(config), ln_f(config) + 1, EPSILON);
+}
 
 static int64_t head(const void *config) {
   const mb_gpt2_config *c = config;

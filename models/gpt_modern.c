@@ -154,19 +154,16 @@ static void block(flow *f, const decoder_pass *p, int64_t layer, mb_tensor **str
   flow_dropout(f, p->dropout);
 }
 
-// ids (B, T) -> (B, T, C), before the last norm.
-static void trunk(flow *f, const decoder_pass *p) {
-  mb_tensor *stream = NULL;
+static void trunk(flow *f, const decoder_pass *p, mb_tensor **stream) {
   flow_embedding(f, WTE);
   norm(f);
   flow_dropout(f, p->dropout);
-  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer, &stream);
-  flow_add(f, stream);
+  for (int64_t layer = 0; layer < p->sizes.n_layer; layer++) block(f, p, layer, stream);
 }
 
-static void last_norm(flow *f, const void *config) {
+static void last_norm(flow *f, const void *config, mb_tensor **stream) {
   (void)config;
-  norm(f);
+  flow_add_rmsnorm(f, stream, EPSILON);
 }
 
 static int64_t head(const void *config) {
