@@ -505,7 +505,7 @@ typedef struct mb_policy_options {
   int64_t warmup;
   mb_zscore_to to;
 } mb_policy_options;
-// Gives a plan of EXACT or RANDOMIZED, without compute_f64, a policy with an empty state. threshold (count): matrices
+// Gives a plan of EXACT or RANDOMIZED a policy with an empty state. threshold (count): matrices
 // of one number, 0 to thresholds - 1, share a tau, asked with the largest of their values.
 MB_CALL mb_status mb_spectral_policy(mb_spectral *plan, const mb_policy_options *policy, const int64_t *threshold, int64_t thresholds);
 MB_API int64_t mb_spectral_policy_width(const mb_spectral *plan); // numbers of a threshold's state; 0 without a policy

@@ -116,8 +116,10 @@ static mb_status change(mb_spectral *p, const char *who) {
   p->probed = 0;
   mb_status status = change_groups(p, who);
   for (int64_t at = 0; at < p->group_count; at++) {
-    mb_tensor_release(p->groups[at].copies);
-    p->groups[at].copies = NULL;
+    mbi_spectral_group *g = &p->groups[at];
+    if (p->policy && g->source != g->dtype) continue;
+    mb_tensor_release(g->copies);
+    g->copies = NULL;
   }
   p->changed = status == MB_OK;
   return status;

@@ -43,7 +43,8 @@ typedef struct mbi_spectral_group {
   int64_t first_sigma, first_gain; // and numbers
   int64_t *index;    // (count) places in the plan, ascending
   void **data;       // (count) addresses of the matrices, or of their copies
-  mb_tensor *copies; // (count, m, n) where source is not dtype, from a probe to the change; or during a change, see stage.c
+  mb_tensor *copies; // (count, m, n) where source is not dtype, from a probe to the change, or, as graphs know them, for good with a
+                     // policy; or during a change, see stage.c
   double *scale;     // (count) powers of two: the values below are those of scale * G
   int64_t *flags;    // (count) see mbi_mask
   double *sigma;     // (count, k) on the host, descending

@@ -68,7 +68,6 @@ static mb_status check_plan(const mb_spectral *p, const int64_t *threshold, int6
   if (!p || !threshold) MB_FAIL(MB_ERR_ARG, "%s: %s is NULL", who, p ? "threshold" : "the plan");
   if (p->options.method != MB_SPECTRAL_EXACT && p->options.method != MB_SPECTRAL_RANDOMIZED)
     MB_FAIL(MB_ERR_ARG, "%s: methods POLAR and SOFT need the host between probe and change", who);
-  if (p->options.compute_f64) MB_FAIL(MB_ERR_ARG, "%s: compute_f64 needs the host between probe and change", who);
   for (int64_t i = 0; i < p->count; i++)
     if (threshold[i] < 0 || threshold[i] >= thresholds)
       MB_FAIL(MB_ERR_ARG, "%s: matrix %lld has threshold %lld of %lld", who, (long long)i, (long long)threshold[i], (long long)thresholds);
@@ -283,6 +282,16 @@ static mb_status ask(const mb_spectral *p) {
   return mbi_device_of(p->device)->kernels[MB_F64]->policy(&call);
 }
 
+// What was changed in copies of another dtype goes to the matrices, which get their own numbers where nothing has changed.
+static mb_status write_back(const mb_spectral *p) {
+  for (int64_t at = 0; at < p->group_count; at++) {
+    const mbi_spectral_group *g = &p->groups[at];
+    for (int64_t i = 0; i < g->count && g->source != g->dtype; i++)
+      MB_TRY(mbi_device_of(p->device)->convert(mbi_data(p->matrices[g->index[i]]), g->source, g->data[i], g->dtype, g->m * g->n));
+  }
+  return MB_OK;
+}
+
 // Gains of all groups from what the policy said, what the next call starts from if this one is not refused, and the change.
 static mb_status change(mb_spectral *p) {
   for (int64_t at = 0; at < p->group_count; at++) {
@@ -297,7 +306,8 @@ static mb_status change(mb_spectral *p) {
   }
   MB_TRY(mbi_device_of(p->device)->kernels[MB_F64]->policy_gains(p->policy->gains, p->group_count));
   MB_TRY(mbi_spectral_remember(p, MBI_FINITE | MBI_AGREED));
-  return mbi_spectral_change_all(p);
+  MB_TRY(mbi_spectral_change_all(p));
+  return write_back(p);
 }
 
 static mb_status make_call(mb_spectral *p) {

@@ -98,8 +98,12 @@ describe("a policy on the device", function()
     plan:release()
   end)
 
-  for _, o in ipairs { { method = "exact" }, { method = "randomized", rank = 3, oversample = 2, power_iters = 1 } } do
-    it("changes what a clamp changes: " .. o.method, function()
+  for _, o in ipairs {
+    { method = "exact" }, { method = "randomized", rank = 3, oversample = 2, power_iters = 1 },
+    { method = "exact", dtype = "f64" }, { method = "randomized", rank = 3, oversample = 2, power_iters = 1, dtype = "f64" },
+  } do
+    local called = o.method .. (o.dtype and ", computed in " .. o.dtype or "")
+    it("changes what a clamp changes: " .. called, function()
       for _, sizes in ipairs { { { 30, 20 }, { 20, 30 } }, { { 6, 6 }, { 1, 9 } }, { { 40, 33 }, { 7 } } } do
         for _, dtype in ipairs { "f32", "f64" } do
           local kept, a, b = {}, {}, {}
@@ -121,6 +125,7 @@ describe("a policy on the device", function()
             assert.are.equal(clipped[i], out.clipped[i - 1])
             assert.are.equal(saturated[i], out.saturated[i - 1] ~= 0)
             assert((a[i] - b[i]):abs():max():item() <= 1e-6, ("matrix %d"):format(i))
+            if o.dtype then assert(a[i]:equal(b[i]), ("matrix %d"):format(i)) end
             if clipped[i] == 0 then assert(b[i]:equal(kept[i])) end
           end
           plan:release()
@@ -129,7 +134,7 @@ describe("a policy on the device", function()
       end
     end)
 
-    it("refuses all where one is not finite, and is heard of it once: " .. o.method, function()
+    it("refuses all where one is not finite, and is heard of it once: " .. called, function()
       for _, bad in ipairs { 0 / 0, 1 / 0, 1e35 } do
         local list, before = {}, {}
         for i = 1, 3 do list[i] = mb.randn { 30, 20 } end
@@ -154,6 +159,29 @@ describe("a policy on the device", function()
       end
     end)
   end
+
+  it("computed in float64 goes on in a graph when the same plan was probed and clamped in between", function()
+    local kept, a = mb.randn { 60, 40 }, mb.zeros { 60, 40 }
+    local plan = spectral.plan({ a }, { method = "randomized", rank = 3, oversample = 2, power_iters = 1, dtype = "f64" })
+    plan:policy({ kind = "const", tau = 5 }, { 1 }, 1)
+    local step, results = mb.graph(function(x)
+      a:copy_(x)
+      plan:step()
+      return a * 1
+    end), {}
+    local held = {}
+    for k = 1, 6 do
+      mb.seed(7)
+      results[k] = step(kept):clone()
+      assert(results[k]:equal(results[1]), "call " .. k)
+      plan:probe()
+      plan:clamp { 1 }
+      held[k] = mb.full({ 1, 60, 40 }, k, { dtype = "f64" }) -- takes memory that was given back
+    end
+    for k, t in ipairs(held) do assert.are.equal(k, t:mean():item()) end
+    assert(not results[1]:equal(kept))
+    plan:release()
+  end)
 
   it("keeps the last results", function()
     local plan = spectral.plan({ mb.randn { 5 } }, { method = "exact" })
@@ -184,8 +212,8 @@ local function fill(model, k)
   mb.device(here)
 end
 
-local function clipper(make, scope, method)
-  return mb.clip.spectral { threshold = make(), scope = scope, method = method or "exact" }
+local function clipper(make, scope, method, dtype)
+  return mb.clip.spectral { threshold = make(), scope = scope, method = method or "exact", dtype = dtype }
 end
 
 describe("a clipper on a device", function()
@@ -193,9 +221,9 @@ describe("a clipper on a device", function()
 
   it("does not wait where the device asks the policy", function()
     for _, make in ipairs { policies[1], policies[2], policies[4], policies[7] } do
-      for _, method in ipairs { "exact", "randomized" } do
-        local model = model_of(1)
-        local clip = clipper(make, "matrix", method)
+      for _, case in ipairs { { "exact" }, { "randomized" }, { "randomized", "f64" } } do
+        local model, method = model_of(1), case[1]
+        local clip = clipper(make, "matrix", method, case[2])
         fill(model, 0)
         clip(model)
         for k = 1, 3 do
@@ -274,7 +302,7 @@ describe("a clipper on a device", function()
 
   it("asks in Lua where an option needs the host", function()
     local model = model_of(1)
-    for _, o in ipairs { { verify = true }, { rank = "auto" }, { dtype = "f64" }, { method = "polar" },
+    for _, o in ipairs { { verify = true }, { rank = "auto" }, { method = "polar" }, { method = "soft" },
         { rule = function(_, tau) return tau end } } do
       o.threshold = 0.5
       fill(model, 1)

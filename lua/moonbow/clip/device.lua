@@ -2,8 +2,8 @@
 --
 -- device.lua: a spectral clip that the device makes by itself, policy and all, and for which the host does not wait: what
 -- mb.clip.spectral does on another device than the CPU where the threshold is a number, ema, quantile (of a window up to
--- 4096) or zscore, on = "grad", and no option needs the host in between: rule, verify, rank = "auto", dtype = "f64",
--- methods polar and soft.
+-- 4096) or zscore, on = "grad", and no option needs the host in between: rule, verify, rank = "auto", methods polar
+-- and soft.
 --
 -- Its report has a row for every matrix at once, with its name; sigma, tau, clipped and saturated come when one of them is
 -- first read. The last 8 reports can be read. A gradient that is not finite is refused late: the gradients and the
@@ -25,7 +25,7 @@ local M = {}
 function M.takes(clip, plan)
   local m, form = clip.method, clip.memory.policy.device
   if not form or clip.rule or clip.on ~= "grad" then return false end
-  if m.verify or m.dtype == "f64" or m.rank == "auto" then return false end
+  if m.verify or m.rank == "auto" then return false end
   if m.method ~= "exact" and m.method ~= "randomized" then return false end
   return plan:tensor(1).device ~= "cpu" or M.even_on_cpu
 end
