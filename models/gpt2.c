@@ -82,8 +82,7 @@ static mb_status add_parameters(mb_model *model, const void *config) {
 
 // ----- forward ----------------------------------------------------------------------------------------------
 
-// wpe[first .. first + T - 1] (T, C), to be added to every sequence of the batch. Where that is all of them, as in training as a rule,
-// their gradient goes straight to the parameter.
+// wpe[first .. first + T - 1] (T, C), to be added to every sequence of the batch.
 static mb_tensor *positions(flow *f, int64_t first, int64_t T) {
   mb_tensor *rows = NULL, *weight = flow_weight(f, WPE);
   if (!flow_is_on(f)) return rows;

@@ -23,7 +23,7 @@ mb_status mbi_give_unbroadcast(mbi_node *node, int input, mb_tensor *wide) {
   mb_tensor *dx;
   mbi_place place;
   mb_status status;
-  if (mbi_wide_cast(node, input)) { // straight to where it is kept
+  if (mbi_wide_cast(node, input) || mbi_slice_of_wide(node, input)) { // straight to where it is kept
     status = mbi_place_open(&place, node, input);
     if (status == MB_OK)
       status = mbi_place_close(&place, node, input, mbi_kernels_of(wide)->sum_over(mbi_place_data(&place), place.accumulate, &x, dims));

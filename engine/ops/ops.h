@@ -41,6 +41,11 @@ static inline int64_t mbi_ignored(const mb_cross_entropy_options *options) {
   return options->ignore_index == -1 ? MBI_NONE_IGNORED : options->ignore_index;
 }
 
+// views.c: the slice of neighbouring rows that `input` is, if the whole is a float32 tensor cast to bf16 (mbi_wide_cast); or NULL.
+mbi_node *mbi_slice_of_wide(const mbi_node *node, int input);
+// Its rows in the gradient of the float32 tensor, as mbi_sink has it; those around them are 0 when they are written first.
+mb_status mbi_slice_sink_wide(mb_tensor **out, int *accumulate, mbi_node *slice);
+
 // places.c: where a kernel writes the gradient of an input: its sink. Where one kernel writes those of all inputs together, one that
 // came in twice has tensors of its own (its sink would be handed out before it was written). A wide place is of the wide dtype, for
 // kernels whose gradients of parameters are float32 in the table of bf16.
@@ -49,6 +54,7 @@ typedef struct mbi_place {
   int accumulate;
   int is_own;
 } mbi_place;
+// One input's, a wide place, which may be rows of a parameter's gradient.
 mb_status mbi_place_open(mbi_place *place, mbi_node *node, int input);
 mb_status mbi_place_close(mbi_place *place, mbi_node *node, int input, mb_status status);
 // Of all inputs; those whose bit is set in `wide` are wide places, as mbi_place_open's is.

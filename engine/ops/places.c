@@ -28,7 +28,11 @@ static mb_status open_at(mbi_place *place, mbi_node *node, int input, int is_wid
                  : mbi_sink(&place->tensor, &place->accumulate, node, input);
 }
 
-mb_status mbi_place_open(mbi_place *place, mbi_node *node, int input) { return open_at(place, node, input, 1, 0); }
+mb_status mbi_place_open(mbi_place *place, mbi_node *node, int input) {
+  mbi_node *slice = mbi_slice_of_wide(node, input);
+  *place = (mbi_place){0};
+  return slice ? mbi_slice_sink_wide(&place->tensor, &place->accumulate, slice) : open_at(place, node, input, 1, 0);
+}
 
 mb_status mbi_place_close(mbi_place *place, mbi_node *node, int input, mb_status status) {
   mb_tensor *tensor = place->tensor, *narrow = NULL;

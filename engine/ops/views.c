@@ -4,7 +4,8 @@
 //
 // A view costs a header, forward and backward: the gradient of a reshape or a permutation is the same view
 // undone, that of an expansion a sum, and that of a slice is added into the gradient of the whole, so that
-// k slices of one tensor do not make k gradients of its size. Tests: tests/ops/, tests/c/test_views.c.
+// k slices of one tensor do not make k gradients of its size. Of first dimensions of a model's weight in bf16 it
+// can be written there in float32 by the op that the slice went into. Tests: tests/ops/, tests/c/test_views.c.
 #include <string.h>
 
 #include "ops/ops.h"
@@ -196,6 +197,24 @@ static mb_status clear_around(mb_tensor *dx, const slice_params *p) {
   if (p->step > 1) return clear_range(dx, p->dim, 0, size);
   MB_TRY(clear_range(dx, p->dim, 0, p->start));
   return clear_range(dx, p->dim, p->stop, size);
+}
+
+mbi_node *mbi_slice_of_wide(const mbi_node *node, int input) {
+  mbi_node *slice = node->edges[input].node;
+  if (!slice || slice->op != MBI_OP_slice || !mbi_wide_cast(slice, 0)) return NULL;
+  const slice_params *p = (const slice_params *)slice->params;
+  return p->dim == 0 && p->step == 1 ? slice : NULL;
+}
+
+mb_status mbi_slice_sink_wide(mb_tensor **out, int *accumulate, mbi_node *slice) {
+  const slice_params *p = (const slice_params *)slice->params;
+  mb_tensor *dx;
+  *out = NULL;
+  MB_TRY(mbi_sink_wide(&dx, accumulate, slice, 0));
+  mb_status status = *accumulate ? MB_OK : clear_around(dx, p);
+  if (status == MB_OK) status = sliced(out, dx, p->dim, p->start, p->stop, p->step);
+  mb_tensor_release(dx);
+  return status;
 }
 
 mb_status mbi_slice_backward(mbi_node *node, mb_tensor *dout) {

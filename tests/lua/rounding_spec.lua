@@ -222,12 +222,50 @@ describe("gradients of parameters that were cast to bf16", function()
     compare("bias", { C }, 0.5, function(p, as) return weighed(mb.linear(as(x), as(w), p), as) end)
     compare("bias of a gelu", { C }, 0.5, function(p, as) return weighed(mb.gelu_linear(as(x), as(w), p), as) end)
     compare("sum", { C }, 0.5, function(p, as) return weighed(as(x) + p, as) end)
+    compare("sum of rows", { 11, C }, 0.5, function(p, as)
+      return weighed((as(x):reshape(10, 7, C) + p:slice(1, 3, 9)):reshape(N, C), as)
+    end)
+    compare("sum of two parts", { 11, C }, 0.5, function(p, as)
+      local both = as(x):reshape(10, 7, C) + p:slice(1, 1, 7) + p:slice(1, 5, 11)
+      return weighed(both:reshape(N, C), as)
+    end)
+    compare("part of a bias", { 5 + C }, 0.5, function(p, as)
+      return weighed(mb.linear(as(x), as(w), p:slice(1, 4, 3 + C)), as)
+    end)
+    compare("part of an embedding", { 12, C }, 0.5, function(p, as)
+      return weighed(mb.embedding(p:slice(1, 2, 10), ids), as)
+    end)
     compare("embedding", { 9, C }, 0.5, function(p, as) return weighed(mb.embedding(p, ids), as) end)
     local row = w:slice(1, 1, 1):reshape(C)
     compare("norm's bias", { C }, 0.5, function(p, as) return weighed(mb.layernorm(as(x), as(row), p), as) end)
     compare("norm's weight", { C }, 0.5, function(p, as) return weighed(mb.layernorm(as(x), p), as) end)
     compare("norm's both", { C }, 0.5, function(p, as) return weighed(mb.layernorm(as(x), p, p), as) end)
     compare("RMS norm", { C }, 0.5, function(p, as) return weighed(mb.rmsnorm(as(x), p), as) end)
+  end)
+
+  it("of positions do not depend on how many a model could have", function()
+    local o = { vocab_size = 11, block_size = 4, n_layer = 1, n_head = 2, n_embd = 16, seed = 5, dtype = "bf16",
+                device = helper.device }
+    local short = mb.models.gpt2(o)
+    o.block_size = 7
+    local long = mb.models.gpt2(o)
+    for i, p in ipairs(long:parameters()) do
+      local to = p.value:detach()
+      if p.name == "wpe.weight" then to = to:slice(1, 1, 4) end
+      to:copy_(short:parameters()[i].value:detach())
+    end
+    local batches = { { inputs = { { 1, 2, 3, 4 }, { 0, 10, 5, 5 } }, targets = { { 2, 3, 4, 5 }, { 10, 5, 5, 1 } } },
+                      { inputs = { { 7, 2, 3, 9 } }, targets = { { 2, 3, 9, 5 } } } }
+    for _, batch in ipairs(batches) do -- the second is added
+      local grads = {}
+      for i, model in ipairs { short, long } do
+        model:loss(batch):backward()
+        grads[i] = model:parameter("wpe.weight").value.grad
+      end
+      assert.is_true(grads[1]:abs():sum():item() > 0)
+      assert.is_true(grads[2]:slice(1, 1, 4):equal(grads[1]))
+      assert.are.equal(0, grads[2]:slice(1, 5, 7):abs():sum():item())
+    end
   end)
 
   it("are added up where one parameter was cast twice for one norm", function()
