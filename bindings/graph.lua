@@ -6,7 +6,7 @@
 --   graph:finish()                        an error of it, or of a call before it, leaves a graph that can only be released
 --   graph:release()                       gives up a capture that has not ended
 --   graph:sites() -> n                    runs of fused programs so far
---   graph:set_numbers(site, program, numbers)   of run `site`, from 1, for the next launch; the program's key too
+--   graph:set_numbers(site, program, numbers, n_sets)   of run `site`, from 1, for the next launch; the program's key too
 --   graph:fits() -> boolean               whether the gradients that count as zero are those of the capture
 --   graph:launch()
 --   graph:lend(on)                        tensors are made in the graph's memory, from now on or no more
@@ -50,8 +50,9 @@ end
 ---@param site integer
 ---@param program moonbow.Program
 ---@param numbers number[]
-function Graph:set_numbers(site, program, numbers)
-  act_once("mb_graph_set_numbers", self.handle, site - 1, program.handle, program:numbers_of(numbers), #numbers)
+---@param n_sets integer of the run
+function Graph:set_numbers(site, program, numbers, n_sets)
+  act_once("mb_graph_set_numbers", self.handle, site - 1, program.handle, program:numbers_of(numbers), #numbers / n_sets)
 end
 
 local frozen, sum_of_frozen = {}, 0

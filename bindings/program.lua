@@ -22,10 +22,12 @@
 --                                            for everything
 --   program:run_parts(arrays, scalars, parts, phases)   parts: what parts() made; phases: 1 reduces,
 --                                            2 stores, nil both
---   parts(list) -> parts                     of { begin, rows, columns, is_group, is_stored }
+--   parts(list) -> parts                     of { begin, rows, columns, is_group, is_stored, set }; those of set k
+--                                            take the k-th of equally long stretches of `scalars`
+--   program:is_same(other) -> boolean        computes the same of arrays and scalars
 --
 -- program.is_random says whether the program draws random numbers, program.reduces whether it reduces,
--- program.over_all whether it does so beyond the group.
+-- program.over_group whether it does so over the group or all parameters, program.over_all whether beyond the group.
 
 local ffi = require "ffi"
 local handle = require "bindings.handle"
@@ -106,6 +108,7 @@ function Program:declare(slot, shape) act("mb_program_declare", self.handle, slo
 function Program:reduce(how, over, v)
   self.reduces = true
   if over == "all" then self.over_all = true end
+  if over == "group" or over == "all" then self.over_group = true end
   return value("mb_program_reduce", self.handle, M.reduces[how], M.overs[over], v)
 end
 
@@ -163,27 +166,34 @@ function Program:run(arrays, scalars, ranges)
 end
 
 ---@class moonbow.ProgramParts
+---@field n_sets integer
 
----@param list { begin: integer, rows: integer, columns: integer, is_group: boolean?, is_stored: boolean? }[]
+---@param list { begin: integer, rows: integer, columns: integer, is_group: boolean?, is_stored: boolean?, set: integer? }[]
 ---@return moonbow.ProgramParts
 function M.parts(list)
-  local array = part_array(math.max(#list, 1))
+  local array, n_sets = part_array(math.max(#list, 1)), 1
   for i, part in ipairs(list) do
     local to = array[i - 1]
     to.begin, to.rows, to.columns = part.begin, part.rows, part.columns
     to.is_group, to.is_stored = part.is_group and 1 or 0, part.is_stored and 1 or 0
+    to.set = (part.set or 1) - 1
+    n_sets = math.max(n_sets, part.set or 1)
   end
-  return { array = array, n = #list }
+  return { array = array, n = #list, n_sets = n_sets }
 end
 
+---@param other moonbow.Program
+---@return boolean
+function Program:is_same(other) return C.mb_program_same(self.handle, other.handle) ~= 0 end
+
 ---@param arrays moonbow.Tensor[]
----@param scalars number[]
+---@param scalars number[] of each set in turn
 ---@param parts moonbow.ProgramParts
 ---@param phases? 1|2|3
 function Program:run_parts(arrays, scalars, parts, phases)
   local pointers, n_arrays = ops.pointers("mb.fuse", arrays)
-  act("mb_program_run_parts", self.handle, pointers, n_arrays, self:numbers_of(scalars), #scalars, parts.array, parts.n,
-      phases or 3)
+  act("mb_program_run_sets", self.handle, pointers, n_arrays, self:numbers_of(scalars), #scalars / parts.n_sets,
+      parts.n_sets, parts.array, parts.n, phases or 3)
   return arrays
 end
 

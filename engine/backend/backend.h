@@ -169,6 +169,7 @@ enum mbi_fuse_spread { MBI_SPREAD_ONE, MBI_SPREAD_PARTS, MBI_SPREAD_ROWS, MBI_SP
 typedef struct mbi_fuse_part {
   int64_t begin, rows, columns; // element (r, c) is begin + r columns + c
   int64_t row, column, index;   // its numbers begin here in arrays of rows, columns, parts
+  int64_t set;                  // which uniform numbers it takes
 } mbi_fuse_part;
 // result[part.index], [part.row + r] or [part.column + c] = sum, mean, norm, greatest or least of an operand that is not
 // flat, over the elements of the part, the row, the column (spread). NaN wins; norms are sqrt(sum of squares).
@@ -185,12 +186,12 @@ typedef struct mbi_fuse_run {
   int has_rows;              // an array or a reduction is of rows or columns: otherwise (1, rows columns) would do for each part
   void *const *arrays;       // number 0 of each; different arrays do not overlap where one is written
   const uint8_t *spreads;    // of arrays
-  const double *uniforms;
+  const double *uniforms;    // (n_sets, n_uniforms)
   const mbi_fuse_part *parts; // disjoint, not empty
-  int64_t n_parts;
+  int64_t n_parts, n_sets;
   uint64_t seed, step, stream; // random numbers of call c for element i: word i of (seed, step, stream + 2^32 c)
   const uint64_t *cells;       // in a capture: where the device finds seed, step, stream and behind them the uniforms instead, in
-                               // the array's dtype, one in 8 bytes; NULL otherwise
+                               // the array's dtype, one in 8 bytes, set by set; NULL otherwise
 } mbi_fuse_run;
 
 enum mbi_reduce { MBI_REDUCE_SUM, MBI_REDUCE_MAX, MBI_REDUCE_MIN, MBI_REDUCE_COUNT };

@@ -360,8 +360,8 @@ void mbi_cost_fuse(mbi_cost *c, const mbi_fuse_run *run) {
     moved += number_of[run->spreads[i]] * ((use[i] & READ ? 1 : 0) + (use[i] & WRITTEN ? 1 : 0));
   c->bytes = moved * size_of(c);
   c->flops = work * number_of[MBI_SPREAD_ELEMENTS];
-  mbi_cost_shape(c, "%.0f elements, parts %lld, arrays %d, steps %d", number_of[MBI_SPREAD_ELEMENTS], (Long)run->n_parts, run->n_arrays,
-                 run->n_steps);
+  mbi_cost_shape(c, run->n_sets > 1 ? "%.0f elements, parts %lld, arrays %d, steps %d, sets %lld" : "%.0f elements, parts %lld, arrays %d, steps %d",
+                 number_of[MBI_SPREAD_ELEMENTS], (Long)run->n_parts, run->n_arrays, run->n_steps, (Long)run->n_sets);
 }
 
 // ----- iterations, many arrays ----------------------------------------------------------------------------------

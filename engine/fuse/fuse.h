@@ -56,7 +56,7 @@ typedef struct mbi_pass {
   mbi_fuse_part *parts;
   int64_t n_parts, parts_capacity;
   void **addresses;
-  double *numbers;
+  double *numbers; // (sets, n_uniforms)
 } mbi_pass;
 
 struct mb_program {
@@ -74,10 +74,12 @@ struct mb_program {
   int n_passes, passes_capacity;
   int n_places;            // kept values
   int has_all;             // something is reduced over all parts
-  double *numbers;         // of every NUMBER, as computed by the run
+  int has_group;           // something is reduced over the group, or over all parts
+  double *numbers;         // (sets, n_values), of every NUMBER, as computed by the run
+  int64_t sets_room;       // rows that there is room for, here and in the passes
   // The layout: of the parts that the last run had.
   mb_fuse_part *parts;     // the group's first
-  int64_t n_parts, parts_capacity, n_group, length;
+  int64_t n_parts, parts_capacity, n_group, n_sets, length;
   int64_t total[MB_FUSE_PER_ELEMENT]; // numbers of a kept value, by extent
   int64_t group_total[MB_FUSE_PER_ELEMENT];
   mb_tensor *memory;       // of kept values
@@ -101,5 +103,5 @@ mb_status mbi_fuse_compile(mb_program *program, mbi_pass *pass, const uint8_t *w
 void mbi_fuse_forget(mb_program *program); // drops the plan and the layout
 void mbi_fuse_forget_pass(mbi_pass *pass);
 // Places parts, for arrays like `first`; nothing happens where they are those of the last run.
-mb_status mbi_fuse_layout(mb_program *program, const mb_tensor *first, const mb_fuse_part *parts, int64_t n_parts);
+mb_status mbi_fuse_layout(mb_program *program, const mb_tensor *first, const mb_fuse_part *parts, int64_t n_parts, int64_t n_sets);
 #endif

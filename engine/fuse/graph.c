@@ -314,6 +314,17 @@ mb_status mb_program_store(mb_program *program, int slot, int value) {
   return MB_OK;
 }
 
+int mb_program_same(const mb_program *a, const mb_program *b) {
+  if (a->n_values != b->n_values || a->n_stores != b->n_stores || a->n_arrays != b->n_arrays) return 0;
+  for (int v = 0; v < a->n_values; v++)
+    if (!is_same(&a->values[v], &b->values[v]) || a->values[v].extent != b->values[v].extent) return 0;
+  for (int i = 0; i < a->n_stores; i++)
+    if (a->stores[i].slot != b->stores[i].slot || a->stores[i].value != b->stores[i].value) return 0;
+  for (int slot = 0; slot < a->n_arrays; slot++)
+    if (mbi_fuse_slot_extent(a, slot) != mbi_fuse_slot_extent(b, slot)) return 0;
+  return 1;
+}
+
 void mbi_fuse_count_uses(const mb_program *program) {
   mbi_value *values = program->values;
   for (int v = 0; v < program->n_values; v++) values[v].uses = 0;

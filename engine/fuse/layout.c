@@ -27,12 +27,14 @@ static mb_status reserve(void **items, int64_t *capacity, int64_t count, size_t 
 
 static int64_t end_of(const mb_fuse_part *part) { return part->begin + part->rows * part->columns; }
 
-static mb_status check_part(const mb_fuse_part *part, int64_t i, int64_t length) {
+static mb_status check_part(const mb_fuse_part *part, int64_t i, int64_t length, int64_t n_sets) {
   if (part->rows < 1 || part->columns < 1 || part->begin < 0 || part->begin >= length || part->rows > length || part->columns > length ||
       part->rows * part->columns > length - part->begin)
     MB_FAIL(MB_ERR_ARG, "%s: part %lld is (%lld, %lld) from element %lld, a non-empty part of [0, %lld) was expected", who, (long long)i,
             (long long)part->rows, (long long)part->columns, (long long)part->begin, (long long)length);
   if (part->is_stored && !part->is_group) MB_FAIL(MB_ERR_ARG, "%s: part %lld is stored, but not of the group", who, (long long)i);
+  if (part->set < 0 || part->set >= n_sets)
+    MB_FAIL(MB_ERR_ARG, "%s: part %lld is of set %lld, there are %lld", who, (long long)i, (long long)part->set, (long long)n_sets);
   return MB_OK;
 }
 
@@ -58,7 +60,7 @@ static mb_status check_overlap(const mbi_fuse_part *sorted, int64_t n) {
 }
 
 // The parts as given, and behind them in the order of the buffers.
-static mb_status place_parts(mb_program *program, const mb_fuse_part *parts, int64_t n, int64_t length) {
+static mb_status place_parts(mb_program *program, const mb_fuse_part *parts, int64_t n, int64_t length, int64_t n_sets) {
   MB_TRY(reserve((void **)&program->parts, &program->parts_capacity, 2 * n, sizeof *parts));
   memcpy(program->parts, parts, (size_t)n * sizeof *parts);
   mb_fuse_part *ordered = program->parts + n;
@@ -66,7 +68,7 @@ static mb_status place_parts(mb_program *program, const mb_fuse_part *parts, int
   for (int group = 1, at = 0; group >= 0; group--) {
     for (int64_t i = 0; i < n; i++) {
       if ((parts[i].is_group != 0) != group) continue;
-      MB_TRY(check_part(&parts[i], i, length));
+      MB_TRY(check_part(&parts[i], i, length, n_sets));
       ordered[at++] = parts[i];
       program->total[MB_FUSE_PER_PART]++;
       program->total[MB_FUSE_PER_ROW] += parts[i].rows;
@@ -104,13 +106,13 @@ static mbi_fuse_part part_for(const mbi_pass *pass, const mbi_fuse_part *part, i
   return made;
 }
 
-// Neighbours become one where it makes no difference.
+// Neighbours become one where it makes no difference and their numbers are the same.
 static void join_parts(mbi_pass *pass) {
   int64_t joined = 0;
   sort_parts(pass->parts, pass->n_parts);
   for (int64_t i = 1; i < pass->n_parts; i++) {
     mbi_fuse_part *last = &pass->parts[joined], *part = &pass->parts[i];
-    if (last->begin + last->columns == part->begin) last->columns += part->columns;
+    if (last->begin + last->columns == part->begin && last->set == part->set) last->columns += part->columns;
     else pass->parts[++joined] = *part;
   }
   if (pass->n_parts > 0) pass->n_parts = joined + 1;
@@ -125,7 +127,7 @@ static mb_status check_reach(const mb_program *program, const mbi_pass *pass) {
   return MB_OK;
 }
 
-static mb_status place_pass(const mb_program *program, mbi_pass *pass) {
+static mb_status place_pass(const mb_program *program, mbi_pass *pass, int64_t n_sets) {
   int has_parts, has_rows;
   const mb_fuse_part *ordered = program->parts + program->n_parts;
   int64_t n = pass->is_all ? program->n_parts : program->n_group;
@@ -135,11 +137,11 @@ static mb_status place_pass(const mb_program *program, mbi_pass *pass) {
   pass->n_parts = 0;
   mbi_fuse_part part = {0};
   for (int64_t i = 0; i < n; i++) {
-    part.begin = ordered[i].begin, part.rows = ordered[i].rows, part.columns = ordered[i].columns, part.index = i;
+    part.begin = ordered[i].begin, part.rows = ordered[i].rows, part.columns = ordered[i].columns, part.index = i, part.set = ordered[i].set;
     if (!pass->is_store || ordered[i].is_stored) pass->parts[pass->n_parts++] = part_for(pass, &part, has_rows);
     part.row += part.rows, part.column += part.columns;
   }
-  if (!pass->is_store && pass->domain <= MB_FUSE_PER_PART) {
+  if (!pass->is_store && pass->domain <= MB_FUSE_PER_PART && n_sets == 1) {
     pass->parts[0] = (mbi_fuse_part){.rows = 1, .columns = pass->domain == MB_FUSE_PER_PART ? n : 1};
     pass->n_parts = 1;
   } else if (!has_parts && !has_rows) {
@@ -194,10 +196,28 @@ static mb_status place_kept(mb_program *program, const mb_tensor *first) {
 
 // ----- all together -------------------------------------------------------------------------------
 
-static mb_status make_layout(mb_program *program, const mb_tensor *first, const mb_fuse_part *parts, int64_t n_parts) {
-  MB_TRY(place_parts(program, parts, n_parts, mbi_numel(first)));
+// Room for the numbers of `n_sets` sets, in the program and in its passes.
+static mb_status reserve_sets(mb_program *program, int64_t n_sets) {
+  if (n_sets <= program->sets_room) return MB_OK;
+  size_t count = ((size_t)program->n_values + 1) * (size_t)n_sets;
+  for (int i = -1; i < program->n_passes; i++) {
+    double **numbers = i < 0 ? &program->numbers : &program->passes[i].numbers;
+    void *memory;
+    MB_TRY(mbi_calloc(&memory, who, count, sizeof **numbers));
+    mbi_free(*numbers);
+    *numbers = memory;
+  }
+  program->sets_room = n_sets;
+  return MB_OK;
+}
+
+static mb_status make_layout(mb_program *program, const mb_tensor *first, const mb_fuse_part *parts, int64_t n_parts, int64_t n_sets) {
+  if (n_sets > 1 && program->has_group)
+    MB_FAIL(MB_ERR_ARG, "%s: the program reduces over the group or over all parts, and takes one set of numbers, not %lld", who, (long long)n_sets);
+  MB_TRY(reserve_sets(program, n_sets));
+  MB_TRY(place_parts(program, parts, n_parts, mbi_numel(first), n_sets));
   program->n_parts = n_parts;
-  for (int i = 0; i < program->n_passes; i++) MB_TRY(place_pass(program, &program->passes[i]));
+  for (int i = 0; i < program->n_passes; i++) MB_TRY(place_pass(program, &program->passes[i], n_sets));
   return place_kept(program, first);
 }
 
@@ -216,18 +236,19 @@ static mb_status check_disjoint(const mb_fuse_part *parts, int64_t n) {
   return status;
 }
 
-mb_status mbi_fuse_layout(mb_program *program, const mb_tensor *first, const mb_fuse_part *parts, int64_t n_parts) {
+mb_status mbi_fuse_layout(mb_program *program, const mb_tensor *first, const mb_fuse_part *parts, int64_t n_parts, int64_t n_sets) {
   const mb_tensor *memory = program->memory;
   if (n_parts < 1) MB_FAIL(MB_ERR_ARG, "%s: %lld parts, at least one was expected", who, (long long)n_parts);
   int fits = !memory || (memory->dtype == first->dtype && memory->storage->device == first->storage->device);
-  if (fits && program->n_parts == n_parts && program->length == mbi_numel(first) &&
+  if (fits && program->n_parts == n_parts && program->n_sets == n_sets && program->length == mbi_numel(first) &&
       memcmp(program->parts, parts, (size_t)n_parts * sizeof *parts) == 0)
     return MB_OK;
   program->n_parts = 0;
   program->is_reduced = 0;
-  mb_status status = make_layout(program, first, parts, n_parts);
+  mb_status status = make_layout(program, first, parts, n_parts, n_sets);
   if (status == MB_OK) status = check_disjoint(parts, n_parts);
   program->n_parts = status == MB_OK ? n_parts : 0;
+  program->n_sets = n_sets;
   program->length = mbi_numel(first);
   return status;
 }

@@ -120,13 +120,14 @@ static mb_status add_stores(planner *p) {
 static mb_status plan(planner *p) {
   mb_program *program = p->program;
   mbi_fuse_count_uses(program);
-  program->has_all = program->n_places = 0;
+  program->has_all = program->has_group = program->n_places = 0;
   for (int v = 0; v < program->n_values; v++) {
     mbi_value *value = &program->values[v];
     value->is_kept = 0;
     if (value->uses == 0) continue;
     if (value->kind == MBI_VALUE_COUNT) keep(program, value);
     if (value->kind == MBI_VALUE_REDUCE && value->over == MB_FUSE_ALL) program->has_all = 1;
+    if (value->kind == MBI_VALUE_REDUCE && value->over >= MB_FUSE_GROUP) program->has_group = 1;
   }
   find_read_outside(p);
   for (int done = 0; !done;) MB_TRY(next_pass(p, &done));
@@ -142,6 +143,7 @@ mb_status mbi_fuse_plan(mb_program *program) {
   p.is_read_outside = memory, p.is_ready = p.is_read_outside + n, p.wanted = p.is_ready + n;
   mb_status status = mbi_calloc(&numbers, "mb_program_run", n, sizeof *program->numbers);
   program->numbers = numbers;
+  program->sets_room = 1;
   if (status == MB_OK) status = plan(&p);
   mbi_free(memory);
   if (status == MB_OK) program->is_planned = 1;
@@ -176,7 +178,7 @@ void mbi_fuse_forget(mb_program *program) {
   program->offsets = NULL;
   program->memory = NULL;
   program->n_passes = program->passes_capacity = program->is_planned = program->is_reduced = 0;
-  program->n_parts = program->parts_capacity = 0;
+  program->n_parts = program->parts_capacity = program->sets_room = 0;
 }
 
 int mb_program_passes(const mb_program *program) { return program->n_passes; }

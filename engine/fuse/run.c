@@ -87,8 +87,9 @@ static mb_status check_small_arrays(const mb_program *program, const mb_tensor *
 
 // ----- the run ------------------------------------------------------------------------------------
 
-static void compute_numbers(const mb_program *program, const double *scalars) {
-  double *number = program->numbers;
+// Row `set` of the program's numbers.
+static void compute_set(const mb_program *program, int64_t set, const double *scalars) {
+  double *number = program->numbers + set * program->n_values;
   for (int v = 0; v < program->n_values; v++) {
     const mbi_value *node = &program->values[v];
     if (node->extent != MB_FUSE_NUMBER) continue;
@@ -102,42 +103,56 @@ static void compute_numbers(const mb_program *program, const double *scalars) {
   }
 }
 
+static void compute_numbers(const mb_program *program, const double *scalars, int n_scalars, int64_t n_sets) {
+  for (int64_t set = 0; set < n_sets; set++) compute_set(program, set, scalars + set * n_scalars);
+}
+
+// Number i of row `set` of those that a pass takes.
+static double number_of(const mb_program *program, const mbi_pass *pass, int64_t set, int i) {
+  return program->numbers[set * program->n_values + pass->uniforms[i]];
+}
+
 static void *kept_address(const mb_program *program, int value) {
   size_t size = program->memory->dtype == MB_F64 ? sizeof(double) : sizeof(float);
   return (char *)mbi_data(program->memory) + (size_t)program->offsets[program->values[value].place] * size;
 }
 
-// What a pass takes in a graph: the key, then its uniform numbers in the arrays' dtype.
-static void write_cells(uint64_t *cells, const mb_program *program, const mbi_pass *pass, mb_dtype dtype) {
+// What a pass takes in a graph: the key, then its uniform numbers in the arrays' dtype, set by set.
+static int64_t cells_of(const mbi_pass *pass, int64_t n_sets) { return 3 + n_sets * pass->n_uniforms; }
+
+static void write_cells(uint64_t *cells, const mb_program *program, const mbi_pass *pass, mb_dtype dtype, int64_t n_sets) {
   memcpy(cells, program->key, sizeof program->key);
-  for (int i = 0; i < pass->n_uniforms; i++) {
-    double wide = program->numbers[pass->uniforms[i]];
-    float narrow = (float)wide;
-    if (dtype == MB_F64) memcpy(&cells[3 + i], &wide, sizeof wide);
-    else memcpy(&cells[3 + i], &narrow, sizeof narrow);
-  }
+  cells += 3;
+  for (int64_t set = 0; set < n_sets; set++)
+    for (int i = 0; i < pass->n_uniforms; i++, cells++) {
+      double wide = number_of(program, pass, set, i);
+      float narrow = (float)wide;
+      if (dtype == MB_F64) memcpy(cells, &wide, sizeof wide);
+      else memcpy(cells, &narrow, sizeof narrow);
+    }
 }
 
 static int takes_part(const mbi_pass *pass, int phases) { return phases & (pass->is_store ? 2 : 1); }
 
+// Cells of a run begin with what was asked for: the phases, the dtype and the sets.
+enum { PHASES, DTYPE, SETS, HEAD };
+
 static void write_all_cells(uint64_t *host, const mb_program *program) {
-  int phases = (int)host[0];
-  mb_dtype dtype = (mb_dtype)host[1];
-  host += 2;
+  const uint64_t *head = host;
+  host += HEAD;
   for (int i = 0; i < program->n_passes; i++) {
-    if (!takes_part(&program->passes[i], phases)) continue;
-    write_cells(host, program, &program->passes[i], dtype);
-    host += 3 + program->passes[i].n_uniforms;
+    if (!takes_part(&program->passes[i], (int)head[PHASES])) continue;
+    write_cells(host, program, &program->passes[i], (mb_dtype)head[DTYPE], (int64_t)head[SETS]);
+    host += cells_of(&program->passes[i], (int64_t)head[SETS]);
   }
 }
 
-// Cells of a run: the phases and the dtype, then those of each pass.
-static mb_status reserve_cells(const uint64_t **device, const mb_program *program, int phases, mb_dtype dtype) {
+static mb_status reserve_cells(const uint64_t **device, const mb_program *program, int phases, mb_dtype dtype, int64_t n_sets) {
   uint64_t *host;
-  int64_t count = 2;
-  for (int i = 0; i < program->n_passes; i++) count += takes_part(&program->passes[i], phases) ? 3 + program->passes[i].n_uniforms : 0;
+  int64_t count = HEAD;
+  for (int i = 0; i < program->n_passes; i++) count += takes_part(&program->passes[i], phases) ? cells_of(&program->passes[i], n_sets) : 0;
   MB_TRY(mbi_capture_cells(&host, device, count));
-  host[0] = (uint64_t)phases, host[1] = (uint64_t)dtype;
+  host[PHASES] = (uint64_t)phases, host[DTYPE] = (uint64_t)dtype, host[SETS] = (uint64_t)n_sets;
   write_all_cells(host, program);
   return mbi_capture_program(program, host, program->memory);
 }
@@ -149,7 +164,8 @@ mb_status mb_graph_set_numbers(mb_graph *graph, int64_t site, const mb_program *
   if (!host) MB_FAIL(MB_ERR_ARG, "%s: run %lld of the graph is not of this program", name, (long long)site);
   if (n_scalars < program->n_scalars)
     MB_FAIL(MB_ERR_ARG, "%s: %d scalars were given, the program uses %d", name, n_scalars, program->n_scalars);
-  compute_numbers(program, scalars);
+  if ((int64_t)host[SETS] > program->sets_room) MB_FAIL(MB_ERR_STATE, "%s: the program has been changed since the capture", name);
+  compute_numbers(program, scalars, n_scalars, (int64_t)host[SETS]);
   write_all_cells(host, program);
   return MB_OK;
 }
@@ -159,7 +175,7 @@ static mb_status run_pass(const mb_program *program, mbi_pass *pass, mb_tensor *
   if (pass->n_parts == 0) return MB_OK; // nothing is stored
   mbi_fuse_run run = {.steps = pass->steps, .n_steps = pass->n_steps, .reductions = pass->reductions, .n_reductions = pass->n_reductions,
                       .n_arrays = pass->n_operands, .n_uniforms = pass->n_uniforms, .n_temps = pass->n_temps, .arrays = pass->addresses,
-                      .spreads = pass->spreads, .uniforms = pass->numbers, .parts = pass->parts, .n_parts = pass->n_parts,
+                      .spreads = pass->spreads, .uniforms = pass->numbers, .parts = pass->parts, .n_parts = pass->n_parts, .n_sets = program->n_sets,
                       .seed = program->key[0], .step = program->key[1], .stream = program->key[2], .cells = cells};
   for (int i = 0; i < pass->n_operands; i++) {
     const mbi_operand *operand = &pass->operands[i];
@@ -170,35 +186,43 @@ static mb_status run_pass(const mb_program *program, mbi_pass *pass, mb_tensor *
     pass->reductions[i].result = kept_address(program, pass->results[i]);
     run.has_rows |= pass->reductions[i].spread != MBI_SPREAD_PARTS;
   }
-  for (int i = 0; i < pass->n_uniforms; i++) pass->numbers[i] = program->numbers[pass->uniforms[i]];
+  double *number = pass->numbers;
+  for (int64_t set = 0; set < program->n_sets; set++)
+    for (int i = 0; i < pass->n_uniforms; i++) *number++ = number_of(program, pass, set, i);
   return kernels->fuse(&run);
 }
 
-mb_status mb_program_run_parts(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
-                               const mb_fuse_part *parts, int64_t n_parts, int phases) {
+mb_status mb_program_run_sets(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
+                              int64_t n_sets, const mb_fuse_part *parts, int64_t n_parts, int phases) {
   MB_TRY(check(program, (const mb_tensor *const *)arrays, n_arrays, n_scalars));
   if (phases < 1 || phases > 3) MB_FAIL(MB_ERR_ARG, "%s: phases is %d, 1 to 3 was expected", who, phases);
+  if (n_sets < 1) MB_FAIL(MB_ERR_ARG, "%s: %lld sets of scalars, at least one was expected", who, (long long)n_sets);
   const mb_tensor *first = arrays[first_of(program)];
   MB_TRY(mbi_fuse_plan(program));
-  MB_TRY(mbi_fuse_layout(program, first, parts, n_parts));
+  MB_TRY(mbi_fuse_layout(program, first, parts, n_parts, n_sets));
   MB_TRY(check_small_arrays(program, (const mb_tensor *const *)arrays));
-  compute_numbers(program, scalars);
+  compute_numbers(program, scalars, n_scalars, n_sets);
   if (!(phases & 1) && !program->is_reduced && !program->passes[0].is_store)
     MB_FAIL(MB_ERR_STATE, "%s: stores were asked for, but nothing has been reduced for these parts", who);
   const uint64_t *cells = NULL;
   if (mbi_capture_is_on(first->storage->device)) {
-    MB_TRY(reserve_cells(&cells, program, phases, first->dtype));
-    cells += 2;
+    MB_TRY(reserve_cells(&cells, program, phases, first->dtype, n_sets));
+    cells += HEAD;
   }
   for (int i = 0; i < program->n_passes; i++) {
     if (!takes_part(&program->passes[i], phases)) continue;
     MB_TRY(run_pass(program, &program->passes[i], arrays, mbi_kernels_of(first), cells));
-    if (cells) cells += 3 + program->passes[i].n_uniforms;
+    if (cells) cells += cells_of(&program->passes[i], n_sets);
   }
   program->is_reduced = 1;
   if (phases & 2)
     for (int i = 0; i < program->n_stores; i++) mbi_touch(arrays[program->stores[i].slot]);
   return MB_OK;
+}
+
+mb_status mb_program_run_parts(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
+                               const mb_fuse_part *parts, int64_t n_parts, int phases) {
+  return mb_program_run_sets(program, arrays, n_arrays, scalars, n_scalars, 1, parts, n_parts, phases);
 }
 
 mb_status mb_program_run(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,

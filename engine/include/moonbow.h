@@ -622,6 +622,7 @@ typedef struct mb_fuse_part {
   int64_t begin, rows, columns; // elements begin to begin + rows columns of every array
   int32_t is_group;             // counts in MB_FUSE_GROUP, and has its place in buffers of one number a row, column or part
   int32_t is_stored;            // stores reach it; only where is_group
+  int64_t set;                  // which numbers it takes (mb_program_run_sets); 0 elsewhere
 } mb_fuse_part;
 // The kind of buffer that `slot` is, PER_PART to PER_ELEMENT (the default), before its first use: one of the others has as
 // many elements as the parts of the group have rows or columns, or as there are such parts, in the order of the parts.
@@ -639,6 +640,13 @@ MB_API void mb_program_set_key(mb_program *program, uint64_t seed, uint64_t step
 // Parts do not overlap.
 MB_CALL mb_status mb_program_run_parts(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars,
                                        int n_scalars, const mb_fuse_part *parts, int64_t n_parts, int phases);
+// The same for parts that differ in their numbers: part k takes scalars[parts[k].set n_scalars] and those behind it, of `n_sets`
+// such rows. A program that reduces over the group or over all parts takes one set. What comes out is, to the bit, what a run for
+// each set gives, and it is one pass over them all.
+MB_CALL mb_status mb_program_run_sets(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
+                                      int64_t n_sets, const mb_fuse_part *parts, int64_t n_parts, int phases);
+// Whether both compute the same from arrays and scalars of the same slots. Programs that were built by the same calls do.
+MB_API int mb_program_same(const mb_program *a, const mb_program *b);
 MB_API int mb_program_passes(const mb_program *program); // over elements or reduced values in a run; 0 before the first
 
 // ----- tokens -----------------------------------------------------------------------------------
@@ -686,7 +694,8 @@ MB_CALL mb_status mb_graph_begin(mb_graph **out, mb_device device, mb_graph *sha
 MB_CALL mb_status mb_graph_end(mb_graph *graph);              // after a failure the graph can only be released
 MB_API void mb_graph_release(mb_graph *graph);                // NULL is allowed; gives up a capture that has not ended
 MB_API int64_t mb_graph_sites(const mb_graph *graph);         // runs of fused programs so far, numbered from 0
-// The scalars and the random key of run `site` from the next launch on; `program` is the one that was run.
+// The scalars and the random key of run `site` from the next launch on; `program` is the one that was run. Of a run with several
+// sets, `scalars` are as many rows of n_scalars.
 MB_CALL mb_status mb_graph_set_numbers(mb_graph *graph, int64_t site, const mb_program *program, const double *scalars, int n_scalars);
 // Whether the gradients that count as zero now are those that did when the graph was captured. Where they are not, another graph
 // is needed: one that adds to gradients is not one that writes them.

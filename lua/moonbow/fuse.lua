@@ -423,7 +423,7 @@ function Fused:__call(arrays, scalars, renew)
       program:set_key(seed, step, stream + drawn)
     end
     return numbers
-  end)
+  end, 1)
   return arrays
 end
 

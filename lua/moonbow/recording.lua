@@ -9,7 +9,7 @@
 --   recording.before(fn)         at each replay, before the graph is launched: numbers that have changed
 --   recording.after(fn)          after each launch, that of the capture included: counters. Without a capture: now
 --   recording.check(fn)          before a replay does anything: a text if the capture no longer holds
---   recording.renew(program, fn) fn() are the numbers, at each replay, of the program's last run
+--   recording.renew(program, fn, n_sets)   fn() are the numbers, at each replay, of the program's last run
 --   recording.replacing()        a function (old, new): what the captured one returns instead of `old` from now on
 --
 -- Outside of a capture these do nothing, but for host and after, which call their function. During a capture nothing has
@@ -200,11 +200,12 @@ end
 
 ---@param program moonbow.Program that was run just now
 ---@param fn fun(): number[] calls program:set_key too, if it draws random numbers
-function M.renew(program, fn)
+---@param n_sets integer of numbers that the run has
+function M.renew(program, fn, n_sets)
   if not current then return end
   local graph = current.open.graph
   local site = graph:sites()
-  M.before(function() graph:set_numbers(site, program, fn()) end)
+  M.before(function() graph:set_numbers(site, program, fn(), n_sets) end)
 end
 
 ---A function that calls of after() replace a result by: replace(old, new).

@@ -42,7 +42,7 @@ static int apply(mb_program *p, mb_fuse_op op, int a, int b) {
 }
 
 // Elements 0..5 are (2, 3), 6..9 a vector, 10, 11 (2, 1): the group is the first and the last.
-static const mb_fuse_part parts[3] = {{0, 2, 3, 1, 1}, {6, 1, 4, 0, 0}, {10, 2, 1, 1, 1}};
+static const mb_fuse_part parts[3] = {{0, 2, 3, 1, 1, 0}, {6, 1, 4, 0, 0, 0}, {10, 2, 1, 1, 1, 0}};
 
 static void reductions_know_parts_groups_and_all(mb_dtype dtype) {
   mb_program *p;
@@ -85,7 +85,7 @@ static void stores_reach_some_parts(void) {
   int x = array(p, 0), norm = reduce(p, MB_FUSE_NORM, MB_FUSE_GROUP, x);
   CHECK_OK(mb_program_store(p, 0, apply(p, MB_FUSE_SUB, x, norm)));
   CHECK_OK(mb_program_store(p, 1, norm));
-  mb_fuse_part some[2] = {{0, 2, 1, 1, 0}, {2, 2, 1, 1, 1}};
+  mb_fuse_part some[2] = {{0, 2, 1, 1, 0, 0}, {2, 2, 1, 1, 1, 0}};
   mb_tensor *arrays[] = {filled(MB_F64, 4, 2), filled(MB_F64, 4, 0)};
   CHECK_FAILS(MB_ERR_STATE, "nothing has been reduced", mb_program_run_parts(p, arrays, 2, NULL, 0, some, 2, 2));
   CHECK_OK(mb_program_run_parts(p, arrays, 2, NULL, 0, some, 2, 1));
@@ -101,7 +101,7 @@ static void stores_reach_some_parts(void) {
 // Through every path of the kernel: parts of many units, rows longer than a tile, against plain sums.
 static void large_parts_add_up(void) {
   enum { N = 70001 };
-  static const mb_fuse_part large[] = {{1, 1, 50000, 1, 1}, {50001, 40, 499, 1, 1}, {69961, 40, 1, 1, 1}};
+  static const mb_fuse_part large[] = {{1, 1, 50000, 1, 1, 0}, {50001, 40, 499, 1, 1, 0}, {69961, 40, 1, 1, 1, 0}};
   int64_t n = N;
   mb_program *p;
   mb_tensor *x, *out;
@@ -146,7 +146,7 @@ static void random_numbers_are_of_the_key(void) {
   CHECK_OK(mb_program_store(p, 1, second));
   mb_tensor *arrays[] = {filled(MB_F32, N, 9), filled(MB_F32, N, 9)};
   mb_program_set_key(p, 5, 6, 7);
-  mb_fuse_part some[2] = {{3, 1, 500, 1, 1}, {503, 100, 5, 1, 1}};
+  mb_fuse_part some[2] = {{3, 1, 500, 1, 1, 0}, {503, 100, 5, 1, 1, 0}};
   CHECK_OK(mb_program_run_parts(p, arrays, 2, NULL, 0, some, 2, 3));
   uint32_t words[N];
   mb_rng_words(words, N, 5, 6, 7);
@@ -168,7 +168,7 @@ static void random_numbers_are_of_the_key(void) {
 static mb_status build_and_run(mb_tensor *t) {
   mb_program *p;
   int x = -1, y = -1;
-  mb_fuse_part whole = {0, 3, 2, 1, 1};
+  mb_fuse_part whole = {0, 3, 2, 1, 1, 0};
   mb_status status = mb_program_new(&p);
   if (status != MB_OK) return status;
   status = mb_program_declare(p, 1, MB_FUSE_PER_ELEMENT);
@@ -205,7 +205,7 @@ static void misuse_is_refused(void) {
   CHECK_FAILS(MB_ERR_ARG, "slot 1 has one number for each row, the value differs from element to element", mb_program_store(p, 1, x));
   CHECK_OK(mb_program_store(p, 1, rows));
   mb_tensor *arrays[2] = {filled(MB_F32, 6, 1), filled(MB_F32, 2, 1)}, *longer[2] = {arrays[0], filled(MB_F32, 3, 1)};
-  mb_fuse_part good = {0, 2, 3, 1, 1}, bad = {1, 2, 3, 1, 1}, wrong = {0, 2, 3, 0, 1}, other = {0, 2, 3, 0, 0};
+  mb_fuse_part good = {0, 2, 3, 1, 1, 0}, bad = {1, 2, 3, 1, 1, 0}, wrong = {0, 2, 3, 0, 1, 0}, other = {0, 2, 3, 0, 0, 0};
 #define RUN(part, phases) mb_program_run_parts(p, arrays, 2, NULL, 0, &(part), 1, phases)
   CHECK_FAILS(MB_ERR_ARG, "part 0 is (2, 3) from element 1, a non-empty part of [0, 6)", RUN(bad, 3));
   CHECK_FAILS(MB_ERR_ARG, "part 0 is stored, but not of the group", RUN(wrong, 3));
@@ -214,13 +214,13 @@ static void misuse_is_refused(void) {
   CHECK_FAILS(MB_ERR_ARG, "0 parts", mb_program_run_parts(p, arrays, 2, NULL, 0, &good, 0, 3));
   CHECK_FAILS(MB_ERR_SHAPE, "array 1 has 3 elements, one for each of 2 rows", mb_program_run_parts(p, longer, 2, NULL, 0, &good, 1, 3));
   CHECK_FAILS(MB_ERR_ARG, "[0, 4) and [2, 5) overlap",
-              mb_program_run_parts(p, arrays, 2, NULL, 0, (mb_fuse_part[]){{0, 1, 4, 1, 1}, {2, 1, 3, 1, 1}}, 2, 3));
+              mb_program_run_parts(p, arrays, 2, NULL, 0, (mb_fuse_part[]){{0, 1, 4, 1, 1, 0}, {2, 1, 3, 1, 1, 0}}, 2, 3));
   CHECK_OK(RUN(good, 3));
   check_values(arrays[1], (double[]){3, 3});
 #undef RUN
   // A buffer of the group's rows has nothing for rows beyond it.
   CHECK_OK(mb_program_store(p, 0, reduce(p, MB_FUSE_SUM, MB_FUSE_ALL, array(p, 1))));
-  mb_fuse_part two[2] = {{0, 2, 2, 1, 1}, {4, 1, 2, 0, 0}};
+  mb_fuse_part two[2] = {{0, 2, 2, 1, 1, 0}, {4, 1, 2, 0, 0, 0}};
   CHECK_FAILS(MB_ERR_ARG, "array 1 has numbers for the group's parts alone", mb_program_run_parts(p, arrays, 2, NULL, 0, two, 2, 3));
   mb_tensor_release(arrays[0]), mb_tensor_release(arrays[1]), mb_tensor_release(longer[1]);
   mb_program_release(p);

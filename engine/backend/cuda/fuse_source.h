@@ -9,6 +9,7 @@
 //              unsigned long long seed, step, stream, const unsigned long long *cells, T *p0, ..., T u0, ..., T *q0, ...)
 //
 // In a graph, seed, step, stream and the numbers u are not those of the arguments but in cells, as they are when it is run.
+// Where parts differ in their numbers (n_sets > 1) these are always in cells, a row for each set, and no arguments.
 //
 // Arrays p are the run's, q the results of reductions. Names in statements: a of an array of elements, s of one number
 // for all or for the part, r of the row, c of the column; u numbers, t temps, w words of the random stream.
@@ -41,19 +42,21 @@ class FuseSource {
                       "const long long *bases, int n_parts, int is_aligned, double *partials, unsigned long long seed, "
                       "unsigned long long step, unsigned long long stream, const unsigned long long *cells";
     for (int i = 0; i < run->n_arrays; i++) out += ", T *p" + std::to_string(i);
-    for (int i = 0; i < run->n_uniforms; i++) out += ", T u" + std::to_string(i);
+    for (int i = 0; i < run->n_uniforms && !has_sets(); i++) out += ", T u" + std::to_string(i);
     for (int i = 0; i < run->n_reductions; i++) out += ", T *q" + std::to_string(i);
     out += ") {\n  if (cells) {\n    seed = cells[0], step = cells[1], stream = cells[2];\n";
-    for (int i = 0; i < run->n_uniforms; i++)
+    for (int i = 0; i < run->n_uniforms && !has_sets(); i++)
       out += "    u" + std::to_string(i) + " = *(const T *)(cells + " + std::to_string(3 + i) + ");\n";
-    out += "  }\n  long long number = blockIdx.x";
-    out += shape == FUSE_ELEMENTS ? " * (long long)THREADS + threadIdx.x;\n" : ";\n";
-    out += "  int low = 0, high = n_parts;\n"
+    out += "  }\n  long long number = blockIdx.x;\n"
+           "  int low = 0, high = n_parts;\n"
            "  while (low < high) { int middle = (low + high) / 2; if (ends[middle] <= number) low = middle + 1; else high = middle; }\n"
            "  if (low == n_parts) return;\n"
            "  if (low) number -= ends[low - 1];\n"
            "  const Part part = parts[low];\n"
            "  const long long stop = part.begin + part.rows * part.columns;\n";
+    for (int i = 0; i < run->n_uniforms && has_sets(); i++)
+      out += "  const T u" + std::to_string(i) + " = *(const T *)(cells + 3 + part.set * " + std::to_string(run->n_uniforms) + " + " +
+             std::to_string(i) + ");\n";
     for (int i = 0; i < run->n_arrays; i++) {
       std::string n = std::to_string(i);
       if (run->spreads[i] == MBI_SPREAD_ONE) out += "  const T s" + n + " = p" + n + "[0];\n";
@@ -80,7 +83,7 @@ class FuseSource {
     return "typedef " + type + " T;\n"
            "enum { LANES = " + std::to_string(lanes) + ", THREADS = " + std::to_string(FUSE_THREADS) + ", ROUNDS = " +
            std::to_string(FUSE_ROUNDS) + ", ROWS = " + std::to_string(FUSE_ROWS) + " };\n" + R"cuda(
-struct Part { long long begin, rows, columns, row, column, index; };
+struct Part { long long begin, rows, columns, row, column, index, set; };
 struct __align__(16) Pack { T at[LANES]; };
 __device__ __forceinline__ T f_sigmoid(T x) { T e = exp(x < 0 ? x : -x); return (x < 0 ? e : T(1)) / (T(1) + e); }
 )cuda" + (sums.empty() ? "" : R"cuda(enum { SUM, MEAN, NORM, GREATEST, LEAST };
@@ -137,6 +140,8 @@ __device__ __forceinline__ T f_normal(const Words &w, int i) {
 }
 )cuda");
   }
+
+  bool has_sets() const { return run->n_sets > 1; }
 
   bool is_uniform(int operand) const { return operand >= run->n_arrays && operand < run->n_arrays + run->n_uniforms; }
 
@@ -271,7 +276,7 @@ __device__ __forceinline__ T f_normal(const Words &w, int i) {
   std::string walk() const {
     std::string out;
     switch (shape) {
-      case FUSE_ELEMENTS: return "  const long long start = part.begin / LANES * LANES + number * LANES;\n" + group();
+      case FUSE_ELEMENTS: return "  const long long start = part.begin / LANES * LANES + (number * THREADS + threadIdx.x) * LANES;\n" + group();
       case FUSE_PARTS:
         out = "  for (int round = 0; round < ROUNDS; round++) {\n"
               "  const long long start = part.begin / LANES * LANES + ((number * ROUNDS + round) * THREADS + threadIdx.x) * LANES;\n"

@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- elementwise.lua: how an update that is a formula of elements, and of what is reduced from them, is run: traced into one
--- program, over the parts of the arena that the group's parameters are. A group of an optimizer holds one of these.
+-- program, over the parts of the arena that the group's parameters are. A group of an optimizer holds one of these; those whose
+-- programs are the same run as one (together.lua).
 --
 --   prepare(step)   evaluates the options that are functions of the step
 --   reduce()        finds what is reduced, of the whole group and beyond
@@ -38,22 +39,28 @@ local function matrix_of(p)
   return rows, p.value.numel / rows
 end
 
--- The parts of a program: the group's parameters, of which `stored` (a set by index, nil for all) are changed; and the
--- other ones of the model, if something is reduced over all.
-local function parts_of(self, program, stored)
-  local list, is_mine = {}, {}
-  local function add(p, is_group)
+--- The parts of a program that is run for these rules, the numbers of rule k being set k: their parameters, of which `stored`
+--- (a set by index, nil for all) are changed; and the other ones of the model, if something is reduced over all.
+---@param rules moonbow.Elementwise[]
+---@param program moonbow.Program
+---@param stored? table<integer, boolean>
+---@return moonbow.ProgramParts
+function M.parts_of(rules, program, stored)
+  local list, is_mine, model = {}, {}, rules[1].model
+  local function add(p, set)
     local rows, columns = matrix_of(p)
-    local begin = binding.range(self.model.handle, p.index)
-    list[#list + 1] = { begin = begin, rows = rows, columns = columns, is_group = is_group,
-                        is_stored = is_group and (not stored or stored[p.index]) }
+    local begin = binding.range(model.handle, p.index)
+    list[#list + 1] = { begin = begin, rows = rows, columns = columns, is_group = set ~= nil, set = set,
+                        is_stored = set ~= nil and (not stored or stored[p.index]) }
   end
-  for _, p in ipairs(self.parameters) do
-    add(p, true)
-    is_mine[p.index] = true
+  for set, rule in ipairs(rules) do
+    for _, p in ipairs(rule.parameters) do
+      add(p, set)
+      is_mine[p.index] = true
+    end
   end
-  for _, p in ipairs(program.over_all and self.model:parameters() or {}) do
-    if not is_mine[p.index] then add(p, false) end
+  for _, p in ipairs(program.over_all and model:parameters() or {}) do
+    if not is_mine[p.index] then add(p) end
   end
   return program_binding.parts(list)
 end
@@ -71,10 +78,30 @@ local function size_of(p, shape)
   return shape == "rows" and rows or shape == "columns" and columns or 1
 end
 
-local function shaped_buffer(model, parameters, shape)
+local function size_of_all(parameters, shape)
   local n = 0
   for _, p in ipairs(parameters) do n = n + size_of(p, shape) end
-  return handle.keep(create.full({ n }, 0, model.dtype, model.device))
+  return n
+end
+
+local function shaped_buffer(model, n) return handle.keep(create.full({ n }, 0, model.dtype, model.device)) end
+
+--- Gives rules buffers that lie behind each other in one, for each such state. Nothing has been stored in them yet.
+---@param rules moonbow.Elementwise[]
+---@return moonbow.Tensor[] arrays of a run for all of these rules
+function M.share_states(rules)
+  local arrays = { unpack(rules[1].arrays) }
+  for i, state in ipairs(rules[1].shaped) do
+    local at, n, first = #arrays - #rules[1].shaped + i, 0, 1
+    for _, rule in ipairs(rules) do n = n + size_of_all(rule.parameters, state.shape) end
+    arrays[at] = shaped_buffer(rules[1].model, n)
+    for _, rule in ipairs(rules) do
+      local last = first + size_of_all(rule.parameters, state.shape) - 1
+      rule.shaped[i].buffer = handle.keep(ops.slice(arrays[at], 1, first, last))
+      rule.arrays[at], first = rule.shaped[i].buffer, last + 1
+    end
+  end
+  return arrays
 end
 
 --- Calls visit(key, view, state) for each state that the optimizer has no flat buffer for.
@@ -121,7 +148,7 @@ function M.new(constructor, o, model, parameters, states, flat)
   end
   for i, state in ipairs(select(2, constructor:states(o))) do
     shaped[i] = { name = state.name, shape = state.shape, initial = 0,
-                  buffer = shaped_buffer(model, parameters, state.shape) }
+                  buffer = shaped_buffer(model, size_of_all(parameters, state.shape)) }
     fields[#fields + 1], arrays[#arrays + 1], shapes[state.name] = state.name, shaped[i].buffer, state.shape
   end
   local scalars, list = numbers.of(constructor, o)
@@ -134,7 +161,7 @@ function M.new(constructor, o, model, parameters, states, flat)
     who = constructor.who, program = program, arrays = arrays, list = list, numbers = {}, shaped = shaped,
     model = model, parameters = parameters, made = {}, traced = traced,
   }, Elementwise)
-  self.parts = parts_of(self, program)
+  self.parts = M.parts_of({ self }, program)
   return self
 end
 
@@ -145,14 +172,24 @@ function Elementwise:prepare(step)
   for i, entry in ipairs(self.list) do self.numbers[i] = numbers.at(self.who, entry, step) end
 end
 
--- Runs a program; phases as bindings/program.lua has them. `values` are those of the next step when it is replayed.
-local function run(self, program, arrays, values, parts, which)
+--- Runs a program for these rules; phases as bindings/program.lua has them.
+---@param rules moonbow.Elementwise[]
+---@param program moonbow.Program
+---@param arrays moonbow.Tensor[]
+---@param values fun(): number[] of each rule in turn; asked again when the run is replayed
+---@param parts moonbow.ProgramParts
+---@param which 1|2|3
+function M.run(rules, program, arrays, values, parts, which)
   local function numbers_now()
-    if program.is_random then program:set_key(create.rng_get(), self.step, STREAM) end
-    return values
+    if program.is_random then program:set_key(create.rng_get(), rules[1].step, STREAM) end
+    return values()
   end
   program:run_parts(arrays, numbers_now(), parts, which)
-  recording.renew(program, numbers_now)
+  recording.renew(program, numbers_now, parts.n_sets)
+end
+
+local function run(self, program, arrays, values, parts, which)
+  M.run({ self }, program, arrays, function() return values end, parts, which)
 end
 
 --- Finds what is reduced, by the numbers of the last prepare.
@@ -203,7 +240,7 @@ function Elementwise:write(on, buffer, parameters)
   local program = self:phases(on).write
   if self.written_for ~= parameters or self.written_by ~= program then
     self.written_for, self.written_by = parameters, program
-    self.written_parts = parts_of(self, program, set_of(parameters))
+    self.written_parts = M.parts_of({ self }, program, set_of(parameters))
   end
   run(self, program, with(self.arrays, buffer), numbers_for(self, on), self.written_parts, 3)
 end
@@ -219,7 +256,7 @@ function Elementwise:reduce_with(on, buffer, changed)
     set[p.index] = true
   end
   local function add(program, arrays, stored)
-    if next(stored) then runs[#runs + 1] = { program, arrays, self.numbers, parts_of(self, program, stored) } end
+    if next(stored) then runs[#runs + 1] = { program, arrays, self.numbers, M.parts_of({ self }, program, stored) } end
   end
   if next(clipped) then add(self:phases(on).use, with(self.arrays, buffer), clipped) end
   add(self.program, self.arrays, plain)

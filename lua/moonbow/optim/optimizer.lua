@@ -5,7 +5,7 @@
 --
 -- State k of every group lies in flat buffer k, which has the layout of the model's arena: groups do not
 -- overlap, so two optimizers with two states each need two buffers, not four. An update is one run of one
--- program for each group, over whole stretches of the arena.
+-- program over whole stretches of the arena, for each group, or for several that differ in numbers alone (together.lua).
 --
 -- The options that are numbers can be changed between steps, opt.lr = 1e-4: settable.lua.
 --
@@ -19,6 +19,7 @@ local matrixwise = require "moonbow.optim.matrixwise"
 local options = require "moonbow.options"
 local recording = require "moonbow.recording"
 local settable = require "moonbow.optim.settable"
+local together = require "moonbow.optim.together"
 local tree = require "moonbow.models.tree"
 local types = require "bindings.types"
 
@@ -29,7 +30,7 @@ local M = {}
 ---@field updates integer made so far
 ---@field halfway boolean? an error left the last step there: the clipper has learned, weights or states may have moved
 local Optimizer = {}
-settable.install(Optimizer, { "values", "gradients", "inner", "clipping", "buffer", "halfway" })
+settable.install(Optimizer, { "values", "gradients", "inner", "clipping", "buffer", "halfway", "runs" })
 
 --- Raises an error unless `model` is a model.
 ---@param who string
@@ -76,10 +77,10 @@ end
 
 local function update(self)
   -- What goes over all parameters is found before any group moves its own.
-  for _, group in ipairs(self.groups) do
-    if group.rule.reduce then group.rule:reduce() end
+  for _, one in ipairs(self.runs) do
+    if one.reduce then one:reduce() end
   end
-  for _, group in ipairs(self.groups) do group.rule:run() end
+  for _, one in ipairs(self.runs) do one:run() end
 end
 
 local function is_for_graphs(self)
@@ -307,6 +308,7 @@ function M.new(model, groups)
     group.rule = rules.new(group.constructor, group.options, model, group.parameters, group.states, self)
     settable.group(group)
   end
+  self.runs = together.of(groups)
   each_state(self, function(_, view, state)
     if state.initial ~= 0 then view:fill_(state.initial) end
   end)

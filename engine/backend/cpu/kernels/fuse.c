@@ -26,6 +26,7 @@ typedef const mbi_fuse_reduction *reduction_in;
 typedef struct job {
   run_in run;
   int n_column_reductions;
+  real *uniforms;          // (n_sets, n_uniforms)
   double *partials;        // (units, n_reductions)
   double *column_partials; // of each part in turn: (its units, n_column_reductions, its columns)
 } job;
@@ -106,6 +107,11 @@ static void place_flat(run_in run, real **at, int spread, int64_t index) {
     if (run->spreads[i] == spread) at[i] = (real *)run->arrays[i] + index;
 }
 
+// The numbers that the part takes.
+static void place_uniforms(const job *j, real **at, part_in p) {
+  for (int i = 0; i < j->run->n_uniforms; i++) at[j->run->n_arrays + i] = j->uniforms + p->set * j->run->n_uniforms + i;
+}
+
 // Elements [first, first + n) of the part: those of one row, if there are rows; `column` is the first one's.
 static void run_stretch(const job *j, worker *w, part_in p, int64_t first, int64_t n, double *columns) {
   run_in run = j->run;
@@ -166,7 +172,10 @@ static void run_units(const job *j, worker *w, int64_t first, int64_t last) {
     part_in p = &j->run->parts[k];
     int64_t count = units_of(j, p), width = j->n_column_reductions * p->columns;
     int64_t from = first > passed ? first - passed : 0, to = last - passed < count ? last - passed : count;
-    if (from < to) place_flat(j->run, w->tile.at, MBI_SPREAD_PARTS, p->index);
+    if (from < to) {
+      place_flat(j->run, w->tile.at, MBI_SPREAD_PARTS, p->index);
+      place_uniforms(j, w->tile.at, p);
+    }
     for (int64_t u = from; u < to; u++)
       run_unit(j, w, p, u, j->partials + (passed + u) * j->run->n_reductions, j->column_partials + columns_passed + u * width);
     passed += count;
@@ -229,14 +238,14 @@ mb_status MBK(fuse)(const mbi_fuse_run *run) {
   size_t temps_stride = (size_t)run->n_temps * TILE, lanes_stride = (size_t)(run->n_reductions + 2) * LANES;
   void *temps, *uniforms, *tables, *lanes, *partials, *columns;
   MB_TRY(mbi_scratch(&temps, TEMPS, (threads * temps_stride + 1) * sizeof(real)));
-  MB_TRY(mbi_scratch(&uniforms, UNIFORMS, ((size_t)run->n_uniforms + 1) * sizeof(real)));
+  size_t n_uniforms = (size_t)run->n_sets * (size_t)run->n_uniforms;
+  MB_TRY(mbi_scratch(&uniforms, UNIFORMS, (n_uniforms + 1) * sizeof(real)));
   MB_TRY(mbi_scratch(&tables, PLACES, threads * n_operands * sizeof(real *)));
   MB_TRY(mbi_scratch(&lanes, LANE_ROOM, threads * lanes_stride * sizeof(double)));
   MB_TRY(mbi_scratch(&partials, PARTIALS, ((size_t)units * (size_t)run->n_reductions + 1) * sizeof(double)));
   MB_TRY(mbi_scratch(&columns, COLUMN_PARTIALS, ((size_t)column_room + 1) * sizeof(double)));
-  j.partials = partials, j.column_partials = columns;
-  real *uniform = uniforms;
-  for (int i = 0; i < run->n_uniforms; i++) uniform[i] = (real)run->uniforms[i];
+  j.partials = partials, j.column_partials = columns, j.uniforms = uniforms;
+  for (size_t i = 0; i < n_uniforms; i++) j.uniforms[i] = (real)run->uniforms[i];
 #pragma omp parallel num_threads((int)threads)
   {
     size_t thread = (size_t)omp_get_thread_num();
@@ -244,7 +253,6 @@ mb_status MBK(fuse)(const mbi_fuse_run *run) {
     real **at = (real **)tables + thread * n_operands, *temp = (real *)temps + thread * temps_stride;
     worker w = {.tile = {.at = at, .run = run}, .lanes = (double *)lanes + thread * lanes_stride};
     place_flat(run, at, MBI_SPREAD_ONE, 0);
-    for (int i = 0; i < run->n_uniforms; i++) at[run->n_arrays + i] = uniform + i;
     for (int i = 0; i < run->n_temps; i++) at[run->n_arrays + run->n_uniforms + i] = temp + i * TILE;
     run_units(&j, &w, units * (int64_t)thread / of, units * ((int64_t)thread + 1) / of);
   }

@@ -3,7 +3,8 @@
 // fuse.cu: runs passes of fused programs, one launch for each shape (fuse_tables.h), and one more where partial results are
 // to be joined. The source of a pass (fuse_source.h) is compiled by NVRTC when it is first run, for the device at hand,
 // and kept by its text: the same program over other buffers, numbers and parts compiles nothing. Tables of parts lie on
-// the device, and travel there only when they are others than before.
+// the device, and travel there only when they are others than before. Numbers are arguments; where parts differ in them, they are
+// rows of a table, which is sent before the launch: in a graph that of the graph, otherwise one like it.
 #include <cmath>
 #include <cstring>
 #include <list>
@@ -21,7 +22,7 @@
 namespace mbk {
 namespace {
 
-constexpr int PARTIALS_SLOT = 5;
+constexpr int PARTIALS_SLOT = 5, NUMBERS_SLOT = 0;
 
 // ----- joining partial results --------------------------------------------------------------------------------------
 
@@ -141,6 +142,20 @@ mb_status place_tables(const int64_t **out, const FuseTables &t) {
   return MB_OK;
 }
 
+// The table of numbers, key first, of a run that has several sets and is in no graph.
+template <class T> mb_status place_numbers(mbi_fuse_run *run) {
+  uint64_t *table;
+  std::vector<uint64_t> host((size_t)(3 + run->n_sets * run->n_uniforms));
+  host[0] = run->seed, host[1] = run->step, host[2] = run->stream;
+  for (size_t i = 3; i < host.size(); i++) {
+    T value = (T)run->uniforms[i - 3];
+    memcpy(&host[i], &value, sizeof value);
+  }
+  MB_TRY(scratch_of(&table, NUMBERS_SLOT, (int64_t)host.size()));
+  run->cells = table;
+  return to_device(table, host.data(), host.size() * sizeof(uint64_t));
+}
+
 #ifdef __CUDACC__
 
 bool is_aligned(const mbi_fuse_run *run) {
@@ -166,10 +181,10 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
   std::vector<T> uniforms((size_t)run->n_uniforms);
   std::vector<void *> arguments = {&tables, &ends, &bases, &count, &aligned, &partials, &seed, &step, &stream, &cells};
   for (int i = 0; i < run->n_arrays; i++) arguments.push_back((void *)&run->arrays[i]);
-  for (int i = 0; i < run->n_uniforms; i++) uniforms[(size_t)i] = (T)run->uniforms[i], arguments.push_back(&uniforms[(size_t)i]);
+  for (int i = 0; i < run->n_uniforms && run->n_sets == 1; i++)
+    uniforms[(size_t)i] = (T)run->uniforms[i], arguments.push_back(&uniforms[(size_t)i]);
   for (int i = 0; i < run->n_reductions; i++) arguments.push_back((void *)&run->reductions[i].result);
-  int64_t blocks = shape == FUSE_ELEMENTS ? ceil_div(t.count, FUSE_THREADS) : t.count;
-  return launch_module(found->second, blocks, FUSE_THREADS, arguments.data(), "fused program");
+  return launch_module(found->second, t.count, FUSE_THREADS, arguments.data(), "fused program");
 }
 
 #else
@@ -228,9 +243,12 @@ template <class T> struct Interpreter {
 
   Interpreter(const mbi_fuse_run *run, FuseShape shape) : run(run), shape(shape) {
     values.resize((size_t)(run->n_arrays + run->n_uniforms + run->n_temps));
-    for (int i = 0; i < run->n_uniforms; i++) values[(size_t)(run->n_arrays + i)] = (T)run->uniforms[i];
     for (int i = 0; i < run->n_reductions; i++)
       if (FuseSource::shape_of(run->reductions[i]) == shape) reductions.push_back(&run->reductions[i]);
+  }
+
+  void take_numbers(const mbi_fuse_part &p) {
+    for (int i = 0; i < run->n_uniforms; i++) values[(size_t)(run->n_arrays + i)] = (T)run->uniforms[p.set * run->n_uniforms + i];
   }
 
   void element(const mbi_fuse_part &p, int64_t row, int64_t column, double *all) {
@@ -267,6 +285,7 @@ template <class T> struct Interpreter {
     for (int64_t i = 0; i < t.partials * n; i++) partials[i] = first_of(reductions[(size_t)(i % n)]->reduce);
     for (int64_t k = 0; k < run->n_parts; k++) {
       const mbi_fuse_part &p = run->parts[k];
+      take_numbers(p);
       for (int64_t row = 0; row < p.rows; row++) {
         for (int64_t i = 0; i < n; i++) of_row[(size_t)i] = first_of(reductions[(size_t)i]->reduce);
         for (int64_t column = 0; column < p.columns; column++)
@@ -290,7 +309,7 @@ struct KeptRun {
   explicit KeptRun(const mbi_fuse_run *r)
       : run(*r), steps(r->steps, r->steps + r->n_steps), reductions(r->reductions, r->reductions + r->n_reductions),
         arrays(r->arrays, r->arrays + r->n_arrays), spreads(r->spreads, r->spreads + r->n_arrays),
-        uniforms(r->uniforms, r->uniforms + r->n_uniforms), parts(r->parts, r->parts + r->n_parts) {
+        uniforms(r->uniforms, r->uniforms + r->n_sets * r->n_uniforms), parts(r->parts, r->parts + r->n_parts) {
     run.steps = steps.data(), run.reductions = reductions.data(), run.arrays = arrays.data(), run.spreads = spreads.data();
     run.uniforms = uniforms.data(), run.parts = parts.data();
   }
@@ -322,7 +341,9 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
 
 #endif
 
-template <class T> mb_status run_program(const mbi_fuse_run *run) {
+template <class T> mb_status run_program(const mbi_fuse_run *given) {
+  mbi_fuse_run copy = *given, *run = &copy;
+  if (run->n_sets > 1 && !run->cells) MB_TRY(place_numbers<T>(run));
   bool wanted[] = {run->n_reductions == 0, false, false, false};
   for (int i = 0; i < run->n_reductions; i++) wanted[FuseSource::shape_of(run->reductions[i])] = true;
   for (FuseShape shape : {FUSE_ELEMENTS, FUSE_PARTS, FUSE_ROWS_SHAPE, FUSE_COLUMNS}) {
