@@ -2,13 +2,16 @@
 //
 // test_cudnn.cpp: attention by cuDNN, with a library in its place that does what a graph says
 // (libraries/cudnn_on_the_host.cpp): results and gradients are those of the own kernels, either may go on from the other's
-// forward; choices are made, kept and followed; whatever is refused or fails leaves the own kernel's bits.
+// forward; choices are made, kept and followed, with plans read from disk; whatever is refused or fails leaves the own
+// kernel's bits, or what a plan that is made gives.
 #include <dlfcn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -213,6 +216,118 @@ static void cannot_go_on() {
   CHECK(says("own kernel: no cuDNN, MOONBOW_CUDNN wants none"), "says so");
 }
 
+// ----- plans on disk ------------------------------------------------------------------------------------------------------------
+
+// Plans are compared by what they do: the library is taken whenever it may be, as it is timed while it does nothing.
+static std::vector<std::string> plan_files() {
+  std::vector<std::string> names;
+  FILE *list = popen("ls $MOONBOW_CACHE/*.plan 2>/dev/null", "r");
+  char text[256];
+  while (list && fgets(text, sizeof text, list)) names.push_back(std::string(text, strcspn(text, "\n")));
+  if (list) pclose(list);
+  return names;
+}
+static std::string contents_of(const std::string &path) {
+  std::ostringstream text;
+  text << std::ifstream(path).rdbuf();
+  return text.str();
+}
+static void write_to(const std::string &path, const std::string &text) { std::ofstream(path) << text; }
+static void wish(const char *text) {
+  setenv("CUDNN_STAND_IN", text, 1);
+  choices_of_machine("the host, CBLAS"); // ways are forgotten, and the disk is read
+}
+
+// The gradients of a small case by the library, of plans that are made, and by the own kernel. Leaves a plan on disk.
+static std::vector<bf16> by_library, by_own;
+static bool is_by_library() {
+  Arrays a(1, 40, 1, 32, true);
+  CHECK(a.own_forward() == MB_OK && a.backward() == MB_OK && a.backward() == MB_OK, "runs");
+  bool is_library = same(a.gradients, by_library);
+  CHECK(is_library || same(a.gradients, by_own), "neither one's nor the other's");
+  return is_library;
+}
+static void keep_a_plan() {
+  Arrays own(1, 40, 1, 32, true), library(1, 40, 1, 32, true);
+  CHECK(own.own_forward() == MB_OK && own.own_backward() == MB_OK && library.own_forward() == MB_OK, "own");
+  setenv("CUDNN_STAND_IN", "idle=1", 1);
+  CHECK(library.backward() == MB_OK && says("backward: cuDNN 9.19.0, "), "by time");
+  setenv("CUDNN_STAND_IN", "", 1);
+  CHECK(library.backward() == MB_OK, "library");
+  by_own = own.gradients, by_library = library.gradients;
+  CHECK(!same(by_own, by_library), "which was which");
+  CHECK(plan_files().size() == 1, "%zu plans on disk", plan_files().size());
+}
+
+static void reads_plans() {
+  keep_a_plan();
+  const std::string path = plan_files().at(0), kept = contents_of(path);
+  CHECK(kept.find("moonbow attention plan 1: the host, CBLAS; cuDNN 9.19.0; attention_backward 1 40 1 32 1 ") == 0, "%.120s", kept.c_str());
+  wish("engines=0"); // so that none can be made
+  CHECK(is_by_library() && says("backward: cuDNN 9.19.0, "), "read");
+  wish("engines=0 workspace=512");
+  CHECK(!is_by_library() && says("cuDNN was chosen, but no engine for the graph"), "work memory of another plan");
+
+  // What is not as it was written is passed over, and written again.
+  size_t line = kept.find('\n') + 1;
+  std::vector<std::string> damaged = {"", kept.substr(0, 20), kept.substr(0, line), kept.substr(0, line + 5), kept.substr(0, kept.size() - 1),
+                                      kept + "\n", std::string(kept.size(), '\0')};
+  for (size_t at : {(size_t)19, line, line + 2, line + 10, kept.find('\n', line) - 3, kept.size() / 2, kept.size() - 2})
+    damaged.push_back(kept), damaged.back()[at] ^= 1;
+  for (const std::string &text : damaged) {
+    write_to(path, text);
+    wish("engines=0");
+    CHECK(!is_by_library(), "a damaged file was taken, of %zu bytes", text.size());
+    wish("");
+    CHECK(is_by_library() && contents_of(path) == kept, "it was not made again");
+  }
+  choices_of_machine("another host");
+  setenv("CUDNN_STAND_IN", "idle=1", 1);
+  Arrays a(1, 40, 1, 32, true);
+  CHECK(a.own_forward() == MB_OK && a.backward() == MB_OK && plan_files().size() == 2, "another machine's");
+}
+
+static void makes_what_fails() {
+  keep_a_plan();
+  const std::string path = plan_files().at(0), kept = contents_of(path);
+  for (const char *failure : {"fail=text:1", "fail=reading:1"}) {
+    wish(failure);
+    CHECK(is_by_library() && contents_of(path) == kept && notes().find("own kernel:") == std::string::npos, "%s", failure);
+  }
+  wish("");
+  CHECK(is_by_library(), "read");
+  wish("fail=reading:1 engines=0");
+  CHECK(!is_by_library() && plan_files().empty(), "the file is of no use");
+  CHECK(says("own kernel: cuDNN was chosen, but no engine for the graph"), "says so");
+  setenv("MOONBOW_CACHE", "/nowhere/at/all", 1);
+  wish("idle=1");
+  Arrays a(1, 40, 1, 32, true);
+  CHECK(a.own_forward() == MB_OK && a.backward() == MB_OK && says("backward: cuDNN 9.19.0, "), "without a folder");
+}
+
+// Each call in turn is refused while a plan is read and first run: it is made then. Nothing is left behind.
+static void survives_reading() {
+  keep_a_plan();
+  const std::string path = plan_files().at(0), kept = contents_of(path);
+  int64_t (*alive)() = nullptr;
+  void *again = dlopen(CUDNN_ON_THE_HOST, RTLD_NOW);
+  if (again) *(void **)&alive = dlsym(again, "cudnn_descriptors_alive");
+  CHECK(alive, "%s", dlerror());
+  wish("");
+  CHECK(is_by_library(), "read");
+  const int64_t at_rest = alive();
+  for (const char *call : {"CreateDescriptor", "SetAttribute", "Finalize", "GetAttribute", "Execute"})
+    for (int n = 1; n <= 5; n++) {
+      char text[80];
+      snprintf(text, sizeof text, "fail=%s:%d", call, n);
+      wish(text);
+      CHECK(is_by_library() || says("was to fail"), "%s", text);
+      wish("");
+      CHECK(is_by_library() && contents_of(path) == kept, "%s: later", text);
+      CHECK(alive() == at_rest, "%s: %lld descriptors are left, %lld before", text, (long long)alive(), (long long)at_rest);
+    }
+}
+
 // ----- failures ---------------------------------------------------------------------------------------------------------------
 
 static void has_no_room() {
@@ -322,6 +437,12 @@ int main() {
   IN_PROCESS(is_faster, CUDNN_ON_THE_HOST, "1");
   IN_PROCESS(is_newer, CUDNN_ON_THE_HOST, "1");
   IN_PROCESS(goes_on, CUDNN_ON_THE_HOST, "1");
+  for (auto test : {reads_plans, makes_what_fails, survives_reading}) {
+    std::string inner = std::string(folder) + "/plans";
+    if (system(("rm -rf " + inner).c_str()) != 0) return 1;
+    setenv("MOONBOW_CACHE", inner.c_str(), 1);
+    IN_PROCESS(test, CUDNN_ON_THE_HOST, "1");
+  }
   std::string command = std::string("rm -r ") + folder;
   return system(command.c_str()) != 0 || failed != 0;
 }

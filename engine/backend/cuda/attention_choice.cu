@@ -3,7 +3,8 @@
 // attention_choice.cu: whether heads of bf16 are attended by cuDNN or by the kernels of kernels/attention_bf16.cu. Of each
 // shape and direction both are timed when it is first asked for, and the choice is kept with those of products (choices.h).
 // The own kernels are taken where the library is absent, refuses the shape, has no room, fails, or is not faster by a
-// margin that timing noise does not reach; the notes say which it was.
+// margin that timing noise does not reach; the notes say which it was. The plan that was taken is kept beside the choice
+// (cudnn_plans.h), and found there by who follows it.
 //
 // The library's reproducible backward keeps a (T, T) matrix of bf16 for each head that it works on. So that they need
 // not all lie there at once, a batch is cut into slices, whose number is a part of the choice.
@@ -21,7 +22,7 @@
 #include "backend/cuda/attention.h"
 #include "backend/cuda/capture.h"
 #include "backend/cuda/choices.h"
-#include "backend/cuda/cudnn_attention.h"
+#include "backend/cuda/cudnn_plans.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/product.h"
 #include "backend/cuda/timing.h"
@@ -125,14 +126,6 @@ bool is_large(const AttentionCase &c) {
   return 2.0 * (double)c.batch * (double)c.heads * (double)c.time * (double)c.time * (double)c.width >= WORTH_ASKING;
 }
 
-std::string key_of(const AttentionCase &c) {
-  std::string key = c.backward ? "attention_backward" : "attention";
-  for (int64_t number : {c.batch, c.time, c.heads, c.width, c.deterministic}) key += " " + std::to_string(number);
-  for (int role = 0; role < (c.backward ? HEADS : DOUT); role++)
-    for (int64_t stride : c.stride[role]) key += " " + std::to_string(stride);
-  return key;
-}
-
 // A slice of the batch; the squares of one are to be at most `most` bytes.
 int64_t slices_of(const AttentionCase &c, int64_t most) {
   int64_t square = c.heads * c.time * c.time * 2, slices = 1;
@@ -144,9 +137,11 @@ int64_t slices_of(const AttentionCase &c, int64_t most) {
 
 struct Way {
   AttentionCase c;
-  std::shared_ptr<AttentionGraph> graph; // of a slice; none: the own kernel
-  std::shared_ptr<AttentionPlan> plan;
+  std::shared_ptr<AttentionGraph> graph; // that the plan was made of, if it was
+  std::shared_ptr<AttentionPlan> plan;   // of a slice; none: the own kernel
   int64_t slices = 1;
+  int candidate = 0;
+  bool is_read = false; // the plan is from disk, and was not run yet
   std::string note;
 };
 using Ways = std::vector<std::unique_ptr<Way>>;
@@ -169,11 +164,11 @@ mb_status run_slice(Calls *calls, const Way &way, const AttentionArrays &arrays)
   if (!is_done_now())
     return perform([graph = way.graph, plan = way.plan, arrays] {
       Calls later(&opened().library);
-      graph->run(&later, opened().handle, *plan, arrays);
+      cudnn::run(&later, opened().handle, *plan, arrays);
       return later.good() ? MB_OK : fail(MB_ERR_DEVICE, "attention: %s", later.problem.c_str());
     });
 #endif
-  way.graph->run(calls, opened().handle, *way.plan, arrays);
+  cudnn::run(calls, opened().handle, *way.plan, arrays);
 #ifdef __CUDACC__
   cudaError_t left = calls->good() ? cudaSuccess : cudaPeekAtLastError();
   Answer answer = left == cudaSuccess ? Answer{} : answer_of(left);
@@ -216,35 +211,58 @@ template <class F> double time_of(mb_status *lost, const F &work) {
   return least;
 }
 
-// The graph of a slice, with the engines that take it; none with the reason.
-std::shared_ptr<AttentionGraph> graph_of(std::string *why, const AttentionCase &c, int64_t slices) {
+AttentionCase slice_of(const AttentionCase &c, int64_t slices) {
   AttentionCase slice = c;
   slice.batch /= slices;
   if (slice.batch == 1)
     for (auto &stride : slice.stride) stride[0] = slice.time * stride[1];
+  return slice;
+}
+
+Target device() {
   Target target;
   target.handle = opened().handle;
+  return target;
+}
+
+// The graph of a slice, with the engines that take it; none with the reason.
+std::shared_ptr<AttentionGraph> graph_of(std::string *why, const AttentionCase &c, int64_t slices) {
   Calls calls(&opened().library);
-  std::shared_ptr<AttentionGraph> graph(new AttentionGraph(&calls, slice));
-  graph->find(&calls, target);
+  std::shared_ptr<AttentionGraph> graph(new AttentionGraph(&calls, slice_of(c, slices)));
+  graph->find(&calls, device());
   *why = calls.problem;
   return calls.good() ? graph : nullptr;
 }
 
-// Makes candidate i of a graph the way to go; false with the reason.
+// Makes a plan, candidate i of the graph of a slice, the way to go; false with the reason.
+bool take(Way *way, std::string *why, Calls *calls, AttentionPlan *plan, int i, int64_t slices) {
+  if (plan->may_differ && (way->c.deterministic || !way->c.backward)) calls->fail("its results would not repeat");
+  *why = calls->problem;
+  if (!calls->good()) return false;
+  way->slices = slices, way->candidate = i;
+  way->plan = std::make_shared<AttentionPlan>(static_cast<AttentionPlan &&>(*plan));
+  return true;
+}
+
 bool make(Way *way, std::string *why, const std::shared_ptr<AttentionGraph> &graph, int i, int64_t slices) {
-  Target target;
-  target.handle = opened().handle;
   Calls calls(&opened().library);
   AttentionPlan plan;
-  if (i < graph->count()) plan = graph->plan(&calls, target, i);
+  if (i < graph->count()) plan = graph->plan(&calls, device(), i);
   else calls.fail("it has no plan " + std::to_string(i));
-  if (plan.may_differ && (way->c.deterministic || !way->c.backward)) calls.fail("its results would not repeat");
-  *why = calls.problem;
-  if (!calls.good()) return false;
-  way->graph = graph, way->slices = slices;
-  way->plan = std::make_shared<AttentionPlan>(static_cast<AttentionPlan &&>(plan));
+  if (!take(way, why, &calls, &plan, i, slices)) return false;
+  way->graph = graph;
   return true;
+}
+
+// From disk, unless `anew`, or made and kept there.
+void read_or_make(Way *way, std::string *why, int i, int64_t slices, bool anew) {
+  const Library &library = opened().library;
+  Calls calls(&library);
+  AttentionPlan plan;
+  way->is_read = !anew && load_plan(&plan, library, device(), slice_of(way->c, slices), i) && take(way, why, &calls, &plan, i, slices);
+  if (way->is_read) return;
+  std::shared_ptr<AttentionGraph> graph = graph_of(why, way->c, slices);
+  if (graph && make(way, why, graph, i, slices)) keep_plan(library, *way->plan, i);
 }
 
 void make_own(Way *way) { way->graph.reset(), way->plan.reset(), way->slices = 1; }
@@ -257,7 +275,7 @@ std::string milliseconds(double microseconds) {
 
 void say(Way *way, const Choice &choice, const std::string &why) {
   const std::string library = opened().handle ? opened().library.name() : "cuDNN";
-  bool own = !way->graph;
+  bool own = !way->plan;
   way->note = own ? "own kernel" : library;
   if (!own && way->slices > 1) way->note += " in " + std::to_string(way->slices) + " slices";
   if (choice.microseconds > 0) way->note += ", " + milliseconds(choice.microseconds);
@@ -284,12 +302,11 @@ void follow(Way *way, const Choice &choice) {
       problem = "it was chosen for version " + std::to_string(choice.algorithm[VERSION]);
     int64_t slices = (int64_t)choice.algorithm[SLICES];
     if (problem.empty() && (slices < 1 || way->c.batch % slices)) problem = "the choice does not fit";
-    std::shared_ptr<AttentionGraph> graph = problem.empty() ? graph_of(&problem, way->c, slices) : nullptr;
-    if (graph) make(way, &problem, graph, (int)choice.algorithm[CANDIDATE], slices);
+    if (problem.empty()) read_or_make(way, &problem, (int)choice.algorithm[CANDIDATE], slices, false);
     if (!problem.empty()) why = "cuDNN was chosen, but " + problem;
   }
   Choice shown = choice;
-  if (choice.algorithm[WHO] == LIBRARY && !way->graph) shown.microseconds = 0, shown.algorithm[OTHER_NANOSECONDS] = 0;
+  if (choice.algorithm[WHO] == LIBRARY && !way->plan) shown.microseconds = 0, shown.algorithm[OTHER_NANOSECONDS] = 0;
   say(way, shown, why);
 }
 
@@ -327,7 +344,7 @@ mb_status compete(Contest *contest, const std::shared_ptr<AttentionGraph> &graph
     if (contest->why.empty()) contest->why = problem, contest->reason = reason;
     return usable();
   }
-  if (contest->fastest.graph && time >= contest->best) return MB_OK;
+  if (contest->fastest.plan && time >= contest->best) return MB_OK;
   contest->best = time;
   contest->fastest = static_cast<Way &&>(trial);
   contest->choice = choice_of(LIBRARY, contest->timed ? BY_TIME : UNTIMED);
@@ -348,24 +365,26 @@ mb_status compare(Way *way, const Job &job, Choice *chosen, std::string *why) {
     std::shared_ptr<AttentionGraph> graph = graph_of(&problem, way->c, slices);
     if (!graph && contest.why.empty()) contest.why = problem;
     for (int i = 0; graph && i < graph->count() && i < (slices == few ? PLANS : 1); i++) {
-      if (!contest.timed && contest.fastest.graph) break;
+      if (!contest.timed && contest.fastest.plan) break;
       MB_TRY(compete(&contest, graph, i, slices));
     }
     if (many == few) break;
   }
-  bool is_library = contest.fastest.graph && (own < 0 || contest.best < MARGIN * own);
-  if (!contest.fastest.graph) *chosen = choice_of(OWN, contest.reason), *why = contest.why;
+  bool is_library = contest.fastest.plan && (own < 0 || contest.best < MARGIN * own);
+  if (!contest.fastest.plan) *chosen = choice_of(OWN, contest.reason), *why = contest.why;
   else *chosen = is_library ? contest.choice : choice_of(OWN, BY_TIME);
   double taken = is_library ? contest.best : own, other = is_library ? own : contest.best;
   if (taken > 0) chosen->microseconds = taken;
   if (other > 0) chosen->algorithm[OTHER_NANOSECONDS] = (uint64_t)(other * 1e3);
   if (is_library && !contest.timed) *why = "not timed";
-  if (is_library) way->graph = contest.fastest.graph, way->plan = contest.fastest.plan, way->slices = contest.fastest.slices;
+  if (!is_library) return MB_OK;
+  *way = static_cast<Way &&>(contest.fastest);
+  keep_plan(opened().library, *way->plan, way->candidate);
   return MB_OK;
 }
 
 mb_status choose(Way *way, const Job &job) {
-  const std::string key = key_of(way->c);
+  const std::string key = name_of(way->c);
   Choice choice{};
   if (find_choice(&choice, key, may_time())) return follow(way, choice), MB_OK;
   std::string why;
@@ -386,6 +405,31 @@ mb_status choose(Way *way, const Job &job) {
   return MB_OK;
 }
 
+// Of a plan from disk, the first run. It is waited for, so that a failure is known to be the plan's: the file is then of no use,
+// and unless the device is lost the plan is made.
+mb_status run_first(Calls *calls, Way *way, const Job &job) {
+  mb_status status = run(calls, *way, job);
+#ifdef __CUDACC__
+  if (status == MB_OK && calls->good()) {
+    cudaError_t error = cudaStreamSynchronize(stream());
+    count_wait();
+    Answer answer = error == cudaSuccess ? Answer{} : answer_of(error);
+    if (answer.is_sticky) status = report(answer, "cudnnBackendExecute", __FILE__, __LINE__);
+    else if (error != cudaSuccess) calls->fail(answer.name);
+  }
+#endif
+  way->is_read = false;
+  if (calls->good() && usable() == MB_OK) return status;
+  drop_plan(opened().library, way->plan->c, way->candidate);
+  if (usable() != MB_OK) return status;
+  std::string why;
+  int64_t slices = way->slices;
+  make_own(way);
+  read_or_make(way, &why, way->candidate, slices, true);
+  calls->problem = why;
+  return way->plan ? run(calls, *way, job) : MB_OK;
+}
+
 mb_status attend(const Job &job) {
   if (!job.fits || !is_large(job.c)) return job.own();
   MB_TRY(open_products());
@@ -401,9 +445,9 @@ mb_status attend(const Job &job) {
     ways.push_back(static_cast<std::unique_ptr<Way> &&>(made));
     way = ways.back().get();
   }
-  if (!way->graph) return job.own();
+  if (!way->plan) return job.own();
   Calls calls(&opened().library);
-  mb_status status = run(&calls, *way, job);
+  mb_status status = way->is_read ? run_first(&calls, way, job) : run(&calls, *way, job);
   if (status == MB_OK && calls.good()) return MB_OK;
   if (status == MB_ERR_DEVICE && usable() != MB_OK) return status;
   if (graphs_live()) past.push_back(std::unique_ptr<Way>(new Way(*way)));

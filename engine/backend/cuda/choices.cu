@@ -14,6 +14,8 @@
 #include <cstring>
 #include <map>
 
+#include "backend/cuda/cache.h"
+
 namespace mbk {
 namespace {
 
@@ -25,12 +27,6 @@ using Table = std::map<std::string, Choice>; // by key
 std::string the_machine, used_text;
 Table known, used; // of the disk and this process; what products have asked for, or a run has brought
 int64_t generation;
-
-uint64_t hash_of(const char *text, size_t length) {
-  uint64_t hash = 1469598103934665603u; // FNV-1a
-  for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)text[i]) * 1099511628211u;
-  return hash;
-}
 
 std::string line_of(const std::string &key, const Choice &choice) {
   std::string line = key + " ";
@@ -65,25 +61,15 @@ bool next_line(std::string *line, const std::string &text, size_t *at) {
   return true;
 }
 
-std::string path_of_machine() {
-  std::string folder = cache_folder();
+std::string file_of_machine() {
   char name[48];
-  snprintf(name, sizeof name, "/products-%016" PRIx64 ".txt", hash_of(the_machine.data(), the_machine.size()));
-  return folder.empty() ? folder : folder + name;
-}
-
-std::string contents_of(const std::string &path) {
-  std::string text;
-  FILE *file = path.empty() ? nullptr : fopen(path.c_str(), "rb");
-  char part[4096];
-  for (size_t n; file && (n = fread(part, 1, sizeof part, file)) > 0;) text.append(part, n);
-  if (file) fclose(file);
-  return text;
+  snprintf(name, sizeof name, "products-%016" PRIx64 ".txt", hash_of(the_machine.data(), the_machine.size()));
+  return name;
 }
 
 // The first line of a key stands: processes that timed it at once agree from then on. A damaged line is passed over.
 void read_disk() {
-  std::string text = contents_of(path_of_machine()), line;
+  std::string text = read_cached(file_of_machine()), line;
   size_t at = 0;
   if (!next_line(&line, text, &at) || line != TITLE + the_machine) return;
   std::string key;
@@ -94,8 +80,8 @@ void read_disk() {
 
 // One write in append mode is not mixed with another process's. A file that cannot be written saves no work, and that is all.
 void append_to_disk(const std::string &line) {
-  std::string path = path_of_machine();
-  if (path.empty()) return;
+  std::string folder = cache_folder(), path = folder + "/" + file_of_machine();
+  if (folder.empty()) return;
   int file = open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (file < 0) return;
   struct stat now;
@@ -106,17 +92,6 @@ void append_to_disk(const std::string &line) {
 }
 
 } // namespace
-
-std::string cache_folder() {
-  const char *wish = getenv("MOONBOW_CACHE"), *base = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-  std::string folder = wish ? wish : base && *base ? base : home && *home ? std::string(home) + "/.cache" : "";
-  if (folder.empty()) return folder;
-  mkdir(folder.c_str(), 0777);
-  if (wish) return folder;
-  folder += "/moonbow";
-  mkdir(folder.c_str(), 0777);
-  return folder;
-}
 
 void choices_of_machine(const std::string &machine) {
   the_machine = machine;
@@ -184,5 +159,6 @@ mb_status set_choices(const char *given, Fits *fits) {
 }
 
 int64_t choices_generation() { return generation; }
+const std::string &machine_of_choices() { return the_machine; }
 
 } // namespace mbk

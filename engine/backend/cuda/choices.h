@@ -43,9 +43,8 @@ using Fits = bool(std::string *why, const std::string &key, const Choice &choice
 mb_status set_choices(const char *text, Fits *fits = nullptr);
 // Changes whenever choices made so far may not be those to go by.
 int64_t choices_generation();
-
-// A folder for files that save work, made if need be; "" if there is none to be had. MOONBOW_CACHE names another, or none.
-std::string cache_folder();
+// As choices_of_machine was told.
+const std::string &machine_of_choices();
 
 } // namespace mbk
 #endif

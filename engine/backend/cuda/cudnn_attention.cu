@@ -34,6 +34,14 @@ int64_t dq_sums_bytes(const AttentionCase &c) { return rounded_up(c.batch * c.he
 
 } // namespace
 
+std::string name_of(const AttentionCase &c) {
+  std::string name = c.backward ? "attention_backward" : "attention";
+  for (int64_t number : {c.batch, c.time, c.heads, c.width, c.deterministic}) name += " " + std::to_string(number);
+  for (int role = 0; role < (c.backward ? HEADS : DOUT); role++)
+    for (int64_t stride : c.stride[role]) name += " " + std::to_string(stride);
+  return name;
+}
+
 std::string refuses(const Library &library, const AttentionCase &c) {
   size_t version = library.version;
   if (c.time == 1) return "one query and one key";
@@ -234,8 +242,27 @@ void AttentionGraph::find(Calls *with, const Target &target) {
   if (configs.empty()) calls->fail("no engine for the graph");
 }
 
-AttentionPlan AttentionGraph::plan(Calls *with, const Target &target, int i) {
+// A plan for a target, before what it is made of is set.
+static AttentionPlan new_plan(Calls *with, const Target &target, const AttentionCase &c) {
   AttentionPlan out;
+  out.c = c;
+  out.plan = Descriptor(with, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, "execution plan");
+  if (target.handle) out.plan.set(with, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &target.handle);
+  if (target.device) out.plan.set_descriptor(with, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.device);
+  return out;
+}
+
+static void finalize(Calls *with, AttentionPlan *out) {
+  const AttentionCase &c = out->c;
+  int64_t bytes = 0;
+  out->plan.finalize(with);
+  out->plan.get(with, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &bytes);
+  out->own_bytes = (size_t)rounded_up(bytes);
+  out->bytes = out->own_bytes + (size_t)(c.backward ? sums_bytes(c) + (c.deterministic ? 0 : dq_sums_bytes(c)) : 0);
+}
+
+AttentionPlan AttentionGraph::plan(Calls *with, const Target &target, int i) const {
+  AttentionPlan out = new_plan(with, target, c);
   const Descriptor &config = configs[(size_t)i];
   Descriptor engine(with, CUDNN_BACKEND_ENGINE_DESCRIPTOR, "engine");
   config.get(with, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &engine.raw);
@@ -243,18 +270,28 @@ AttentionPlan AttentionGraph::plan(Calls *with, const Target &target, int i) {
   int notes[32];
   int64_t count = engine.get(with, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE, 32, notes);
   for (int64_t n = 0; n < count && n < 32; n++) out.may_differ |= notes[n] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
-  out.plan = Descriptor(with, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, "execution plan");
-  if (target.handle) out.plan.set(with, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &target.handle);
-  if (target.device) out.plan.set_descriptor(with, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.device);
-  out.plan.set_descriptor(with, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config).finalize(with);
-  int64_t bytes = 0;
-  out.plan.get(with, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &bytes);
-  out.own_bytes = (size_t)rounded_up(bytes);
-  out.bytes = out.own_bytes + (size_t)(c.backward ? sums_bytes(c) + (c.deterministic ? 0 : dq_sums_bytes(c)) : 0);
+  out.plan.set_descriptor(with, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+  finalize(with, &out);
   return out;
 }
 
-void AttentionGraph::run(Calls *with, void *handle, const AttentionPlan &plan, const AttentionArrays &arrays) const {
+AttentionPlan plan_of_text(Calls *with, const Target &target, const AttentionCase &c, const std::string &text) {
+  AttentionPlan out = new_plan(with, target, c);
+  out.plan.set(with, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, (int64_t)text.size(), text.data());
+  finalize(with, &out);
+  return out;
+}
+
+std::string text_of(Calls *with, const AttentionPlan &plan) {
+  std::string text;
+  int64_t count = plan.plan.get(with, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, nullptr);
+  if (count > 0) text.resize((size_t)count);
+  if (count > 0) count = plan.plan.get(with, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, count, &text[0]);
+  return with->good() && count == (int64_t)text.size() ? text : "";
+}
+
+void run(Calls *with, void *handle, const AttentionPlan &plan, const AttentionArrays &arrays) {
+  const AttentionCase &c = plan.c;
   float scale = arrays.scale, one = 1.0f;
   float masked_value = with->library->version < 91000 ? std::numeric_limits<float>::lowest() : -INFINITY;
   std::vector<int64_t> ids;

@@ -31,16 +31,25 @@ struct Target {
   const Descriptor *device = nullptr;
 };
 
+// A case as a text, by which choices and plans of it are found.
+std::string name_of(const AttentionCase &c);
+
 // "" or why the library is not asked: what its versions are known not to do, or to do wrong.
 std::string refuses(const Library &library, const AttentionCase &c);
 
 struct AttentionPlan {
-  Descriptor config, plan;
+  AttentionCase c;
+  Descriptor plan;
   int64_t engine = -1;     // its number among those of the graph
   bool may_differ = false; // from one run to the next
   size_t own_bytes = 0;    // of the plan itself
   size_t bytes = 0;        // of that and of the arrays between the graph's parts
 };
+
+void run(Calls *calls, void *handle, const AttentionPlan &plan, const AttentionArrays &arrays);
+// The library's text of a plan, with its code, "" if it has none; and the plan of such a text but for `engine` and `may_differ`.
+std::string text_of(Calls *calls, const AttentionPlan &plan);
+AttentionPlan plan_of_text(Calls *calls, const Target &target, const AttentionCase &c, const std::string &text);
 
 class AttentionGraph {
  public:
@@ -49,8 +58,7 @@ class AttentionGraph {
   void find(Calls *calls, const Target &target);
   int count() const { return (int)configs.size(); }
   // Makes candidate i ready; `good` of calls says whether it is.
-  AttentionPlan plan(Calls *calls, const Target &target, int i);
-  void run(Calls *calls, void *handle, const AttentionPlan &plan, const AttentionArrays &arrays) const;
+  AttentionPlan plan(Calls *calls, const Target &target, int i) const;
 
  private:
   using Four = int64_t[4];

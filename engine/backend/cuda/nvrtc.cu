@@ -1,20 +1,16 @@
 // SPDX-License-Identifier: MIT
 //
-// nvrtc.cu: from source to a loaded kernel. Machine code of earlier runs is read from a cache on disk, MOONBOW_CACHE or
-// the user's cache folder, by a hash of the source, the compiler's version and the architecture. The driver's library is
-// opened by hand: linking it would keep the plugin from loading where there is no driver.
+// nvrtc.cu: from source to a loaded kernel. Machine code of earlier runs is read from the cache on disk (cache.h), by a hash
+// of the source, the compiler's version and the architecture. The driver's library is opened by hand: linking it would keep
+// the plugin from loading where there is no driver.
 #include "backend/cuda/nvrtc.h"
 
-#include "backend/cuda/choices.h"
-
 #include <dlfcn.h>
-#include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
 #include <set>
 #include <vector>
+
+#include "backend/cuda/cache.h"
 
 #if defined __CUDACC__ || defined MB_HAVE_NVRTC
 #include <nvrtc.h>
@@ -60,41 +56,10 @@ static mb_status compile(std::vector<char> *code, const std::string &source, int
 
 // ----- the cache on disk ------------------------------------------------------------------------------------------
 
-static std::string cache_path(const std::string &source, int architecture) {
-  std::string folder = cache_folder();
-  if (folder.empty()) return folder;
+static std::string file_of(const std::string &source, int architecture) {
   int major = 0, minor = 0;
   nvrtcVersion(&major, &minor);
-  uint64_t first = 1469598103934665603u, second = 0x9E3779B97F4A7C15u;
-  for (unsigned char c : source) {
-    first = (first ^ c) * 1099511628211u; // FNV-1a
-    second = (second ^ c) * 6364136223846793005u + 1442695040888963407u;
-  }
-  char name[96];
-  snprintf(name, sizeof name, "/%016llx%016llx-%d.%d-sm%d.cubin", (unsigned long long)first, (unsigned long long)second, major, minor,
-           architecture);
-  return folder + name;
-}
-
-static bool read_file(std::vector<char> *code, const std::string &path) {
-  FILE *file = path.empty() ? nullptr : fopen(path.c_str(), "rb");
-  if (!file) return false;
-  fseek(file, 0, SEEK_END);
-  long bytes = ftell(file);
-  rewind(file);
-  if (bytes > 0) code->resize((size_t)bytes);
-  bool whole = bytes > 4 && fread(code->data(), 1, (size_t)bytes, file) == (size_t)bytes && memcmp(code->data(), "\177ELF", 4) == 0;
-  fclose(file);
-  return whole;
-}
-
-// Through a file of another name: no reader sees half of it. A cache that cannot be written is none.
-static void write_file(const std::vector<char> &code, const std::string &path) {
-  std::string draft = path + "." + std::to_string(getpid());
-  FILE *file = path.empty() ? nullptr : fopen(draft.c_str(), "wb");
-  if (!file) return;
-  bool whole = fwrite(code.data(), 1, code.size(), file) == code.size();
-  if (fclose(file) != 0 || !whole || rename(draft.c_str(), path.c_str()) != 0) remove(draft.c_str());
+  return cache_name(source) + "-" + std::to_string(major) + "." + std::to_string(minor) + "-sm" + std::to_string(architecture) + ".cubin";
 }
 
 static int64_t compiled; // programs, by this process
@@ -102,12 +67,12 @@ int64_t programs_compiled() { return compiled; }
 
 // Machine code, from the cache unless `anew`; what had to be compiled is kept there.
 static mb_status code_of(std::vector<char> *code, bool *was_kept, const std::string &source, int architecture, bool anew) {
-  std::string path = cache_path(source, architecture);
-  *was_kept = !anew && read_file(code, path);
-  if (*was_kept) return MB_OK;
+  std::string file = file_of(source, architecture), kept = anew ? "" : read_cached(file);
+  *was_kept = kept.compare(0, 4, "\177ELF") == 0;
+  if (*was_kept) return code->assign(kept.begin(), kept.end()), MB_OK;
   MB_TRY(compile(code, source, architecture));
   compiled++;
-  write_file(*code, path);
+  write_cached(file, std::string(code->begin(), code->end()));
   return MB_OK;
 }
 

@@ -3,9 +3,11 @@
 // cudnn_on_the_host.cpp: a library that stands for cuDNN where there is no device. It takes the same calls, holds callers to
 // the rules of descriptors (cudnn_graph.h), and runs a graph by doing its operations one after another as they say, in
 // float32 with what is stored rounded to its type. So a graph means what it says, and not what an engine takes it for.
+// A plan's text is its graph, descriptor by descriptor.
 //
 // CUDNN_STAND_IN: words that change what it does, apart by blanks.
-//   fail=NAME:N    the N-th call whose name contains NAME is refused (counted anew when the text changes)
+//   fail=NAME:N    the N-th call whose name contains NAME is refused (counted anew when the text changes); beside the
+//                  calls' own names: plan, of a plan that is made; text, of one from a text; reading, a run of that one
 //   version=N      its version, 91900 otherwise
 //   workspace=N    bytes that a plan wants, 0 otherwise
 //   slow=N         a run takes N milliseconds more
@@ -17,6 +19,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <map>
+#include <memory>
+#include <sstream>
 #include <string>
 #include <thread>
 #include <vector>
@@ -39,7 +43,8 @@ struct Thing {
   int kind;
   bool final = false;
   std::map<int, Attribute> attributes;
-  int number = 0; // of an engine
+  int number = 0;                              // of an engine
+  std::vector<std::unique_ptr<Thing>> read;    // of a plan from a text: what it is made of
 };
 
 std::string last_error;
@@ -92,6 +97,65 @@ template <class T> T value(const Thing *thing, int name, T otherwise = T()) {
 }
 const Thing *descriptor(const Thing *thing, int name) { return (const Thing *)value<void *>(thing, name, nullptr); }
 
+// ----- plans as texts ------------------------------------------------------------------------------------------------------
+
+// Appends what a descriptor is made of and it itself, a line each: kind, number, then name, type, count and values in
+// hexadecimal of each attribute, a descriptor as the number of its line. Gives its own.
+int64_t write(std::string *text, std::map<const Thing *, int64_t> *lines, const Thing *thing) {
+  if (lines->count(thing)) return (*lines)[thing];
+  std::ostringstream line;
+  line << thing->kind << ' ' << thing->number << std::hex;
+  for (const auto &[name, attribute] : thing->attributes) {
+    if (attribute.type == CUDNN_TYPE_HANDLE) continue;
+    line << ' ' << name << ' ' << attribute.type << ' ' << attribute.bytes.size();
+    if (attribute.type == CUDNN_TYPE_BACKEND_DESCRIPTOR)
+      for (void *other : values<void *>(thing, name)) line << ' ' << write(text, lines, (const Thing *)other);
+    else
+      for (char c : attribute.bytes) line << ' ' << (int)(unsigned char)c;
+  }
+  *text += line.str() + '\n';
+  int64_t number = (int64_t)lines->size();
+  return (*lines)[thing] = number;
+}
+
+// The other way; the last descriptor is the plan's configuration.
+bool read(std::vector<std::unique_ptr<Thing>> *out, const std::string &text) {
+  std::istringstream all(text);
+  for (std::string line; std::getline(all, line);) {
+    std::istringstream words(line);
+    std::unique_ptr<Thing> thing(new Thing);
+    if (!(words >> thing->kind >> thing->number)) return false;
+    thing->final = true;
+    words >> std::hex;
+    for (int name, type; words >> name >> type;) {
+      size_t bytes = 0;
+      words >> bytes;
+      Attribute attribute{type, 0, {}};
+      bool is_link = type == CUDNN_TYPE_BACKEND_DESCRIPTOR;
+      for (size_t i = 0; i < (is_link ? bytes / sizeof(void *) : bytes); i++) {
+        size_t word = 0;
+        if (!(words >> word) || (is_link && word >= out->size())) return false;
+        const void *other = is_link ? (*out)[word].get() : nullptr;
+        const char *from = is_link ? (const char *)&other : nullptr;
+        if (is_link) attribute.bytes.insert(attribute.bytes.end(), from, from + sizeof other);
+        else attribute.bytes.push_back((char)word);
+      }
+      thing->attributes[name] = attribute;
+    }
+    out->push_back(std::move(thing));
+  }
+  return !out->empty() && out->back()->kind == CUDNN_BACKEND_ENGINECFG_DESCRIPTOR;
+}
+
+std::string text_of(const Thing *plan) {
+  std::map<const Thing *, int64_t> lines;
+  std::string text;
+  write(&text, &lines, descriptor(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG));
+  return text;
+}
+
+// ----- the rules ------------------------------------------------------------------------------------------------------------
+
 struct Rule {
   int kind, name, type, least, most; // of elements; least 0: may be left out
 };
@@ -131,13 +195,15 @@ const Rule RULES[] = {
     {CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, 1},
     {CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, 1},
     {CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, 1},
-    {CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, 1},
+    {CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, 1},
+    {CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, MANY},
     {CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, 1, MANY},
     {CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, 1, MANY},
     {CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 0, 1},
 };
 size_t size_of(int type) {
   switch (type) {
+    case CUDNN_TYPE_CHAR:
     case CUDNN_TYPE_BOOLEAN: return 1;
     case CUDNN_TYPE_FLOAT:
     case CUDNN_TYPE_DATA_TYPE:
@@ -356,7 +422,17 @@ int cudnnBackendFinalize(void *descriptor) {
       if (found == thing->attributes.end() || found->second.count < rule.least)
         return refuse(BAD_PARAM, "attribute " + std::to_string(rule.name) + " is missing");
     }
-  if (thing->kind == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) MAY_FAIL("plan");
+  if (thing->kind == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR) {
+    std::vector<char> text = values<char>(thing, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION);
+    bool is_made = ::descriptor(thing, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG) != nullptr;
+    if (is_made == !text.empty()) return refuse(BAD_PARAM, "a configuration or a text");
+    if (is_made) {
+      MAY_FAIL("plan");
+    } else {
+      MAY_FAIL("text");
+      if (!read(&thing->read, std::string(text.begin(), text.end()))) return refuse(BAD_PARAM, "no text of a plan");
+    }
+  }
   thing->final = true;
   return CUDNN_STATUS_SUCCESS;
 }
@@ -383,6 +459,13 @@ int cudnnBackendGetAttribute(void *descriptor, int name, int, int64_t room, int6
     }
     case CUDNN_ATTR_ENGINE_NUMERICAL_NOTE: *count = 0; return CUDNN_STATUS_SUCCESS;
     case CUDNN_ATTR_ENGINE_GLOBAL_INDEX: number = thing->number; break;
+    case CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION: {
+      if (!thing->read.empty()) return refuse(NOT_SUPPORTED, "the text of a plan from a text");
+      std::string text = text_of(thing);
+      *count = (int64_t)text.size();
+      if (room > 0) memcpy(out, text.data(), (size_t)(room < *count ? room : *count));
+      return CUDNN_STATUS_SUCCESS;
+    }
     case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE: number = number_of("workspace", 0); break;
     default: return refuse(NOT_SUPPORTED, "attribute " + std::to_string(name) + " cannot be asked for");
   }
@@ -392,7 +475,9 @@ int cudnnBackendGetAttribute(void *descriptor, int name, int, int64_t room, int6
 
 int cudnnBackendExecute(void *handle, void *plan, void *pack) {
   MAY_FAIL("cudnnBackendExecute");
-  const Thing *config = descriptor((Thing *)plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
+  const std::vector<std::unique_ptr<Thing>> &read = ((Thing *)plan)->read;
+  const Thing *config = read.empty() ? descriptor((Thing *)plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG) : read.back().get();
+  if (!read.empty()) MAY_FAIL("reading");
   if (handle != &handle_of || !((Thing *)plan)->final || !((Thing *)pack)->final) return refuse(BAD_PARAM, "not final");
   std::this_thread::sleep_for(std::chrono::milliseconds(number_of("slow", 0)));
   if (number_of("idle", 0)) return CUDNN_STATUS_SUCCESS;
