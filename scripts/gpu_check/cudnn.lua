@@ -1,7 +1,8 @@
 -- SPDX-License-Identifier: MIT
 --
 -- cudnn.lua: does attention by cuDNN repeat its bits, and which of the two computes which shape? Prints what the device notes,
--- with the times of both where they were taken. Ends with 77 where there is no cuDNN. Sizes may be scaled down: cudnn.lua 16.
+-- with the times of both where they were taken. Ends with 77 where there is no cuDNN. Sizes may be scaled down: cudnn.lua 16;
+-- results go into a file if one is named: cudnn.lua 1 FILE.
 
 local here = (arg[0] or ""):match("^(.*)/[^/]*$") or "."
 package.path = ("%s/../../lua/?.lua;%s/../../lua/?/init.lua;%s/../../?.lua;"):format(here, here, here) .. package.path
@@ -31,8 +32,8 @@ cli.main("gpu_check/cudnn", function()
     print(none)
     return 77
   end
-  local scale = tonumber(arg[1] or 1)
-  for _, shape in ipairs(SHAPES) do
+  local scale, results = tonumber(arg[1] or 1), {}
+  for i, shape in ipairs(SHAPES) do
     local B, T, H, D = math.max(1, math.floor(shape[1] / scale)), math.max(16, math.floor(shape[2] / scale)), shape[3], shape[4]
     mb.scope(function()
       local out, grad = attend(mb, B, T, H, D)
@@ -40,9 +41,11 @@ cli.main("gpu_check/cudnn", function()
       if not (out:equal(again) and grad:equal(grad_again)) then
         cli.fail(1, "attention of (%d, %d, %d, %d) does not repeat its bits", B, T, H, D)
       end
+      if arg[2] then results["out" .. i], results["grad" .. i] = mb.keep(out:to "cpu"), mb.keep(grad:to "cpu") end
     end)
     mb.collect()
   end
+  if arg[2] then mb.safetensors.save(arg[2], results) end
   io.write(mb.device_notes())
   print(("%d shapes repeat their bits, forward and backward"):format(#SHAPES))
   return 0

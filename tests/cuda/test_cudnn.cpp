@@ -264,7 +264,7 @@ static void reads_plans() {
   const std::string path = plan_files().at(0), kept = contents_of(path);
   CHECK(kept.find("moonbow attention plan 1: the host, CBLAS; cuDNN 9.19.0; attention_backward 1 40 1 32 1 ") == 0, "%.120s", kept.c_str());
   wish("engines=0"); // so that none can be made
-  CHECK(is_by_library() && says("backward: cuDNN 9.19.0, "), "read");
+  CHECK(is_by_library() && says("backward: cuDNN 9.19.0, ") && says("; its plan is from disk\n"), "read");
   wish("engines=0 workspace=512");
   CHECK(!is_by_library() && says("cuDNN was chosen, but no engine for the graph"), "work memory of another plan");
 
@@ -293,6 +293,7 @@ static void makes_what_fails() {
   for (const char *failure : {"fail=text:1", "fail=reading:1"}) {
     wish(failure);
     CHECK(is_by_library() && contents_of(path) == kept && notes().find("own kernel:") == std::string::npos, "%s", failure);
+    CHECK(notes().find("from disk") == std::string::npos, "%s", notes().c_str());
   }
   wish("");
   CHECK(is_by_library(), "read");

@@ -141,7 +141,7 @@ struct Way {
   std::shared_ptr<AttentionPlan> plan;   // of a slice; none: the own kernel
   int64_t slices = 1;
   int candidate = 0;
-  bool is_read = false; // the plan is from disk, and was not run yet
+  bool is_read = false, was_run = false; // the plan is from disk; and was run
   std::string note;
 };
 using Ways = std::vector<std::unique_ptr<Way>>;
@@ -418,7 +418,7 @@ mb_status run_first(Calls *calls, Way *way, const Job &job) {
     else if (error != cudaSuccess) calls->fail(answer.name);
   }
 #endif
-  way->is_read = false;
+  way->was_run = true;
   if (calls->good() && usable() == MB_OK) return status;
   drop_plan(opened().library, way->plan->c, way->candidate);
   if (usable() != MB_OK) return status;
@@ -447,7 +447,7 @@ mb_status attend(const Job &job) {
   }
   if (!way->plan) return job.own();
   Calls calls(&opened().library);
-  mb_status status = way->is_read ? run_first(&calls, way, job) : run(&calls, *way, job);
+  mb_status status = way->is_read && !way->was_run ? run_first(&calls, way, job) : run(&calls, *way, job);
   if (status == MB_OK && calls.good()) return MB_OK;
   if (status == MB_ERR_DEVICE && usable() != MB_OK) return status;
   if (graphs_live()) past.push_back(std::unique_ptr<Way>(new Way(*way)));
@@ -486,7 +486,8 @@ mb_status attention_notes(const char **text) {
   for (const auto &way : ways) {
     const AttentionCase &c = way->c;
     all += "attention (" + std::to_string(c.batch) + ", " + std::to_string(c.time) + ", " + std::to_string(c.heads) + ", " +
-           std::to_string(c.width) + ") " + (c.backward ? c.deterministic ? "backward" : "backward in any order" : "forward") + ": " + way->note + "\n";
+           std::to_string(c.width) + ") " + (c.backward ? c.deterministic ? "backward" : "backward in any order" : "forward") + ": " + way->note +
+           (way->plan && way->is_read ? "; its plan is from disk\n" : "\n");
   }
   all += gelu_notes();
   *text = all.c_str();
