@@ -93,24 +93,42 @@ end
 
 local msign_methods = { ns5 = C.MB_MSIGN_NS5, polar_express = C.MB_MSIGN_POLAR_EXPRESS, exact = C.MB_MSIGN_EXACT }
 
-local precisions = { f32 = C.MB_MSIGN_FULL, tf32 = C.MB_MSIGN_TF32, bf16 = C.MB_MSIGN_BF16 }
+local precisions = { f32 = C.MB_MSIGN_FULL, tf32 = C.MB_MSIGN_TF32, bf16 = C.MB_MSIGN_BF16, f16 = C.MB_MSIGN_F16 }
 
 local function code_of(what, codes, name)
   return codes[name] or status.fail("mb.linalg.msign: unknown %s %s", what, types.describe(name))
 end
 
---- The polar factor of a = u diag(s) v^T: scale u v^T. `unchecked`: a is finite, and nothing is waited for.
----@param a moonbow.Tensor
----@param o { method: "ns5"|"polar_express"|"exact", steps?: integer, precision?: "f32"|"tf32"|"bf16", scale?: number,
----  unchecked?: boolean }
----@return moonbow.Tensor
-function M.msign(a, o)
-  need_tensor("msign", a)
+local function options_of(o)
   local given = ffi.new("mb_msign_options[1]")
   given[0].method = code_of("method", msign_methods, o.method)
   given[0].precision = code_of("precision", precisions, o.precision or "f32")
   given[0].steps, given[0].scale, given[0].unchecked = o.steps or 0, o.scale or 1, o.unchecked and 1 or 0
-  return produce("mb_msign_with", a, given)
+  return given
+end
+
+--- The polar factor of a = u diag(s) v^T: scale u v^T. `unchecked`: a is finite, and nothing is waited for.
+---@param a moonbow.Tensor
+---@param o { method: "ns5"|"polar_express"|"exact", steps?: integer, precision?: "f32"|"tf32"|"bf16"|"f16", scale?: number,
+---  unchecked?: boolean }
+---@return moonbow.Tensor
+function M.msign(a, o)
+  return produce("mb_msign_with", need_tensor("msign", a), options_of(o))
+end
+
+--- The same of several tensors, with scales[i] for `scale`, in as few products as they allow.
+---@param list moonbow.Tensor[] on one device
+---@param scales number[]
+---@param o table as msign's
+---@return moonbow.Tensor[]
+function M.msign_many(list, scales, o)
+  local n, made = #list, {}
+  local outs, inputs, factors = ffi.new("mb_tensor *[?]", n), ffi.new("mb_tensor *[?]", n), ffi.new("double[?]", n)
+  for i = 1, n do inputs[i - 1], factors[i - 1] = need_tensor("msign", list[i]), scales[i] end
+  act("mb_msign_many", outs, inputs, factors, n, options_of(o))
+  for i = 1, n do made[i] = outs[i - 1] end -- read before a collection can call the engine
+  for i = 1, n do made[i] = own(made[i]) end
+  return made
 end
 
 --- a^(-1/2) of symmetric positive definite a.

@@ -176,7 +176,7 @@ function mb_optim.mucon(model, options) end
 ---@field scale? "match_rms_adamw"|"original"|"spectral" default "match_rms_adamw"
 ---@field msign? string default "ns5"
 ---@field steps? number|fun(step: integer): number default 5
----@field precision? "auto"|"f32"|"tf32"|"bf16" default "auto"
+---@field precision? "auto"|"f32"|"tf32"|"bf16"|"f16" default "auto"
 ---@field split? string|fun(p: moonbow.Parameter): integer what is one matrix: "qkv" and "heads" take GPT-2's c_attn apart
 ---@field rest? table optimizer of the other parameters, { name = "adamw", lr = 1e-3 }; default { name = "adamw" }
 

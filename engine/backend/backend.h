@@ -36,7 +36,10 @@ typedef struct mbi_gemm {
   int may_round;                        // float32 factors may be rounded to TF32: MBI_ROUNDS_IF_ALLOWED by the user, MBI_ROUNDS
   int gelu;                             // what is done to the product p on its way to c, with beta = 0, ldc = n and c not wide:
   void *aux;                            // the numbers that GELU is of; lies like c and does not overlap it
+  int half;                             // a, b, and c and from unless c_is_wide, are MBI_F16 where they would be bf16; no bias, no gelu
 } mbi_gemm;
+// IEEE's binary16: what iterations in products keep their matrices in, on devices that have bf16. No tensor has it.
+enum { MBI_F16 = MB_DTYPE_COUNT };
 enum { MBI_ROUNDS_IF_ALLOWED = 1, MBI_ROUNDS };
 // Of GELU's tanh form: aux = p, c = gelu(p); or c = p gelu'(aux).
 enum { MBI_GELU_OF = 1, MBI_GELU_SLOPE };

@@ -167,6 +167,7 @@ void mbi_cost_gemm(mbi_cost *c, const mbi_gemm *g) {
                  (Long)batch);
   // Rows of bf16 that do not begin on 16 bytes keep a GPU's fastest loads away: a product of its own kind.
   size_t used = strlen(c->shape);
+  if (g->half) used += (size_t)snprintf(c->shape + used, sizeof c->shape - used, ", f16");
   if (g->gelu) used += (size_t)snprintf(c->shape + used, sizeof c->shape - used, g->gelu == MBI_GELU_OF ? ", gelu" : ", gelu's slope");
   if (c->dtype == MB_BF16 && (g->lda | g->ldb | g->ldc) % 8 != 0) snprintf(c->shape + used, sizeof c->shape - used, ", rows apart");
 }
@@ -369,8 +370,14 @@ void mbi_cost_fuse(mbi_cost *c, const mbi_fuse_run *run) {
 void mbi_cost_normalize(mbi_cost *c, void *y, mb_dtype y_dtype, double *norms, int64_t norm_stride, const void *x, int64_t count,
                         int64_t size, double factor, double epsilon) {
   flat(c, count * size, 0, 3);
-  c->bytes = (double)(count * size) * (size_of(c) + (double)mbi_dtype_size(y_dtype)) + (norms ? 8.0 * (double)count : 0);
+  double written = (int)y_dtype == MBI_F16 ? 2 : (double)mbi_dtype_size(y_dtype);
+  c->bytes = (double)(count * size) * (size_of(c) + written) + (norms ? 8.0 * (double)count : 0);
   rows_of(c, count, size);
+}
+
+void mbi_cost_add_to_diagonal(mbi_cost *cost, void *c, mb_dtype dtype, int64_t count, int64_t s, double value) {
+  flat(cost, count * s, 2, 1);
+  mbi_cost_shape(cost, "(%lld, %lld, %lld)", (Long)count, (Long)s, (Long)s);
 }
 
 // Calls about flags that few matrices have, if any, count as what they cost without: nothing but the launch.

@@ -68,6 +68,7 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_gather_backward dx, dy, index, sizes, dim
 #define MBI_ARGUMENTS_fuse run
 #define MBI_ARGUMENTS_normalize y, dtype, norms, norm_stride, x, count, size, factor, epsilon
+#define MBI_ARGUMENTS_add_to_diagonal c, dtype, count, s, value
 #define MBI_ARGUMENTS_norms a, groups, wanted
 #define MBI_ARGUMENTS_rescale a, groups
 #define MBI_ARGUMENTS_sketch_draw s, groups, seed, step, stream

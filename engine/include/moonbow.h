@@ -563,7 +563,9 @@ MB_CALL mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method
 //   FULL   the matrices' dtype
 //   TF32   float32 with factors rounded to 10 bits of fraction, on devices that have such products; elsewhere the same as FULL
 //   BF16   as Muon is known: x and the polynomials are bf16 from step to step, and the last x is rounded. On cuda alone
-typedef enum mb_msign_precision { MB_MSIGN_FULL = 0, MB_MSIGN_TF32, MB_MSIGN_BF16 } mb_msign_precision;
+//   F16    binary16 (10 bits of fraction, where bf16 has 7), scaled so that nothing leaves its range, and a float32 result, an eighth
+//          to a half as far off as BF16's. Steps on matrices twice as long as wide are made on their Gram matrices. On cuda alone
+typedef enum mb_msign_precision { MB_MSIGN_FULL = 0, MB_MSIGN_TF32, MB_MSIGN_BF16, MB_MSIGN_F16 } mb_msign_precision;
 typedef struct mb_msign_options {
   mb_msign_method method;
   int64_t steps;                // 0 for 5
@@ -573,6 +575,11 @@ typedef struct mb_msign_options {
 } mb_msign_options;
 // scale U V^T.
 MB_CALL mb_status mb_msign_with(mb_tensor **out, mb_tensor *a, const mb_msign_options *options);
+// out[i] = scale[i] U V^T of a[i] for i < count, all on one device; options->scale is not read. In F16 products of matrices that have
+// become alike, (k, k) for the smaller side k, are one product for all tensors, whatever their shapes; else as one by one. On
+// failure no out[i] is left.
+MB_CALL mb_status mb_msign_many(mb_tensor **out, mb_tensor *const *a, const double *scale, int64_t count,
+                                const mb_msign_options *options);
 // a^(-1/2) of symmetric positive definite a (k, k) or (L, k, k), by products alone (coupled Newton-Schulz). `steps` decides
 // how far the smallest eigenvalue may lie below the Frobenius norm: 8 reach 4e-6 of it, each one more a sixteenth of that; 0
 // for 12. Below that, values come out too small. An `a` with |a - a^T|_F above 1e-4 (float64: 1e-10) of |a|_F is refused as not

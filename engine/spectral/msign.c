@@ -18,11 +18,15 @@
 //   POLAR_EXPRESS  the best p of every step, by Remez' algorithm, in which the largest error alternates (Amsel et
 //                  al., arXiv 2505.16932, algorithm 1): from 1e-3 on, 8 steps give 1 to 1e-15
 //   EXACT          U V^T of a decomposition
+// With factors of binary16 it is half.c that iterates.
+#include "core/status.h"
+#include "spectral/half.h"
 #include "spectral/iterate.h"
 #include "spectral/matrix.h"
 
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 
 // ----- coefficients -------------------------------------------------------------------------------------
 
@@ -114,8 +118,7 @@ void mbi_iteration_release(mbi_iteration *it) {
 }
 
 mb_status mbi_add_to_diagonal(const mbi_iteration *it, void *c, int64_t count, int64_t s, double value) {
-  mbi_view diagonal = {.data = c, .ndim = 2, .size = {count, s}, .stride = {s * s, s + 1}};
-  return mbi_device_of(it->device)->kernels[it->dtype]->unary(MBI_AFFINE, &diagonal, &diagonal, 1, value);
+  return mbi_device_of(it->device)->kernels[it->dtype]->add_to_diagonal(c, it->dtype, count, s, value);
 }
 
 // y = scale (B x + a x) with B = b A + c A A; x and y change places.
@@ -269,39 +272,45 @@ static mb_status exact(mbi_iteration *it, void *matrices) {
 
 // ----- public -----------------------------------------------------------------------------------------------
 
-// it->x from the finite matrices `a`, contiguous; EXACT overwrites them.
-static mb_status compute(mbi_iteration *it, const mb_tensor *a, mb_msign_method method, int n_steps) {
-  const mbi_kernels *k = mbi_kernels_of(a);
-  int64_t size = it->m * it->n;
-  mbi_quintic steps[MBI_MOST_STEPS];
-  if (method == MB_MSIGN_EXACT) return exact(it, mbi_data(a));
+// The polynomials of a method, and to what length a matrix comes before the first: factor |a| / (|a| + epsilon).
+static mbi_polynomials polynomials_of(mb_msign_method method, int n_steps) {
+  mbi_polynomials p = {.n = n_steps, .exact = n_steps > 3 ? n_steps - 3 : 0};
   if (method == MB_MSIGN_NS5) {
-    for (int i = 0; i < n_steps; i++) steps[i] = (mbi_quintic){3.4445, -4.7750, 2.0315};
-    MB_TRY(k->normalize(it->x, it->dtype, NULL, 0, mbi_data(a), it->count, size, 1, 1e-7));
-    return msign_quickly(it, steps, n_steps, 0);
+    for (int i = 0; i < n_steps; i++) p.steps[i] = (mbi_quintic){3.4445, -4.7750, 2.0315};
+    p.factor = 1, p.epsilon = 1e-7, p.exact = 0;
+    return p;
   }
   static const double CUSHION = 0.02407327424182761; // the authors'
   // Rounding must not carry a value beyond what a step's polynomial was made for: 1 % of room, as the authors leave. The
   // last polynomial needs none.
   static const double ROOM = 1.01;
-  int made = mbi_polar_express(steps, n_steps, 1e-3, 1e-15, CUSHION, 0);
-  for (int i = made; i < n_steps; i++) steps[i] = (mbi_quintic){15.0 / 8, -10.0 / 8, 3.0 / 8};
+  int made = mbi_polar_express(p.steps, n_steps, 1e-3, 1e-15, CUSHION, 0);
+  for (int i = made; i < n_steps; i++) p.steps[i] = (mbi_quintic){15.0 / 8, -10.0 / 8, 3.0 / 8};
   for (int i = 0; i < n_steps && i < 7; i++)
-    steps[i] = (mbi_quintic){steps[i].a / ROOM, steps[i].b / pow(ROOM, 3), steps[i].c / pow(ROOM, 5)};
-  MB_TRY(k->normalize(it->x, it->dtype, NULL, 0, mbi_data(a), it->count, size, 1 / ROOM, 0));
-  return msign_quickly(it, steps, n_steps, n_steps > 3 ? n_steps - 3 : 0);
+    p.steps[i] = (mbi_quintic){p.steps[i].a / ROOM, p.steps[i].b / pow(ROOM, 3), p.steps[i].c / pow(ROOM, 5)};
+  p.factor = 1 / ROOM;
+  return p;
 }
 
-static mb_status check_options(const mb_msign_options *o, const mb_tensor *a) {
+// it->x from the finite matrices `a`, contiguous; EXACT overwrites them.
+static mb_status compute(mbi_iteration *it, const mb_tensor *a, mb_msign_method method, int n_steps) {
+  if (method == MB_MSIGN_EXACT) return exact(it, mbi_data(a));
+  mbi_polynomials p = polynomials_of(method, n_steps);
+  MB_TRY(mbi_kernels_of(a)->normalize(it->x, it->dtype, NULL, 0, mbi_data(a), it->count, it->m * it->n, p.factor, p.epsilon));
+  return msign_quickly(it, p.steps, n_steps, p.exact);
+}
+
+static mb_status check_options(const mb_msign_options *o, const mb_tensor *a, double scale) {
   if (o->method != MB_MSIGN_NS5 && o->method != MB_MSIGN_POLAR_EXPRESS && o->method != MB_MSIGN_EXACT)
     MB_FAIL(MB_ERR_ARG, "mb_msign: unknown method %d", (int)o->method);
   if (o->steps < 0 || o->steps > MBI_MOST_STEPS)
     MB_FAIL(MB_ERR_ARG, "mb_msign: steps is %lld, 1 to %d, or 0 for 5, were expected", (long long)o->steps, MBI_MOST_STEPS);
-  if ((int)o->precision < MB_MSIGN_FULL || o->precision > MB_MSIGN_BF16)
+  if ((int)o->precision < MB_MSIGN_FULL || o->precision > MB_MSIGN_F16)
     MB_FAIL(MB_ERR_ARG, "mb_msign: unknown precision %d", (int)o->precision);
-  if (!isfinite(o->scale)) MB_FAIL(MB_ERR_ARG, "mb_msign: scale is %g, a finite number was expected", o->scale);
-  if (o->precision != MB_MSIGN_BF16 || o->method == MB_MSIGN_EXACT || mbi_memory_of(a)->kernels[MB_BF16]) return MB_OK;
-  MB_FAIL(MB_ERR_DTYPE, "mb_msign: %s has no products of bf16, a is %s", mbi_memory_of(a)->name, mbi_dtype_name(a->dtype));
+  if (!isfinite(scale)) MB_FAIL(MB_ERR_ARG, "mb_msign: scale is %g, a finite number was expected", scale);
+  if (o->precision < MB_MSIGN_BF16 || o->method == MB_MSIGN_EXACT || mbi_memory_of(a)->kernels[MB_BF16]) return MB_OK;
+  MB_FAIL(MB_ERR_DTYPE, "mb_msign: %s has no products of %s, a is %s", mbi_memory_of(a)->name,
+          o->precision == MB_MSIGN_F16 ? "f16" : "bf16", mbi_dtype_name(a->dtype));
 }
 
 // The matrices as `compute` takes them: a itself where it is not overwritten and lies as it should.
@@ -327,24 +336,71 @@ static mb_status put(mb_tensor **out, const mb_tensor *a, const mbi_matrices *s,
   return status;
 }
 
-mb_status mb_msign_with(mb_tensor **out, mb_tensor *a, const mb_msign_options *options) {
-  *out = NULL;
-  mbi_matrices s;
-  if (!options) MB_FAIL(MB_ERR_ARG, "mb_msign_with: options is NULL");
-  MB_TRY(mbi_matrices_of(&s, a, "mb_msign"));
-  MB_TRY(check_options(options, a));
+// In any precision but f16.
+static mb_status one(mb_tensor **out, mb_tensor *a, const mbi_matrices *s, const mb_msign_options *options, double scale) {
   int is_narrow = options->precision == MB_MSIGN_BF16 && options->method != MB_MSIGN_EXACT;
   mbi_iteration it = {0};
   mb_tensor *dense;
-  MB_TRY(take(&dense, &s, a, options));
-  mb_status status = mbi_iteration_new(&it, a->storage->device, is_narrow ? MB_BF16 : a->dtype, s.count, s.m, s.n);
+  mbi_matrices sizes = *s;
+  MB_TRY(take(&dense, &sizes, a, options));
+  mb_status status = mbi_iteration_new(&it, a->storage->device, is_narrow ? MB_BF16 : a->dtype, s->count, s->m, s->n);
   it.may_round = options->precision == MB_MSIGN_TF32 ? MBI_ROUNDS : 0;
-  it.last_scale = is_narrow ? options->scale : 1;
+  it.last_scale = is_narrow ? scale : 1;
   if (status == MB_OK) status = compute(&it, dense, options->method, options->steps == 0 ? 5 : (int)options->steps);
   mb_tensor_release(dense);
-  if (status == MB_OK) status = put(out, a, &s, &it, options->scale);
+  if (status == MB_OK) status = put(out, a, s, &it, scale);
   mbi_iteration_release(&it);
   return status;
+}
+
+// All together in f16: out[i] = scale[i] msign(a[i]).
+static mb_status in_half(mb_tensor **out, mb_tensor *const *a, const mbi_matrices *sizes, const double *scale, int64_t count,
+                         const mb_msign_options *options) {
+  mbi_polynomials p = polynomials_of(options->method, options->steps == 0 ? 5 : (int)options->steps);
+  mbi_half_group *groups = calloc((size_t)count, sizeof *groups);
+  if (!groups) MB_FAIL(MB_ERR_NOMEM, "mb_msign: %lld groups of matrices", (long long)count);
+  mb_status status = MB_OK;
+  for (int64_t i = 0; i < count && status == MB_OK; i++) {
+    mbi_matrices s = sizes[i];
+    mb_tensor *wide = NULL, *dense;
+    if ((status = take(&dense, &s, a[i], options)) != MB_OK) break;
+    status = mbi_matrices_new(&wide, a[i], MB_F32, s.m, s.n);
+    groups[i] = (mbi_half_group){.count = s.count, .m = s.m, .n = s.n, .from = dense, .to = wide, .scale = scale[i]};
+  }
+  if (status == MB_OK) status = mbi_msign_half(groups, count, &p);
+  for (int64_t i = 0; i < count; i++) {
+    if (status == MB_OK) status = mb_cast(&out[i], groups[i].to, a[i]->dtype);
+    mb_tensor_release(groups[i].from), mb_tensor_release(groups[i].to);
+  }
+  free(groups);
+  return status;
+}
+
+mb_status mb_msign_many(mb_tensor **out, mb_tensor *const *a, const double *scale, int64_t count, const mb_msign_options *options) {
+  for (int64_t i = 0; i < count; i++) out[i] = NULL;
+  if (!options) MB_FAIL(MB_ERR_ARG, "mb_msign_many: options is NULL");
+  if (count < 1) MB_FAIL(MB_ERR_ARG, "mb_msign_many: count is %lld, 1 or more was expected", (long long)count);
+  mbi_matrices *sizes = calloc((size_t)count, sizeof *sizes);
+  if (!sizes) MB_FAIL(MB_ERR_NOMEM, "mb_msign: %lld groups of matrices", (long long)count);
+  mb_status status = MB_OK;
+  for (int64_t i = 0; i < count && status == MB_OK; i++) {
+    status = mbi_matrices_of(&sizes[i], a[i], "mb_msign");
+    if (status == MB_OK) status = check_options(options, a[i], scale[i]);
+    if (status == MB_OK && a[i]->storage->device != a[0]->storage->device)
+      status = mbi_fail(MB_ERR_DEVICE, "mb_msign_many: a[%lld] is on another device than a[0]", (long long)i);
+  }
+  int is_half = options->precision == MB_MSIGN_F16 && options->method != MB_MSIGN_EXACT;
+  if (status == MB_OK && is_half) status = in_half(out, a, sizes, scale, count, options);
+  for (int64_t i = 0; i < count && status == MB_OK && !is_half; i++) status = one(&out[i], a[i], &sizes[i], options, scale[i]);
+  free(sizes);
+  for (int64_t i = 0; i < count && status != MB_OK; i++) mb_tensor_release(out[i]), out[i] = NULL;
+  return status;
+}
+
+mb_status mb_msign_with(mb_tensor **out, mb_tensor *a, const mb_msign_options *options) {
+  *out = NULL;
+  if (!options) MB_FAIL(MB_ERR_ARG, "mb_msign_with: options is NULL");
+  return mb_msign_many(out, &a, &options->scale, 1, options);
 }
 
 mb_status mb_msign(mb_tensor **out, mb_tensor *a, mb_msign_method method, int64_t steps) {

@@ -9,7 +9,7 @@
 --   local values, vectors = mb.linalg.eigh(t)            -- symmetric t, values ascending, vectors in columns
 --   local l = mb.linalg.cholesky(t)                      -- t = l l^T
 --   local o = mb.linalg.msign(t, { method = "ns5", steps = 5 })     -- u v^T; or "polar_express", "exact"
---   local o = mb.linalg.msign(t, { precision = "bf16" })            -- on the GPU, several times as fast
+--   local o = mb.linalg.msign(t, { precision = "f16" })             -- on the GPU, many times as fast
 --   local r = mb.linalg.inverse_sqrt(t, { steps = 12 })  -- t^(-1/2), symmetric positive definite t
 --   mb.linalg.sigma_max(t)                               -- a number: the largest singular value, without the others
 --   mb.linalg.norm(t, "nuclear")                         -- a number; "spectral" by default
@@ -46,15 +46,16 @@ end
 local msign = {
   method = { choices = { "ns5", "polar_express", "exact" }, default = "ns5" },
   steps = { type = "integer", default = 5, min = 1 },
-  precision = { choices = { "f32", "tf32", "bf16" }, default = "f32" },
+  precision = { choices = { "f32", "tf32", "bf16", "f16" }, default = "f32" },
 }
 
 --- The polar factor u v^T of t = u diag(s) v^T: by Muon's Newton-Schulz iteration, by Polar Express (arXiv 2505.16932),
---- or by decomposition, to which `steps` and `precision` mean nothing. precision is what factors of the iterations' products are
---- rounded to, whose sums are float32: "f32" not at all, "tf32" on devices that have such products, "bf16" on cuda alone, where
---- what the matrix is rounded to is bf16 as well; the result has t's dtype.
+--- or by decomposition, to which `steps` and `precision` mean nothing. precision is what factors of the iterations'
+--- products are rounded to, whose sums are float32: "f32" not at all, "tf32" on devices that have such products, "bf16"
+--- and "f16" on cuda alone, where what the matrix is rounded to is that as well; the result has t's dtype. "f16" is nearer
+--- to "f32" than "bf16" is, and faster where matrices are twice as long as wide, or more.
 ---@param t moonbow.Tensor
----@param given? { method?: "ns5"|"polar_express"|"exact", steps?: integer, precision?: "f32"|"tf32"|"bf16" }
+---@param given? { method?: "ns5"|"polar_express"|"exact", steps?: integer, precision?: "f32"|"tf32"|"bf16"|"f16" }
 ---@return moonbow.Tensor
 function M.msign(t, given)
   return binding.msign(t, options.check("mb.linalg.msign", given, msign))

@@ -77,6 +77,11 @@ static void products(void) {
   c = COST(MB_BF16);
   mbi_cost_gemm(&c, &gelu);
   SAYS(c, 2 * (7 * 24 + 24 * 16 + 2 * 7 * 16), 2 * 7 * 16 * 24, "m 7, n 16, k 24, gelu's slope, rows apart");
+  mbi_gemm half = {.m = 8, .n = 8, .k = 16, .alpha = 1, .a = some, .b = some, .c = some, .lda = 16, .ldb = 8, .ldc = 8, .batch = 2,
+                   .stride_a = 128, .stride_b = 128, .stride_c = 64, .c_is_wide = 1, .half = 1};
+  c = COST(MB_BF16);
+  mbi_cost_gemm(&c, &half);
+  SAYS(c, 2 * (2 * (128 + 128) + 4 * 64), 2 * 2 * 8 * 8 * 16, "m 8, n 8, k 16, batch 2, f16");
   mbi_gemm square = {.m = 9, .n = 9, .k = 5, .alpha = 1, .a = some, .b = some, .c = some, .lda = 5, .ldb = 9, .ldc = 9, .batch = 1};
   c = COST(MB_F32);
   mbi_cost_gemm_symmetric(&c, &square);
@@ -151,6 +156,12 @@ static void fused(void) {
   mbi_cost c = COST(MB_F32);
   mbi_cost_fuse(&c, &run);
   SAYS(c, 4 * (2 * 22 + 12 + 2 * 22 + 4), (2 + 1 + 1) * 22, "22 elements, parts 2, arrays 3, steps 2");
+  c = COST(MB_F32);
+  mbi_cost_normalize(&c, some, (mb_dtype)MBI_F16, NULL, 0, some, 3, 20, 1, 0);
+  SAYS(c, 3 * 20 * (4 + 2), 3 * 3 * 20, "(3, 20)");
+  c = COST(MB_BF16);
+  mbi_cost_add_to_diagonal(&c, some, (mb_dtype)MBI_F16, 3, 7, 1);
+  SAYS(c, 2 * 2 * 3 * 7, 3 * 7, "(3, 7, 7)");
 }
 
 static void spectra(void) {

@@ -116,6 +116,48 @@ static void batches_and_views(void) {
   mb_tensor_release(batch), mb_tensor_release(turned);
 }
 
+// Several tensors: each as it is alone, times its own number, or none of them.
+static void many(void) {
+  mb_tensor *a[3], *out[3], *alone;
+  CHECK_OK(mb_randn(&a[0], MB_F32, 3, (int64_t[]){2, 9, 30}, MB_CPU));
+  CHECK_OK(mb_randn(&a[1], MB_F64, 2, (int64_t[]){12, 5}, MB_CPU));
+  CHECK_OK(mb_randn(&a[2], MB_F32, 2, (int64_t[]){6, 6}, MB_CPU));
+  mb_msign_options options = {.method = MB_MSIGN_NS5, .scale = (double)NAN};
+  const double scale[3] = {1, 0.5, -2}, wrong[3] = {1, 2, (double)INFINITY};
+  CHECK_OK(mb_msign_many(out, a, scale, 3, &options));
+  for (int i = 0; i < 3; i++) {
+    mb_msign_options one = {.method = MB_MSIGN_NS5, .scale = scale[i]};
+    CHECK_OK(mb_msign_with(&alone, a[i], &one));
+    double *x = doubles_of(out[i]), *y = doubles_of(alone);
+    for (int64_t j = 0; j < mb_tensor_numel(a[i]); j++) CHECK(x[j] == y[j]);
+    free(x), free(y);
+    mb_tensor_release(alone), mb_tensor_release(out[i]);
+  }
+  CHECK_FAILS(MB_ERR_ARG, "mb_msign: scale is inf, a finite number was expected", mb_msign_many(out, a, wrong, 3, &options));
+  CHECK(out[0] == NULL && out[1] == NULL && out[2] == NULL);
+  CHECK_FAILS(MB_ERR_ARG, "mb_msign_many: count is 0, 1 or more was expected", mb_msign_many(out, a, scale, 0, &options));
+  CHECK_FAILS(MB_ERR_ARG, "mb_msign_many: options is NULL", mb_msign_many(out, a, scale, 3, NULL));
+  options.precision = MB_MSIGN_F16;
+  CHECK_FAILS(MB_ERR_DTYPE, "mb_msign: cpu has no products of f16, a is f32", mb_msign_many(out, a, scale, 3, &options));
+  options.precision = MB_MSIGN_FULL;
+  mb_memory_stats before, now;
+  mb_memory(&before);
+  for (int64_t nth = 1;; nth++) {
+    mb_debug_fail_allocation(nth);
+    mb_status status = mb_msign_many(out, a, scale, 3, &options);
+    mb_debug_fail_allocation(0);
+    for (int i = 0; i < 3; i++) {
+      CHECK((status == MB_OK) == (out[i] != NULL));
+      mb_tensor_release(out[i]);
+    }
+    mb_memory(&now);
+    CHECK_EQ(now.live_tensors, before.live_tensors);
+    if (status == MB_OK) break;
+    CHECK_EQ(status, MB_ERR_NOMEM);
+  }
+  for (int i = 0; i < 3; i++) mb_tensor_release(a[i]);
+}
+
 static void wrong_use(void) {
   mb_tensor *out = (mb_tensor *)1, *a, *flat, *ints, *bad;
   CHECK_OK(mb_randn(&a, MB_F32, 2, (int64_t[]){3, 4}, MB_CPU));
@@ -162,6 +204,7 @@ int main(void) {
   known_spectra_are_set_to_one();
   polar_express_converges();
   batches_and_views();
+  many();
   wrong_use();
   return check_end();
 }

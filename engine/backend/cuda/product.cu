@@ -14,6 +14,7 @@
 
 #include "backend/cuda/capture.h"
 #include "backend/cuda/choices.h"
+#include "backend/cuda/f16.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/timing.h"
 
@@ -118,7 +119,7 @@ done:
 }
 
 mb_status describe(Layouts *l, const mbi_gemm *g, Type kind, bool rounds) {
-  cudaDataType_t type = kind == Type::F64 ? CUDA_R_64F : kind == Type::F32 ? CUDA_R_32F : CUDA_R_16BF;
+  cudaDataType_t type = kind == Type::F64 ? CUDA_R_64F : kind == Type::F32 ? CUDA_R_32F : kind == Type::F16 ? CUDA_R_16F : CUDA_R_16BF;
   bool may_round = kind == Type::F32 && rounds;
   cublasComputeType_t compute = kind == Type::F64 ? CUBLAS_COMPUTE_64F : may_round ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
   cudaDataType_t scale = kind == Type::F64 ? CUDA_R_64F : CUDA_R_32F;
@@ -332,8 +333,8 @@ void multiply(const mbi_gemm *g, const double *a, const double *b, double *c, bo
               (int)g->k, g->alpha, a, (int)g->lda, b, (int)g->ldb, g->beta, c, (int)g->ldc);
 }
 
-// Through float: the sums of a bf16 product are made in float32.
-template <class C> void multiply(const mbi_gemm *g, const bf16 *a, const bf16 *b, C *c, bool) {
+// Through float: the sums of a product of T, bf16 or f16, are made in float32.
+template <class T, class C> void multiply(const mbi_gemm *g, const T *a, const T *b, C *c, bool) {
   mbi_gemm wide = *g;
   int64_t a_rows = g->transpose_a ? g->k : g->m, b_rows = g->transpose_b ? g->n : g->k;
   int64_t a_columns = g->transpose_a ? g->m : g->k, b_columns = g->transpose_b ? g->k : g->n;
@@ -403,6 +404,8 @@ mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *) {
     if (given.gelu) multiply_with_gelu(&given);
     else if (type == Type::F32) multiply_all<float>(&given, rounds);
     else if (type == Type::F64) multiply_all<double>(&given, rounds);
+    else if (type == Type::F16 && given.c_is_wide) multiply_all<f16, float>(&given, rounds);
+    else if (type == Type::F16) multiply_all<f16>(&given, rounds);
     else if (given.c_is_wide) multiply_all<bf16, float>(&given, rounds);
     else multiply_all<bf16>(&given, rounds);
     return MB_OK;

@@ -10,7 +10,7 @@
 
 namespace mbk {
 
-enum class Type { F32, F64, BF16 };
+enum class Type { F32, F64, BF16, F16 };
 
 // How products and attention of this process are computed, as choices.h says: the text of a run.
 mb_status product_choices(const char **text);

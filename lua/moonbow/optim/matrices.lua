@@ -19,6 +19,7 @@
 --   measure   fn(P, h, o) -> sum, largest: numbers or tensors, called for every batch before update_group is for any; h.total is
 --             then the sum of the first over the batches, h.largest the maximum of the second, if it is not nil. What it
 --             assigns to P.<temporary> is there in update_group
+--   together  fn(list, h, o), called once between measure and update_group, with the P of every batch
 --   temporaries   names of such fields
 --   layer     fn(p, o) -> table of constants of a parameter, P.<key>; parameters that differ in them are in different batches
 --   check_parameters   fn(who, parameters, o), raises an error if the options do not fit the parameters
@@ -42,6 +43,7 @@ M.definition_spec = {
   update_group = { type = "function" },
   takes = { type = "table" },
   measure = { type = "function" },
+  together = { type = "function" },
   temporaries = { type = "table", default = {} },
   layer = { type = "function" },
   check_parameters = { type = "function" },
@@ -62,7 +64,7 @@ function M.check(who, definition)
     options.fail("%s: one of update and update_group is needed%s", who, definition.update and ", not both" or "")
   end
   if definition.update then
-    for _, name in ipairs { "takes", "measure", "layer", "keeps_gradient", "initialize" } do
+    for _, name in ipairs { "takes", "measure", "together", "layer", "keeps_gradient", "initialize" } do
       if definition[name] then options.fail("%s: '%s' is for definitions with update_group", who, name) end
     end
     return

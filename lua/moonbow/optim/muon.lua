@@ -11,14 +11,15 @@
 --
 -- msign is five Newton-Schulz steps ("ns5"), Polar Express (arXiv 2505.16932) or exact. With split = "qkv" GPT-2's c_attn is
 -- three matrices. torch.optim.Muon is form = "lerp", nesterov = true, scale "original" or "match_rms_adamw", in bfloat16.
--- precision, of msign's products (moonbow/linalg.lua), is "bf16" for float32 on the GPU and "f32" elsewhere unless it is given:
--- there the iteration is most of the step. m, the norm and the weights are float32 in any case.
+-- precision, of msign's products (moonbow/linalg.lua), is "f16" for float32 on the GPU and "f32" elsewhere unless it is given:
+-- there the iteration is most of the step. m, the norm and the weights are float32 in any case. In "f16" the matrices of
+-- all shapes are iterated together.
 -- Source: Jordan et al. 2024, kellerjordan.github.io/posts/muon.
 
+local binding = require "bindings.linalg"
 local create = require "moonbow.create"
 local define = require "moonbow.optim.define"
 local fuse = require "moonbow.fuse"
-local linalg = require "bindings.linalg"
 local norms = require "moonbow.optim.norms"
 
 local scales = {
@@ -30,7 +31,7 @@ local scales = {
 local limits = {
   lr = { min = 0 }, momentum = { min = 0, below = 1 }, weight_decay = { min = 0 }, form = { choices = { "lerp", "jordan" } },
   scale = { choices = { "match_rms_adamw", "original", "spectral" } }, msign = norms.limits.msign, steps = norms.limits.steps,
-  precision = { choices = { "auto", "f32", "tf32", "bf16" } },
+  precision = { choices = { "auto", "f32", "tf32", "bf16", "f16" } },
 }
 
 -- m moved on, and d where it is not m, in one pass.
@@ -60,7 +61,14 @@ end
 -- What products are computed in, for a tensor of directions.
 local function precision_of(o, d)
   if o.precision ~= "auto" then return o.precision end
-  return o.msign ~= "exact" and d.dtype == "f32" and d.device == "cuda" and "bf16" or "f32"
+  return o.msign ~= "exact" and d.dtype == "f32" and d.device == "cuda" and "f16" or "f32"
+end
+
+local function scale_of(P, o) return scales[o.scale](P.shape[2], P.shape[3]) end
+
+-- msign's options for a direction; on the GPU the step has been checked before.
+local function options_of(d, h, o)
+  return { method = o.msign, steps = h.steps, precision = precision_of(o, d), unchecked = d.device == "cuda" }
 end
 
 local muon = define {
@@ -70,12 +78,25 @@ local muon = define {
   limits = limits,
   state = { "m" },
   momentum = "m",
+  temporaries = { "d", "v" },
   decoupled_decay = "weight_decay",
   in_graphs = function(o) return o.msign ~= "exact" end,
+  measure = function(P, h, o) P.d = average(P, h, o) end,
+  together = function(list, h, o)
+    if precision_of(o, list[1].d) ~= "f16" then return end
+    local directions, factors = {}, {}
+    for i, P in ipairs(list) do directions[i], factors[i] = P.d, scale_of(P, o) end
+    local made = binding.msign_many(directions, factors, options_of(directions[1], h, o))
+    for i, P in ipairs(list) do P.v = made[i] end
+  end,
   update_group = function(P, h, o)
-    local d = average(P, h, o)
-    P.update = linalg.msign(d, { method = o.msign, steps = h.steps, scale = scales[o.scale](P.shape[2], P.shape[3]),
-      precision = precision_of(o, d), unchecked = d.device == "cuda" })
+    if precision_of(o, P.d) == "f16" then
+      P.update = P.v
+    else
+      local given = options_of(P.d, h, o)
+      given.scale = scale_of(P, o)
+      P.update = binding.msign(P.d, given)
+    end
   end,
 }
 

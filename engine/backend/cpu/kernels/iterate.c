@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // iterate.c: what iterations on batches of matrices need beside general products: products whose result is
-// symmetric, at little more than half the work, and normalisation to unit length.
+// symmetric, at little more than half the work, normalisation to unit length, and a number on diagonals.
 //
 // Measured on two Zen 4 cores, float32, oneDNN: five steps of Newton-Schulz on four 768 x 768 take 205 ms, with plain
 // products 270; on four 768 x 3072 659 and 785. From eight panels on nothing more is won.
@@ -84,5 +84,15 @@ mb_status MBK(normalize)(void *y, mb_dtype dtype, double *norms, int64_t norm_st
 #pragma omp parallel for simd schedule(static) if (size >= MBK_PARALLEL_FROM)
     for (int64_t j = 0; j < size; j++) to[j] = (real)((double)from[j] * scale * by);
   }
+  return MB_OK;
+}
+
+// ----- diagonals --------------------------------------------------------------------------------------------
+
+mb_status MBK(add_to_diagonal)(void *c, mb_dtype dtype, int64_t count, int64_t s, double value) {
+  if (dtype != (sizeof(real) == sizeof(double) ? MB_F64 : MB_F32))
+    MB_FAIL(MB_ERR_DTYPE, "add_to_diagonal: the CPU has no %s", mbi_dtype_name(dtype));
+  for (int64_t i = 0; i < count; i++)
+    for (int64_t j = 0; j < s; j++) ((real *)c)[(i * s + j) * s + j] += (real)value;
   return MB_OK;
 }

@@ -3,6 +3,7 @@
 // gemm.cu: matrix products, which a library computes (product.h). float32 is computed in float32 (in TF32 where mb_tf32_set
 // allows it), float64 in float64. Where the library has no algorithm for a product with a bias, or may have none (a side
 // of 1), the bias is added by a kernel; GELU is made by one where the library is not faster (gelu_choice.cu).
+#include "backend/cuda/f16.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/product.h"
 #include "backend/cuda/simt.h"
@@ -31,7 +32,9 @@ mb_status prepare(mbi_gemm *g) {
 bool tf32_is_allowed;
 bool rounds(const mbi_gemm *g) { return g->may_round == MBI_ROUNDS || (g->may_round && tf32_is_allowed); }
 
-template <class T> constexpr Type type_of = sizeof(T) == sizeof(double) ? Type::F64 : sizeof(T) == sizeof(float) ? Type::F32 : Type::BF16;
+template <class T> Type type_of(const mbi_gemm *g) {
+  return sizeof(T) == sizeof(double) ? Type::F64 : sizeof(T) == sizeof(float) ? Type::F32 : g->half ? Type::F16 : Type::BF16;
+}
 
 } // namespace
 
@@ -59,20 +62,20 @@ template <class T> struct AddBias {
 template <class T> mb_status with_bias(const mbi_gemm *g) {
   bool has_none = false, is_thin = g->m == 1 || g->n == 1 || g->k == 1;
   if (!g->bias || !is_thin) {
-    mb_status status = library_product(g, type_of<T>, rounds(g), &has_none);
+    mb_status status = library_product(g, type_of<T>(g), rounds(g), &has_none);
     if (status == MB_OK || !g->bias || !has_none) return status;
   }
   mbi_gemm plain = *g;
   plain.bias = nullptr;
-  MB_TRY(library_product(&plain, type_of<T>, rounds(g), nullptr));
+  MB_TRY(library_product(&plain, type_of<T>(g), rounds(g), nullptr));
   return launch_elements(AddBias<T>{(T *)g->c, (const T *)g->bias, g->m, g->n, g->ldc, g->stride_c}, g->batch * g->m * g->n, "gemm");
 }
 
-// c = beta from + rounded, for a library that writes no float32 from bf16.
-struct AddWidened {
+// c = beta from + rounded, for a library that writes no float32 from T.
+template <class T> struct AddWidened {
   float *c;
   const float *from;
-  const bf16 *rounded;
+  const T *rounded;
   int64_t m, n, ldc, stride_c;
   float beta;
   SIMT void operator()(int64_t i) const {
@@ -81,19 +84,19 @@ struct AddWidened {
   }
 };
 
-mb_status with_wide_result(const mbi_gemm *g) {
+template <class T> mb_status with_wide_result(const mbi_gemm *g) {
   bool has_none = false;
-  mb_status status = library_product(g, Type::BF16, false, &has_none);
+  mb_status status = library_product(g, type_of<bf16>(g), false, &has_none);
   if (status == MB_OK || !has_none) return status;
   constexpr int SLOT = 6;
-  bf16 *rounded;
+  T *rounded;
   mbi_gemm plain = *g;
   MB_TRY(scratch_of(&rounded, SLOT, g->batch * g->m * g->n));
   plain.c = rounded, plain.from = nullptr, plain.c_is_wide = 0, plain.beta = 0, plain.ldc = g->n, plain.stride_c = g->m * g->n;
-  MB_TRY(library_product(&plain, Type::BF16, false, nullptr));
+  MB_TRY(library_product(&plain, type_of<bf16>(g), false, nullptr));
   float *c = (float *)g->c;
   const float *from = g->from ? (const float *)g->from : c;
-  return launch_elements(AddWidened{c, from, rounded, g->m, g->n, g->ldc, g->stride_c, (float)g->beta}, g->batch * g->m * g->n, "gemm");
+  return launch_elements(AddWidened<T>{c, from, rounded, g->m, g->n, g->ldc, g->stride_c, (float)g->beta}, g->batch * g->m * g->n, "gemm");
 }
 
 // The product first, then a pass over it.
@@ -131,9 +134,9 @@ template <class T> mb_status Kernels<T>::gemm(const mbi_gemm *given) {
     if (g.from) part.from = (const char *)g.from + before;
     if (g.gelu) {
       part.aux = (char *)g.aux + before;
-      MB_TRY(product_with_gelu(&part, type_of<T>, [&part] { return gelu_apart<T>(&part); }));
+      MB_TRY(product_with_gelu(&part, type_of<T>(&part), [&part] { return gelu_apart<T>(&part); }));
     } else {
-      MB_TRY(is_wide ? with_wide_result(&part) : with_bias<T>(&part));
+      MB_TRY(!is_wide ? with_bias<T>(&part) : g.half ? with_wide_result<f16>(&part) : with_wide_result<bf16>(&part));
     }
   }
   return MB_OK;

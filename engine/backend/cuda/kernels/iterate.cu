@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 //
 // iterate.cu: what iterations on batches of matrices need beside general products: products whose result is symmetric to
-// the bit, and normalisation to unit length.
+// the bit, normalisation to unit length, and a number on diagonals.
+#include "backend/cuda/f16.h"
+#include "backend/cuda/packs.h"
 #include "backend/cuda/squares.h"
 
 namespace mbk {
@@ -74,16 +76,51 @@ struct Lengths {
   }
 };
 
+// A share of a row as To; shares begin at multiples of LANES.
 template <class T, class To> struct ScaleRow {
+  static constexpr int THREADS = 256, LANES = lanes_of<T, To>();
+  using Shared = Nothing;
   To *y;
   const T *x;
   const double *factors;
-  int64_t size;
-  SIMT void operator()(int64_t i) const {
-    int64_t row = i / size;
-    y[i] = (To)((double)x[i] * factors[2 * row] * factors[2 * row + 1]);
+  int64_t size, shares;
+  SIMT void run(const Block<THREADS> &block, Shared &) const {
+    int64_t share = block.index % shares, row = block.index / shares, parts = ceil_div(size, LANES);
+    int64_t first = parts * share / shares * LANES, last = parts * (share + 1) / shares * LANES;
+    if (last > size) last = size;
+    const T *from = x + row * size + first;
+    To *to = y + row * size + first;
+    double scale = factors[2 * row], by = factors[2 * row + 1];
+    bool wide = on_boundary(from) && on_boundary(to);
+    block.each([&](int thread) {
+      row_parts<LANES, THREADS>(thread, last - first, [&](auto lanes, int64_t at) {
+        constexpr int N = decltype(lanes)::value;
+        Lanes<T, N> given = load<N>(from + at, wide);
+        Lanes<To, N> made;
+SIMT_UNROLL
+        for (int k = 0; k < N; k++) made.at[k] = (To)((double)given.at[k] * scale * by);
+        store(to + at, made, wide);
+      });
+    });
   }
 };
+template <class T, class To> mb_status scale_rows(void *y, const void *x, const double *factors, int64_t count, int64_t size) {
+  constexpr int64_t SHARE = 8192;
+  int64_t shares = ceil_div(size, SHARE);
+  return launch(ScaleRow<T, To>{(To *)y, (const T *)x, factors, size, shares}, count * shares, "normalize");
+}
+
+// ----- diagonals ----------------------------------------------------------------------------------------------------
+
+template <class T> struct AddToDiagonal {
+  T *c;
+  int64_t s;
+  Wide<T> value;
+  SIMT void operator()(int64_t i) const { c[i * s + i % s] = (T)((Wide<T>)c[i * s + i % s] + value); }
+};
+template <class T> mb_status add_value(void *c, int64_t count, int64_t s, double value) {
+  return launch_elements(AddToDiagonal<T>{(T *)c, s, (Wide<T>)value}, count * s, "add_to_diagonal");
+}
 
 } // namespace
 
@@ -105,11 +142,16 @@ mb_status Kernels<T>::normalize(void *y, mb_dtype dtype, double *norms, int64_t 
   MB_TRY(scratch_of(&factors, 1, 2 * count));
   MB_TRY(launch(RowSquares<T>{parts, (const T *)x, size, shares}, count * shares, "normalize"));
   MB_TRY(launch_elements(Lengths{factors, norms, parts, shares, norm_stride, factor, epsilon}, count, "normalize"));
-  if (dtype == MB_BF16) return launch_elements(ScaleRow<T, bf16>{(bf16 *)y, (const T *)x, factors, size}, count * size, "normalize");
-  return launch_elements(ScaleRow<T, T>{(T *)y, (const T *)x, factors, size}, count * size, "normalize");
+  if ((int)dtype == MBI_F16) return scale_rows<T, f16>(y, x, factors, count, size);
+  return dtype == MB_BF16 ? scale_rows<T, bf16>(y, x, factors, count, size) : scale_rows<T, T>(y, x, factors, count, size);
+}
+
+template <class T> mb_status Kernels<T>::add_to_diagonal(void *c, mb_dtype dtype, int64_t count, int64_t s, double value) {
+  return (int)dtype == MBI_F16 ? add_value<f16>(c, count, s, value) : add_value<T>(c, count, s, value);
 }
 
 MBK_SLOT(gemm_symmetric);
 MBK_SLOT(normalize);
+MBK_SLOT(add_to_diagonal);
 
 } // namespace mbk
