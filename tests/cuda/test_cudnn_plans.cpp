@@ -131,6 +131,12 @@ static int examine(const std::string &path, bool is_read) {
         bool is_compiled = &s == SHAPES || (gpu.version == 900 && s[2] == 200); // which takes tenths of a second
         test(library, target, gpu, case_of(s[0], s[1], s[2], s[3], kind > 0, kind == 2), is_compiled, is_read, kernel);
       }
+    // A plan that says it is of this device, and is of another: the library itself refuses it.
+    const Gpu &other = GPUS[&gpu == GPUS ? 1 : 0];
+    AttentionPlan plan;
+    choices_of_machine(other.name);
+    if (is_read)
+      CHECK(!load_plan(&plan, library, target, case_of(64, 12, 1024, 64, false, false), 0), "a plan for %s was taken for %s", other.name, gpu.name);
   }
   return finish();
 }
