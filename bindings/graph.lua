@@ -5,8 +5,9 @@
 --   begin(device, sharing) -> graph       until finish() work is noted, not done; `sharing`: a graph whose memory it may use
 --   graph:finish()                        an error of it, or of a call before it, leaves a graph that can only be released
 --   graph:release()                       gives up a capture that has not ended
---   graph:sites() -> n                    runs of fused programs so far
+--   graph:sites() -> n                    runs of fused programs, and steps of clipping by norms, so far
 --   graph:set_numbers(site, program, numbers, n_sets)   of run `site`, from 1, for the next launch; the program's key too
+--   graph:set_tau(site, plan)             of such a step, the plan's tau as it is now, for the next launch
 --   graph:fits() -> boolean               whether the gradients that count as zero are those of the capture
 --   graph:launch()
 --   graph:lend(on)                        tensors are made in the graph's memory, from now on or no more
@@ -54,6 +55,10 @@ end
 function Graph:set_numbers(site, program, numbers, n_sets)
   act_once("mb_graph_set_numbers", self.handle, site - 1, program.handle, program:numbers_of(numbers), #numbers / n_sets)
 end
+
+---@param site integer
+---@param plan moonbow.SpectralPlan
+function Graph:set_tau(site, plan) act_once("mb_graph_set_tau", self.handle, site - 1, plan.plan) end
 
 local frozen, sum_of_frozen = {}, 0
 

@@ -3,7 +3,7 @@
 -- spectral.lua: probe, policy, clamp over many matrices. Arrays of singular values are cdata (double *),
 -- row i - 1 for matrix i; number[] tables are one a matrix, from 1. Missing values are NaN.
 --
---   plan(matrices, { method = "exact"|"randomized"|"polar"|"soft", rank, oversample, power_iters,
+--   plan(matrices, { method = "exact"|"randomized"|"polar"|"soft"|"norm", rank, oversample, power_iters,
 --     warm_start, dtype, explain }) -> plan
 --     an array of tensors; the plan holds them
 --   plan:width() -> n                        singular values kept a matrix
@@ -14,11 +14,13 @@
 --   plan:apply(target)                       target a double[count * width], NaN = keep
 --   plan:verify() -> after                   double[count], sigma_1 of what the last change altered, NaN elsewhere
 --   plan:basis(i) -> tensor|nil              what warm_start remembers of a matrix; plan:set_basis(i, tensor)
---   plan:policy(options, members, count)     a built-in policy on the device: { kind = "const"|"ema"|"quantile"|"zscore", and
---                                            its numbers }; matrices of one members[i], 1 to count, share a threshold
+--   plan:policy(options, members, count)     a built-in policy on the device: { kind = "const"|"ema"|"quantile"|"zscore"|
+--                                            "max_norm", and its numbers }; matrices of one members[i], 1 to count, share one
+--   plan:set_tau(tau)                        another one of const and max_norm, from the next step on
 --   plan:step() -> call                      probe, policy and clamp; waits for nothing
 --   plan:replaying()  plan:replayed() -> call   around a replay of a graph that has a step
 --   plan:outcome(call) -> o                  o.sigma, o.tau: double[count]; o.clipped, o.saturated: integers, and not 0
+--   plan:total(call) -> number               with method norm, the length of all as one
 --   plan:policy_state() -> rows, calls       rows[j], an array of numbers for each threshold; plan:set_policy_state(rows)
 --   plan:release()                           gives the factors' memory back now
 --   plan.count, plan:tensor(i)               number of matrices; one of them
@@ -41,10 +43,12 @@ local doubles, ints, bytes = ffi.typeof "double[?]", ffi.typeof "int32_t[?]", ff
 local out = ffi.new "mb_spectral *[1]"
 local methods = {
   exact = C.MB_SPECTRAL_EXACT, randomized = C.MB_SPECTRAL_RANDOMIZED, polar = C.MB_SPECTRAL_POLAR, soft = C.MB_SPECTRAL_SOFT,
+  norm = C.MB_SPECTRAL_NORM,
 }
 
 local kinds = {
   const = C.MB_POLICY_CONST, ema = C.MB_POLICY_EMA, quantile = C.MB_POLICY_QUANTILE, zscore = C.MB_POLICY_ZSCORE,
+  max_norm = C.MB_POLICY_MAX_NORM,
 }
 local spikes = { reciprocal = C.MB_ZSCORE_RECIPROCAL, bound = C.MB_ZSCORE_BOUND, mean = C.MB_ZSCORE_MEAN }
 
@@ -157,6 +161,9 @@ function Plan:policy(rule, members, count)
   self.thresholds = count
 end
 
+---@param tau number
+function Plan:set_tau(tau) explained(self, handle.act_once, "mb_spectral_policy_tau_set", handle_of(self), tau) end
+
 ---@return integer call to be asked for later
 function Plan:step()
   explained(self, handle.act_once, "mb_spectral_step", handle_of(self), call_out)
@@ -180,6 +187,15 @@ function Plan:outcome(call)
   local o = { sigma = doubles(n), tau = doubles(n), clipped = ints(n), saturated = bytes(n) }
   explained(self, act, "mb_spectral_outcome", handle_of(self), call, o.sigma, o.tau, o.clipped, o.saturated)
   return o
+end
+
+local total_out = doubles(1)
+
+---@param call integer
+---@return number
+function Plan:total(call)
+  explained(self, act, "mb_spectral_outcome_total", handle_of(self), call, total_out)
+  return total_out[0]
 end
 
 ---@return number[][] rows, integer calls

@@ -138,6 +138,20 @@ typedef struct mbi_policy_gains {
   double *gain, *target;         // (count, k); target (count) tau once more, or NULL
   double *clipped, *saturated;   // (count) values lowered; 1 where all that may change were, and there are more
 } mbi_policy_gains;
+// A built-in policy asked for lengths of arrays: mbi_policy and mbi_policy_gains in one, for a plan of NORM. Arrays are the device's.
+typedef struct mbi_norm_policy {
+  const mb_policy_options *rule; // of the host
+  const double *tau_now;         // (1) what stands for rule->tau in a graph, or NULL
+  int64_t count, thresholds;
+  const int64_t *begin, *member; // as in mbi_policy
+  double *norm;                  // (count) sums of squares, which become lengths
+  double *scale;                 // (count) all 1
+  int64_t *flags;                // (count)
+  double *state, *calls;
+  double *tau, *clipped, *saturated; // (count)
+  double *verdict, *total;       // (1) total: the length of all arrays as one, summed in the order of `member`
+  double *factor;                // (count) that an array is to be multiplied by
+} mbi_norm_policy;
 
 enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
   MBI_NEG, MBI_ABS, MBI_SIGN, MBI_EXP, MBI_LOG, MBI_SQRT, MBI_SQUARE, MBI_RECIPROCAL, MBI_TANH, MBI_SIGMOID,

@@ -393,6 +393,8 @@ void mbi_cost_norms(mbi_cost *c, const mbi_arrays *a, int64_t groups, int64_t wa
   arrays_of(c, a, groups, is_rare(wanted) ? 0 : 1, is_rare(wanted) ? 0 : 2);
 }
 void mbi_cost_rescale(mbi_cost *c, const mbi_arrays *a, int64_t groups) { arrays_of(c, a, groups, 2, 1); }
+void mbi_cost_sums_of_squares(mbi_cost *c, const mbi_arrays *a, int64_t groups) { arrays_of(c, a, groups, 1, 2); }
+void mbi_cost_multiply_all(mbi_cost *c, const mbi_arrays *a, int64_t groups) { arrays_of(c, a, groups, 2, 1); } // if all are changed
 
 // ----- spectra --------------------------------------------------------------------------------------------------
 
@@ -493,6 +495,11 @@ void mbi_cost_policy_gains(mbi_cost *c, const mbi_policy_gains *s, int64_t group
     count += s[at].count;
   }
   mbi_cost_shape(c, "matrices %lld, shapes %lld", (Long)count, (Long)groups);
+}
+
+void mbi_cost_norm_policy(mbi_cost *c, const mbi_norm_policy *p) {
+  c->bytes = 88 * (double)p->count; // members, lengths twice, scales, flags, tau, clipped, saturated, factors
+  mbi_cost_shape(c, "arrays %lld, thresholds %lld", (Long)p->count, (Long)p->thresholds);
 }
 
 // ----- decompositions (Golub and Van Loan, Matrix Computations, 4th edition, figures 8.3.1 and 8.6.1) -------------

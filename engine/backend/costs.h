@@ -71,6 +71,8 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_add_to_diagonal c, dtype, count, s, value
 #define MBI_ARGUMENTS_norms a, groups, wanted
 #define MBI_ARGUMENTS_rescale a, groups
+#define MBI_ARGUMENTS_sums_of_squares a, groups
+#define MBI_ARGUMENTS_multiply_all a, groups
 #define MBI_ARGUMENTS_sketch_draw s, groups, seed, step, stream
 #define MBI_ARGUMENTS_sketch_pass s, groups, forms
 #define MBI_ARGUMENTS_sketch_basis s, groups, of_y, limits
@@ -81,6 +83,7 @@ void mbi_cost_shape(mbi_cost *cost, const char *format, ...) __attribute__((form
 #define MBI_ARGUMENTS_gram_update s, gain
 #define MBI_ARGUMENTS_policy p
 #define MBI_ARGUMENTS_policy_gains s, groups
+#define MBI_ARGUMENTS_norm_policy p
 #define MBI_ARGUMENTS_svd u, s, v, a, m, n, count
 #define MBI_ARGUMENTS_qr q, r, a, m, n, count
 #define MBI_ARGUMENTS_eigh values, vectors, a, n, count

@@ -3,7 +3,7 @@
 // policy.h: the built-in threshold policies on rows of float64, one threshold after another: what lua/moonbow/threshold
 // says sample by sample, for the host and every device. A row, in the order of mb_spectral_policy_state:
 //
-//   CONST     nothing
+//   CONST     nothing, and so MAX_NORM
 //   EMA       m, k
 //   QUANTILE  n, the n last values, oldest first, in room for `window`; behind it the same values in ascending order
 //   ZSCORE    n, mean, variance
@@ -19,7 +19,12 @@
 
 // Numbers of a row on the device, and of the part that a state is.
 MBI_EVERYWHERE static inline int64_t mbi_policy_width(const mb_policy_options *o) {
-  return o->kind == MB_POLICY_QUANTILE ? 1 + o->window : o->kind == MB_POLICY_CONST ? 0 : o->kind == MB_POLICY_EMA ? 2 : 3;
+  switch (o->kind) {
+    case MB_POLICY_EMA: return 2;
+    case MB_POLICY_QUANTILE: return 1 + o->window;
+    case MB_POLICY_ZSCORE: return 3;
+    default: return 0;
+  }
 }
 MBI_EVERYWHERE static inline int64_t mbi_policy_row(const mb_policy_options *o) {
   return o->kind == MB_POLICY_QUANTILE ? 1 + 2 * o->window : mbi_policy_width(o);
@@ -85,5 +90,12 @@ MBI_EVERYWHERE static inline double mbi_policy_ask(const mb_policy_options *o, d
     case MB_POLICY_ZSCORE: return mbi_policy_zscore(o, row, sigma);
     default: return o->tau;
   }
+}
+
+// What something of this length is multiplied by, 1 where it stays: tau / (norm + 1e-6), PyTorch's constant.
+MBI_EVERYWHERE static inline double mbi_norm_factor(const mb_policy_options *o, double tau, double norm) {
+  double factor = tau / (norm + 1e-6);
+  int is_lowered = o->kind == MB_POLICY_MAX_NORM ? factor < 1 : norm > tau; // false where tau is NaN
+  return is_lowered ? factor : 1;
 }
 #endif

@@ -455,8 +455,9 @@ MB_CALL mb_status mb_mlp_forward(mb_tensor **out, mb_model *model, mb_tensor *x)
 //   POLAR       no decomposition: the probe finds sigma_1 alone (width 1), the clamp lowers all values above tau through
 //               polar factors: matrix products only. In float32 the result is good to 1e-5 sigma_1
 //   SOFT        the same probe; sigma -> sigma / sqrt(1 + sigma^2 / tau^2) for all values (SPECTRA, arXiv 2603.14315)
+//   NORM        every matrix as one vector, whose length is its only value: clipping by norms, see mb_spectral_step
 typedef enum mb_spectral_method {
-  MB_SPECTRAL_EXACT = 0, MB_SPECTRAL_RANDOMIZED, MB_SPECTRAL_POLAR, MB_SPECTRAL_SOFT
+  MB_SPECTRAL_EXACT = 0, MB_SPECTRAL_RANDOMIZED, MB_SPECTRAL_POLAR, MB_SPECTRAL_SOFT, MB_SPECTRAL_NORM
 } mb_spectral_method;
 typedef struct mb_spectral_options {
   mb_spectral_method method;
@@ -493,11 +494,14 @@ MB_CALL mb_status mb_spectral_basis(mb_tensor **out, mb_spectral *plan, int64_t 
 MB_CALL mb_status mb_spectral_basis_set(mb_spectral *plan, int64_t matrix, mb_tensor *basis);
 // Probe, policy and clamp in one call that waits for nothing: the device asks a built-in policy itself. The policies are those of
 // mb.threshold, with their state in float64 on the device.
-typedef enum mb_policy_kind { MB_POLICY_CONST = 0, MB_POLICY_EMA, MB_POLICY_QUANTILE, MB_POLICY_ZSCORE } mb_policy_kind;
+typedef enum mb_policy_kind {
+  MB_POLICY_CONST = 0, MB_POLICY_EMA, MB_POLICY_QUANTILE, MB_POLICY_ZSCORE,
+  MB_POLICY_MAX_NORM // of NORM alone: tau is what PyTorch's clip_grad_norm_ has for max_norm
+} mb_policy_kind;
 typedef enum mb_zscore_to { MB_ZSCORE_RECIPROCAL = 0, MB_ZSCORE_BOUND, MB_ZSCORE_MEAN } mb_zscore_to;
 typedef struct mb_policy_options {
   mb_policy_kind kind;
-  double tau;                // CONST
+  double tau;                // CONST, MAX_NORM (which may be infinite: it only measures)
   double beta;               // EMA
   double q;                  // QUANTILE, of the last `window`
   int64_t window;
@@ -505,17 +509,21 @@ typedef struct mb_policy_options {
   int64_t warmup;
   mb_zscore_to to;
 } mb_policy_options;
-// Gives a plan of EXACT or RANDOMIZED a policy with an empty state. threshold (count): matrices
-// of one number, 0 to thresholds - 1, share a tau, asked with the largest of their values.
+// Gives a plan of EXACT, RANDOMIZED or NORM a policy with an empty state. threshold (count): matrices of one number, 0 to
+// thresholds - 1, share a tau, asked with the largest of their values.
 MB_CALL mb_status mb_spectral_policy(mb_spectral *plan, const mb_policy_options *policy, const int64_t *threshold, int64_t thresholds);
 MB_API int64_t mb_spectral_policy_width(const mb_spectral *plan); // numbers of a threshold's state; 0 without a policy
 // state (thresholds, width): CONST nothing; EMA m, k; ZSCORE n, mean, variance; QUANTILE n and the last n values, oldest first. calls, or
 // NULL: those that were not refused since the policy was given or its state set. Waits for the device.
 MB_CALL mb_status mb_spectral_policy_state(mb_spectral *plan, double *state, int64_t *calls);
 MB_CALL mb_status mb_spectral_policy_state_set(mb_spectral *plan, const double *state);
+// Another tau of CONST or MAX_NORM, from the next step on; of a step in a graph see mb_graph_set_tau.
+MB_CALL mb_status mb_spectral_policy_tau_set(mb_spectral *plan, double tau);
 // One call, numbered from 0. Takes one random stream when randomized. A matrix with NaN or Inf, or, where it is no vector, with singular
 // values above 2^100 (float64: 2^900), is refused: then no matrix changes and nothing is learned, nor remembered by warm_start, and the
 // caller hears of it from mb_spectral_outcome, or from the next mb_spectral_step, which fails once for it, before it does anything.
+// With NORM, of the length |G|, found in float64: G *= tau / (|G| + 1e-6) where |G| > tau, of MAX_NORM where that factor is below 1;
+// a matrix whose squares float64 cannot hold is refused too.
 MB_CALL mb_status mb_spectral_step(mb_spectral *plan, int64_t *call);
 // In a graph (mb_graph_begin) a step has no number, call is -1, and its results stay on the device. Around each launch, the one behind
 // the capture included: before it, `replaying` says of the calls but the last one whether they were refused; after it, `replayed`
@@ -526,6 +534,8 @@ MB_CALL mb_status mb_spectral_replayed(mb_spectral *plan, int64_t *call);
 // mb_spectral_clamp. Waits for that call alone. MB_ERR_NONFINITE or MB_ERR_NUMERIC if it was refused, MB_ERR_STATE if it is too old.
 MB_CALL mb_status mb_spectral_outcome(mb_spectral *plan, int64_t call, double *sigma, double *tau, int32_t *clipped,
                                       unsigned char *saturated);
+// Of such a call of a plan of NORM, the length of all its matrices as one vector.
+MB_CALL mb_status mb_spectral_outcome_total(mb_spectral *plan, int64_t call, double *total);
 // Squared Frobenius norms of `count` tensors, in float64: norms of gradients, one call for a whole model.
 MB_CALL mb_status mb_sum_squares(double *out, mb_tensor *const *tensors, int64_t count);
 
@@ -700,10 +710,12 @@ typedef struct mb_graph mb_graph;
 MB_CALL mb_status mb_graph_begin(mb_graph **out, mb_device device, mb_graph *sharing);
 MB_CALL mb_status mb_graph_end(mb_graph *graph);              // after a failure the graph can only be released
 MB_API void mb_graph_release(mb_graph *graph);                // NULL is allowed; gives up a capture that has not ended
-MB_API int64_t mb_graph_sites(const mb_graph *graph);         // runs of fused programs so far, numbered from 0
+MB_API int64_t mb_graph_sites(const mb_graph *graph);         // runs of fused programs, and steps of NORM, so far, numbered from 0
 // The scalars and the random key of run `site` from the next launch on; `program` is the one that was run. Of a run with several
 // sets, `scalars` are as many rows of n_scalars.
 MB_CALL mb_status mb_graph_set_numbers(mb_graph *graph, int64_t site, const mb_program *program, const double *scalars, int n_scalars);
+// Of run `site`, which was an mb_spectral_step of this plan of NORM: the plan's tau as it is now, from the next launch on.
+MB_CALL mb_status mb_graph_set_tau(mb_graph *graph, int64_t site, const mb_spectral *plan);
 // Whether the gradients that count as zero now are those that did when the graph was captured. Where they are not, another graph
 // is needed: one that adds to gradients is not one that writes them.
 MB_API int mb_graph_fits(const mb_graph *graph);

@@ -54,7 +54,7 @@ void mbi_spectral_point(mb_spectral *p, mbi_spectral_group *g, int64_t i, void *
   g->data[i] = data;
 }
 
-int64_t mbi_spectral_numbers(const mb_spectral *p) { return p->n_sigma + 5 * p->count + 1; }
+int64_t mbi_spectral_numbers(const mb_spectral *p) { return p->n_sigma + 5 * p->count + 2; }
 
 // ----- on the device ----------------------------------------------------------------------------------------
 
@@ -100,14 +100,18 @@ static mb_status send_table(mb_spectral *p) {
   return MB_OK;
 }
 
-mb_status mbi_spectral_begin(mb_spectral *p) {
+mb_status mbi_spectral_ready(mb_spectral *p) {
   if (!p->on_table) p->is_moved = 1;
   MB_TRY(make(&p->on_table, p, 3 * p->count));
   MB_TRY(make(&p->on_found, p, mbi_spectral_numbers(p)));
   MB_TRY(make(&p->on_gains, p, p->n_gain));
-  MB_TRY(make_initial(p));
   point_groups(p);
-  MB_TRY(send_table(p));
+  return send_table(p);
+}
+
+mb_status mbi_spectral_begin(mb_spectral *p) {
+  MB_TRY(mbi_spectral_ready(p));
+  MB_TRY(make_initial(p));
   mbi_view from = {.data = mbi_data(p->initial), .ndim = 1, .size = {2 * p->count}, .stride = {1}}, to = from;
   to.data = (double *)mbi_data(p->on_found) + p->n_sigma;
   return mbi_memory_of(p->on_found)->copy_view(&to, &from, sizeof(double));

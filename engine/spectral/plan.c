@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT
 //
-// plan.c: mb_spectral_new and its end. Matrices of equal shape, dtype and device form a group, whatever
-// their order; buffers of a group are made by the first probe and kept from step to step.
+// plan.c: mb_spectral_new and its end. Matrices of equal shape, or with NORM of one size, of one dtype and device form a group,
+// whatever their order; buffers of a group are made by the first probe and kept from step to step.
 #include "spectral/spectral.h"
 
 #include <stdio.h>
 
 static mb_status check_options(const mb_spectral_options *o) {
   if (!o) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: options is NULL");
-  if ((int)o->method < MB_SPECTRAL_EXACT || o->method > MB_SPECTRAL_SOFT)
+  if ((int)o->method < MB_SPECTRAL_EXACT || o->method > MB_SPECTRAL_NORM)
     MB_FAIL(MB_ERR_ARG, "mb_spectral_new: unknown method %d", (int)o->method);
   if (o->method != MB_SPECTRAL_RANDOMIZED) return MB_OK;
   if (o->rank < 1) MB_FAIL(MB_ERR_ARG, "mb_spectral_new: rank is %lld, at least 1 was expected", (long long)o->rank);
@@ -36,7 +36,8 @@ static mbi_spectral_group kind_of(const mb_spectral_options *o, const mb_tensor 
   int64_t m = t->shape.ndim > 0 ? t->shape.size[0] : 1, n = mbi_numel(t) / m, least = m < n ? m : n;
   g.kind = MBI_SPECTRAL_VECTOR;
   g.k = g.kept = 1;
-  if (least == 1) return g;
+  if (o->method == MB_SPECTRAL_NORM) g.m = 1, g.n = m * n;
+  if (least == 1 || o->method == MB_SPECTRAL_NORM) return g;
   if (o->compute_f64) g.dtype = MB_F64;
   if (o->method == MB_SPECTRAL_POLAR || o->method == MB_SPECTRAL_SOFT) {
     g.kind = MBI_SPECTRAL_WHOLE;

@@ -5,7 +5,7 @@
 // (backend.h: mbi_sketch, mbi_gram); these files know no device.
 //
 // Four kinds of group:
-//   VECTOR  n x 1 or 1 x n of any n: the singular value is the 2-norm
+//   VECTOR  n x 1 or 1 x n of any n, and with NORM all: the singular value is the 2-norm
 //   EXACT   all k = min(m, n) singular values, from the eigenvalues of the smaller Gram matrix
 //   SKETCH  the r largest, from q = r + p random directions. From q = k / 2 on a sketch costs more than all
 //           values do: the r largest are then those of EXACT
@@ -34,7 +34,7 @@ typedef struct mbi_spectral_group {
   mb_dtype dtype;    // that computations run in
   mb_dtype source;   // the matrices'
   mb_device device;
-  int64_t m, n;      // of every matrix; 0 in a group of vectors
+  int64_t m, n;      // of every matrix; 0 in a group of vectors, 1 and the size with NORM
   int64_t k;         // singular directions at hand: 1, min(m, n) or q
   int64_t kept;      // of them, those reported
   int64_t count;
@@ -71,7 +71,7 @@ struct mb_spectral {
   int64_t n_sigma, n_gain; // numbers of all groups
   void *table;          // (3, count) by groups: addresses, numbers of elements, places in the plan
   double *found;        // (n_sigma) sigma, (count) scale, (count) flags: all that a probe finds, by groups. On the device there
-                        // are also (count) tau, clipped and saturated each, and a verdict, of step.c
+                        // are also (count) tau, clipped and saturated each, a verdict and a total, of step.c
   double *gains;        // (n_gain)
   mb_tensor *on_table, *on_found, *on_gains, *initial; // the same on the device; initial: of scale and flags, before a probe
   int is_moved;         // addresses have changed since the device was told
@@ -91,7 +91,8 @@ mb_status mbi_spectral_arrays_new(mb_spectral *p);
 void mbi_spectral_arrays_free(mb_spectral *p);
 // Notes where member i's numbers are.
 void mbi_spectral_point(mb_spectral *p, mbi_spectral_group *g, int64_t i, void *data);
-// Lets the device begin a probe: it knows the addresses, scales are 1, all is taken to be finite.
+// Makes the arrays of the device, and tells it of the addresses; and lets a probe begin: scales are 1, all is taken to be finite.
+mb_status mbi_spectral_ready(mb_spectral *p);
 mb_status mbi_spectral_begin(mb_spectral *p);
 // Tells the device of addresses, scales and gains that the host has changed; waits for nothing.
 mb_status mbi_spectral_send(mb_spectral *p);

@@ -6,9 +6,12 @@
 //
 // A matrix that is not finite, or whose values are so large that its change needs a scaled copy (stage.c), is refused: all matrices
 // stay as they are, and the policy learns nothing. The host hears of it late, but at the latest before it makes the next call.
+//
+// A plan of NORM has a shorter way: sums of squares, the policy and its factors in one, products where a factor is not 1.
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/capture.h"
 #include "core/policy.h"
@@ -39,11 +42,11 @@ void mbi_spectral_policy_free(mb_spectral *p) {
 
 // ----- a policy for a plan ----------------------------------------------------------------------------------
 
-static mb_status check_rule(const mb_policy_options *o) {
-  const char *who = "mb_spectral_policy";
+static mb_status check_rule(const mb_policy_options *o, const char *who) {
   if (!o) MB_FAIL(MB_ERR_ARG, "%s: the policy is NULL", who);
   switch ((int)o->kind) {
     case MB_POLICY_CONST:
+    case MB_POLICY_MAX_NORM:
       if (!(o->tau >= 0)) MB_FAIL(MB_ERR_ARG, "%s: tau is %g, at least 0 was expected", who, o->tau);
       return MB_OK;
     case MB_POLICY_EMA:
@@ -66,7 +69,7 @@ static mb_status check_rule(const mb_policy_options *o) {
 static mb_status check_plan(const mb_spectral *p, const int64_t *threshold, int64_t thresholds) {
   const char *who = "mb_spectral_policy";
   if (!p || !threshold) MB_FAIL(MB_ERR_ARG, "%s: %s is NULL", who, p ? "threshold" : "the plan");
-  if (p->options.method != MB_SPECTRAL_EXACT && p->options.method != MB_SPECTRAL_RANDOMIZED)
+  if (p->options.method == MB_SPECTRAL_POLAR || p->options.method == MB_SPECTRAL_SOFT)
     MB_FAIL(MB_ERR_ARG, "%s: methods POLAR and SOFT need the host between probe and change", who);
   for (int64_t i = 0; i < p->count; i++)
     if (threshold[i] < 0 || threshold[i] >= thresholds)
@@ -125,7 +128,9 @@ static mb_status make_policy(mb_spectral *p, const int64_t *threshold) {
 
 mb_status mb_spectral_policy(mb_spectral *p, const mb_policy_options *rule, const int64_t *threshold, int64_t thresholds) {
   MB_TRY(check_plan(p, threshold, thresholds));
-  MB_TRY(check_rule(rule));
+  MB_TRY(check_rule(rule, "mb_spectral_policy"));
+  if (rule->kind == MB_POLICY_MAX_NORM && p->options.method != MB_SPECTRAL_NORM)
+    MB_FAIL(MB_ERR_ARG, "mb_spectral_policy: MAX_NORM is for plans of NORM");
   void *memory;
   mbi_spectral_policy_free(p);
   MB_TRY(mbi_calloc(&memory, "mb_spectral_policy", 1, sizeof *p->policy));
@@ -195,11 +200,45 @@ mb_status mb_spectral_policy_state_set(mb_spectral *p, const double *state) {
   return status;
 }
 
+// ----- a tau that changes -----------------------------------------------------------------------------------
+
+mb_status mb_spectral_policy_tau_set(mb_spectral *p, double tau) {
+  const char *who = "mb_spectral_policy_tau_set";
+  MB_TRY(check(p, p, who, "the plan"));
+  mb_policy_options rule = p->policy->rule;
+  if (rule.kind != MB_POLICY_CONST && rule.kind != MB_POLICY_MAX_NORM)
+    MB_FAIL(MB_ERR_ARG, "%s: the plan's policy is neither CONST nor MAX_NORM", who);
+  rule.tau = tau;
+  MB_TRY(check_rule(&rule, who));
+  p->policy->rule = rule;
+  return MB_OK;
+}
+
+mb_status mb_graph_set_tau(mb_graph *graph, int64_t site, const mb_spectral *plan) {
+  const char *who = "mb_graph_set_tau";
+  if (!graph) MB_FAIL(MB_ERR_ARG, "%s: the graph is NULL", who);
+  MB_TRY(check(plan, plan, who, "the plan"));
+  uint64_t *host = mbi_capture_site(graph, site, plan);
+  if (!host) MB_FAIL(MB_ERR_ARG, "%s: run %lld of the graph is not of this plan", who, (long long)site);
+  memcpy(host, &plan->policy->rule.tau, sizeof *host);
+  return MB_OK;
+}
+
+// The number that a captured step reads: on the device, the host's beside it.
+static mb_status note_tau(const mb_spectral *p, const double **tau) {
+  uint64_t *host;
+  const uint64_t *device;
+  MB_TRY(mbi_capture_cells(&host, &device, 1));
+  memcpy(host, &p->policy->rule.tau, sizeof *host);
+  *tau = (const double *)(const void *)device;
+  return mbi_capture_program(p, host, NULL);
+}
+
 // ----- results ----------------------------------------------------------------------------------------------
 
 // The plan's arrays by groups, as a call left them; waits for that call alone.
 typedef struct result {
-  const double *sigma, *scale, *tau, *clipped, *saturated, *verdict;
+  const double *sigma, *scale, *tau, *clipped, *saturated, *verdict, *total;
   const int64_t *flags;
 } result;
 
@@ -213,6 +252,7 @@ static mb_status open_result(result *r, const mb_spectral *p, int64_t call) {
   r->clipped = r->tau + p->count;
   r->saturated = r->clipped + p->count;
   r->verdict = r->saturated + p->count;
+  r->total = r->verdict + 1;
   return MB_OK;
 }
 
@@ -224,23 +264,40 @@ static mb_status check_result(mb_spectral *p, const result *r, const char *who, 
   while (place >= g->first + g->count) g++;
   int64_t member = place - g->first;
   p->nonfinite = g->index[member];
+  if (p->options.method == MB_SPECTRAL_NORM)
+    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf, or had squares beyond float64's range, %s; nothing was changed", who,
+            (long long)p->nonfinite, when);
   if (!(r->flags[place] & MBI_FINITE))
     MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf %s; nothing was changed", who, (long long)p->nonfinite, when);
   MB_FAIL(MB_ERR_NUMERIC, "%s: matrix %lld had a singular value of %g %s, which only mb_spectral_clamp can change; nothing was changed", who,
           (long long)p->nonfinite, r->sigma[g->first_sigma + member * g->k] / r->scale[place], when);
 }
 
-mb_status mb_spectral_outcome(mb_spectral *p, int64_t call, double *sigma, double *tau, int32_t *clipped, unsigned char *saturated) {
-  const char *who = "mb_spectral_outcome";
-  result r;
+// Of one of the last calls that was not refused.
+static mb_status result_of(result *r, mb_spectral *p, int64_t call, const char *who) {
   MB_TRY(check(p, p, who, "the plan"));
   int64_t calls = p->policy->calls;
   if (call < 0 || call >= calls || call < calls - MOST_MAILS)
     MB_FAIL(MB_ERR_STATE, "%s: the result of call %lld is asked for after %lld calls; the last %d are kept", who, (long long)call,
             (long long)calls, (int)MOST_MAILS);
-  MB_TRY(open_result(&r, p, call));
+  MB_TRY(open_result(r, p, call));
   if (p->policy->told <= call) p->policy->told = call + 1;
-  MB_TRY(check_result(p, &r, who, "in that call"));
+  return check_result(p, r, who, "in that call");
+}
+
+mb_status mb_spectral_outcome_total(mb_spectral *p, int64_t call, double *total) {
+  const char *who = "mb_spectral_outcome_total";
+  result r;
+  MB_TRY(check(p, total, who, "total"));
+  if (p->options.method != MB_SPECTRAL_NORM) MB_FAIL(MB_ERR_ARG, "%s: the plan is not one of NORM", who);
+  MB_TRY(result_of(&r, p, call, who));
+  *total = *r.total;
+  return MB_OK;
+}
+
+mb_status mb_spectral_outcome(mb_spectral *p, int64_t call, double *sigma, double *tau, int32_t *clipped, unsigned char *saturated) {
+  result r;
+  MB_TRY(result_of(&r, p, call, "mb_spectral_outcome"));
   for (int64_t at = 0; at < p->group_count; at++) {
     const mbi_spectral_group *g = &p->groups[at];
     for (int64_t i = 0; i < g->count; i++) {
@@ -310,11 +367,54 @@ static mb_status change(mb_spectral *p) {
   return write_back(p);
 }
 
+static mb_status ask_norms(const mb_spectral *p) {
+  const mbi_spectral_policy *policy = p->policy;
+  const int64_t *begin = mbi_data(policy->lists);
+  double *norm = mbi_data(p->on_found), *scale = norm + p->n_sigma, *tau = scale + 2 * p->count, *state = mbi_data(policy->state);
+  mbi_norm_policy call = {
+    .rule = &policy->rule, .count = p->count, .thresholds = policy->thresholds, .begin = begin, .member = begin + policy->thresholds + 1,
+    .norm = norm, .scale = scale, .flags = (int64_t *)(void *)(scale + p->count), .state = state,
+    .calls = state + policy->thresholds * policy->row, .tau = tau, .clipped = tau + p->count, .saturated = tau + 2 * p->count,
+    .verdict = tau + 3 * p->count, .total = tau + 3 * p->count + 1, .factor = mbi_data(p->on_gains),
+  };
+  if (mbi_capture_is_on(p->device)) MB_TRY(note_tau(p, &call.tau_now));
+  return mbi_device_of(p->device)->kernels[MB_F64]->norm_policy(&call);
+}
+
+// The groups of a dtype as kernels of plain arrays take them.
+static mbi_arrays *norm_lists(const mb_spectral *p, mb_dtype dtype, int64_t *count) {
+  mbi_arrays *list = mbi_spectral_arrays_list(p, MBI_SPECTRAL_VECTOR, dtype, count);
+  const double *factor = mbi_data(p->on_gains);
+  int64_t at = 0;
+  for (const mbi_spectral_group *g = p->groups; g < p->groups + p->group_count; g++)
+    if (g->dtype == dtype) list[at++].gain = factor + g->first;
+  return list;
+}
+
+static mb_status clip_norms(mb_spectral *p) {
+  static const mb_dtype WIDE[] = {MB_F32, MB_F64};
+  int64_t groups;
+  for (mbi_spectral_group *g = p->groups; g < p->groups + p->group_count; g++)
+    for (int64_t i = 0; i < g->count; i++) mbi_spectral_point(p, g, i, mbi_data(p->matrices[g->index[i]]));
+  MB_TRY(mbi_spectral_ready(p));
+  for (int i = 0; i < 2; i++) {
+    const mbi_arrays *list = norm_lists(p, WIDE[i], &groups);
+    if (groups > 0) MB_TRY(mbi_device_of(p->device)->kernels[WIDE[i]]->sums_of_squares(list, groups));
+  }
+  MB_TRY(ask_norms(p));
+  for (int i = 0; i < 2; i++) {
+    const mbi_arrays *list = norm_lists(p, WIDE[i], &groups);
+    if (groups > 0) MB_TRY(mbi_device_of(p->device)->kernels[WIDE[i]]->multiply_all(list, groups));
+  }
+  return MB_OK;
+}
+
 static mb_status make_call(mb_spectral *p) {
   for (int64_t i = 0; i < p->count; i++) {
     MB_TRY(mbi_check(p->matrices[i], "mb_spectral_step", "a matrix of the plan"));
     MB_TRY(mbi_check_writable(p->matrices[i], "mb_spectral_step"));
   }
+  if (p->options.method == MB_SPECTRAL_NORM) return clip_norms(p);
   mbi_rng_key key = {0};
   if (p->options.method == MB_SPECTRAL_RANDOMIZED) key = mbi_rng_next();
   mb_status status = mbi_spectral_launch(p, key);

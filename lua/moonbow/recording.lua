@@ -10,6 +10,7 @@
 --   recording.after(fn)          after each launch, that of the capture included: counters. Without a capture: now
 --   recording.check(fn)          before a replay does anything: a text if the capture no longer holds
 --   recording.renew(program, fn, n_sets)   fn() are the numbers, at each replay, of the program's last run
+--   recording.renew_tau(plan, fn)  the same of a step of clipping by norms: fn() gives the plan its threshold
 --   recording.replacing()        a function (old, new): what the captured one returns instead of `old` from now on
 --
 -- Outside of a capture these do nothing, but for host and after, which call their function. During a capture nothing has
@@ -206,6 +207,17 @@ function M.renew(program, fn, n_sets)
   local graph = current.open.graph
   local site = graph:sites()
   M.before(function() graph:set_numbers(site, program, fn(), n_sets) end)
+end
+
+---@param plan moonbow.SpectralPlan that made a step just now
+---@param fn fun()
+function M.renew_tau(plan, fn)
+  local graph = current.open.graph
+  local site = graph:sites()
+  M.before(function()
+    fn()
+    graph:set_tau(site, plan)
+  end)
 end
 
 ---A function that calls of after() replace a result by: replace(old, new).

@@ -85,6 +85,49 @@ static void histories_fit_their_window(void) {
   mb_tensor_release(t);
 }
 
+// 3-4-5 triangles: lengths 5 and 10, which are 5 sqrt(5) together.
+static void lengths_are_clipped(void) {
+  mb_tensor *t[2];
+  mb_spectral *plan;
+  int64_t threshold[2] = {0, 0}, call;
+  double sigma[2], tau[2], total, held[2];
+  int32_t clipped[2];
+  for (int i = 0; i < 2; i++) {
+    CHECK_OK(mb_randn(&t[i], MB_F64, 2, (int64_t[]){2 - i, 1 + i}, MB_CPU));
+    CHECK_OK(mb_tensor_from_host(t[i], i ? (double[]){6, 8} : (double[]){3, 4}));
+  }
+  plan = plan_of(t, 2, (mb_spectral_options){.method = MB_SPECTRAL_NORM});
+  mb_policy_options rule = {.kind = MB_POLICY_MAX_NORM, .tau = 1e9};
+  CHECK_FAILS(MB_ERR_STATE, "has no policy", mb_spectral_policy_tau_set(plan, 1));
+  CHECK_OK(mb_spectral_policy(plan, &rule, threshold, 1));
+  CHECK_FAILS(MB_ERR_ARG, "mb_spectral_policy_tau_set: tau is nan, at least 0", mb_spectral_policy_tau_set(plan, (double)NAN));
+  CHECK_FAILS(MB_ERR_ARG, "mb_graph_set_tau: the graph is NULL", mb_graph_set_tau(NULL, 0, plan));
+  CHECK_OK(mb_spectral_step(plan, &call));
+  CHECK_OK(mb_spectral_policy_tau_set(plan, 8));
+  CHECK_OK(mb_spectral_step(plan, &call));
+  CHECK_OK(mb_spectral_outcome(plan, call, sigma, tau, clipped, NULL));
+  CHECK_OK(mb_spectral_outcome_total(plan, call, &total));
+  CHECK_FAILS(MB_ERR_ARG, "total is NULL", mb_spectral_outcome_total(plan, call, NULL));
+  CHECK_NEAR(sigma[0], 5, 0);
+  CHECK_NEAR(sigma[1], 10, 0);
+  CHECK_NEAR(total, 5 * sqrt(5), 1e-15);
+  CHECK_NEAR(tau[1], 8, 0);
+  CHECK(!clipped[0] && clipped[1]);
+  CHECK_OK(mb_tensor_to_host(held, t[1]));
+  CHECK_NEAR(held[0], 6 * (8 / (10 + 1e-6)), 0);
+  CHECK_OK(mb_tensor_to_host(held, t[0]));
+  CHECK_NEAR(held[1], 4, 0);
+  mb_spectral_release(plan);
+  plan = plan_of(t, 2, (mb_spectral_options){.method = MB_SPECTRAL_EXACT});
+  CHECK_FAILS(MB_ERR_ARG, "MAX_NORM is for plans of NORM", mb_spectral_policy(plan, &rule, threshold, 1));
+  rule = (mb_policy_options){.kind = MB_POLICY_EMA, .beta = 0.9};
+  CHECK_OK(mb_spectral_policy(plan, &rule, threshold, 1));
+  CHECK_FAILS(MB_ERR_ARG, "neither CONST nor MAX_NORM", mb_spectral_policy_tau_set(plan, 1));
+  CHECK_FAILS(MB_ERR_ARG, "the plan is not one of NORM", mb_spectral_outcome_total(plan, 0, &total));
+  mb_spectral_release(plan);
+  mb_tensor_release(t[0]), mb_tensor_release(t[1]);
+}
+
 static void failing_allocations_leave_nothing(void) {
   mb_memory_stats before, after;
   mb_tensor *t[2];
@@ -124,6 +167,7 @@ int main(void) {
   mb_rng_seed(seed_state);
   wrong_arguments_are_named();
   histories_fit_their_window();
+  lengths_are_clipped();
   failing_allocations_leave_nothing();
   return check_end();
 }

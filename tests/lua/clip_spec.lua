@@ -408,12 +408,15 @@ describe("mb.clip.norm", function()
         local model = with_gradients(tiny())
         local before = gradients(model)
         model:parameter("wpe.weight").grad:slice(1, 2, 2):fill_(wrong)
-        says("mb.clip.norm: the gradient of wpe.weight is not finite; nothing was changed",
-          mb.clip.norm { max_norm = 0.1, scope = scope }, model)
+        local clip = mb.clip.norm { max_norm = 0.1, scope = scope }
+        local text = helper.device == "cpu" and "mb.clip.norm: the gradient of wpe.weight is not finite; nothing was changed"
+          or "the gradient of wpe.weight" -- read later, see clip_norm_device_spec
+        says(text, function() return clip(model).norm end)
         assert.are.same({ "wpe.weight" }, changed_names(model, before))
       end
       local model = with_gradients(Roles { dtype = "f64" }, 1e200)
-      says("beyond float64's range; nothing was changed", mb.clip.norm { max_norm = 1, scope = scope }, model)
+      local clip = mb.clip.norm { max_norm = 1, scope = scope }
+      says("beyond float64's range", function() return clip(model).norm end)
     end
   end)
 

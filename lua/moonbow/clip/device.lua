@@ -1,9 +1,9 @@
 -- SPDX-License-Identifier: MIT
 --
--- device.lua: a spectral clip that the device makes by itself, policy and all, and for which the host does not wait: what
--- mb.clip.spectral does on another device than the CPU where the threshold is a number, ema, quantile (of a window up to
--- 4096) or zscore, on = "grad", and no option needs the host in between: rule, verify, rank = "auto", methods polar
--- and soft.
+-- device.lua: a clip that the device makes by itself, policy and all, and for which the host does not wait: what mb.clip.spectral
+-- does on another device than the CPU where the threshold is a number, ema, quantile (of a window up to 4096) or zscore,
+-- on = "grad", and no option needs the host in between: rule, verify, rank = "auto", methods polar and soft; and mb.clip.norm
+-- with such a threshold, or max_norm, on = "grad" (by_norm.lua).
 --
 -- Its report has a row for every matrix at once, with its name; sigma, tau, clipped and saturated come when one of them is
 -- first read. The last 8 reports can be read. A gradient that is not finite is refused late: the gradients and the
@@ -14,6 +14,7 @@
 -- that is refused leaves that too as it was.
 
 local options = require "moonbow.options"
+local policies = require "moonbow.threshold.policy"
 local recording = require "moonbow.recording"
 
 local M = {}
@@ -30,22 +31,41 @@ function M.takes(clip, plan)
   return plan:tensor(1).device ~= "cpu" or M.even_on_cpu
 end
 
+-- A clipper without a memory has max_norm, of which nothing is remembered.
+local function form_of(clip)
+  if clip.memory then return clip.memory.policy.device end
+  return policies.on_device({ kind = "max_norm", tau = clip.max_norm }, {})
+end
+
+---@class moonbow.ClipOnDevice what a clipper and its plan share
+---@field plan moonbow.SpectralPlan
+---@field step integer calls before those of the plan
+---@field last integer? a call that nobody has looked at
+---@field report_of fun(clip: table, d: moonbow.ClipOnDevice, call: integer): table
+---@field is_over fun(): boolean whether the clipper goes on without it
+---@field retune? fun() tells the plan a threshold that is set between calls
+
 ---Gives a new plan the policy, and what the clipper's memory has for it.
----@param clip moonbow.SpectralClip
+---@param clip moonbow.SpectralClip|moonbow.NormClip
 ---@param plan moonbow.SpectralPlan
-function M.start(clip, plan)
-  local form, members, rows = clip.memory.policy.device, {}, {}
+---@param report_of? fun(clip: table, d: moonbow.ClipOnDevice, call: integer): table
+---@return moonbow.ClipOnDevice
+function M.start(clip, plan, report_of)
+  local form, members, rows, states = form_of(clip), {}, {}, clip.memory and clip.memory.states or {}
   for j, group in ipairs(clip.groups) do
     for _, i in ipairs(group.members) do members[i] = j end
-    rows[j] = form.pack(clip.memory.states[group.name] or {})
+    rows[j] = form.pack(states[group.name] or {})
   end
   plan:policy(form.rule, members, #clip.groups)
   plan:set_policy_state(rows)
-  clip.on_device = { plan = plan, step = clip.memory.step, last = nil }
+  local d = { plan = plan, step = clip.memory and clip.memory.step or 0, last = nil, report_of = report_of or M.report_of }
+  d.is_over = function() return clip.on_device ~= d end
+  clip.on_device = d
+  return d
 end
 
 ---Brings what the device remembers to the clipper's memory; raises the error of a call that was refused and is not yet known of.
----@param clip moonbow.SpectralClip
+---@param clip moonbow.SpectralClip|moonbow.NormClip
 function M.pull(clip)
   local d = clip.on_device
   if not d then return end
@@ -54,6 +74,7 @@ function M.pull(clip)
     d.last = nil
     d.plan:outcome(call)
   end
+  if not clip.memory then return end
   local rows, calls = d.plan:policy_state()
   clip.memory.step = d.step + calls
   if calls == 0 then return end
@@ -73,43 +94,53 @@ end
 
 local late = { sigma = true, tau = true, clipped = true, saturated = true }
 
--- The report of a call.
-local function report_of(clip, plan, call)
-  local d, rows = clip.on_device, {}
-  d.last = call
+---The report of a spectral clip's call.
+---@param clip moonbow.SpectralClip
+---@param d moonbow.ClipOnDevice
+---@param call integer
+---@return table
+function M.report_of(clip, d, call)
+  local rows = {}
   local meta = { __index = function(row, key)
     if not late[key] then return nil end
     if d.last == call then d.last = nil end
-    fetch(rows, plan, call)
+    fetch(rows, d.plan, call)
     return rawget(row, key)
   end }
   for i, matrix in ipairs(clip.matrices) do rows[i] = setmetatable({ name = matrix.name }, meta) end
   return rows
 end
 
+-- Of a call that was made.
+local function report(clip, d, call)
+  d.last = call
+  return d.report_of(clip, d, call)
+end
+
 -- A call that is captured: each launch makes one, with a report of its own in the place of the one that is returned here.
-local function capture(clip, plan)
-  local d, replace = clip.on_device, recording.replacing()
-  local report = setmetatable({}, { __index = function()
+local function capture(clip, d)
+  local plan, replace = d.plan, recording.replacing()
+  local stand_in = setmetatable({}, { __index = function()
     options.fail("%s: in mb.graph the report is there when the graphed function has returned", clip.who)
   end })
   plan:step()
   recording.check(function()
-    if clip.on_device ~= d then return clip.who .. " has another threshold, or goes on from another state" end
+    if d.is_over() then return clip.who .. " has another threshold, or goes on from another state" end
   end)
   recording.before(function() plan:replaying() end)
-  recording.after(function() replace(report, report_of(clip, plan, plan:replayed())) end)
-  return report
+  if d.retune then recording.renew_tau(plan, d.retune) end
+  recording.after(function() replace(stand_in, report(clip, d, plan:replayed())) end)
+  return stand_in
 end
 
 ---One call.
----@param clip moonbow.SpectralClip
----@param plan moonbow.SpectralPlan
+---@param clip moonbow.SpectralClip|moonbow.NormClip
 ---@return table report
-function M.step(clip, plan)
-  if recording.is_on() then return capture(clip, plan) end
-  clip.on_device.last = nil
-  return report_of(clip, plan, plan:step())
+function M.step(clip)
+  local d = clip.on_device
+  if recording.is_on() then return capture(clip, d) end
+  d.last = nil
+  return report(clip, d, d.plan:step())
 end
 
 return M

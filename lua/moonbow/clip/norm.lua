@@ -12,8 +12,11 @@
 -- "*", or each parameter's, and with
 -- total, the norm of all gradients; g <- g tau / (|g| + 1e-6) where |g| > tau, and nothing happens otherwise. report.norm is
 -- the norm of all gradients before clipping, report.tau what it was held against, report.clipped says whether
--- anything was scaled; report[i] = { name, norm, tau, clipped } with scope "matrix".
+-- anything was scaled; report[i] = { name, norm, tau, clipped } with scope "matrix". Of gradients on a GPU the device decides
+-- by itself, and these are fetched when they are read: by_norm.lua.
 
+local by_norm = require "moonbow.clip.by_norm"
+local devices = require "moonbow.clip.device"
 local memory = require "moonbow.clip.memory"
 local options = require "moonbow.options"
 local recording = require "moonbow.recording"
@@ -28,22 +31,26 @@ local EPSILON = 1e-6
 ---@field on "grad"|"momentum"|"update"
 ---@field max_norm number?
 ---@field memory moonbow.ClipMemory? of a threshold
-local NormClip = {}
+local NormClip = { records_itself = true }
 
 -- A number takes the place of max_norm where that is what there was, a policy that of either.
 local function set_threshold(self, threshold)
   if self.max_norm and type(threshold) == "number" then
     options.value(self.who, "the threshold", threshold, { type = "number", above = 0 })
     self.max_norm = threshold
-  elseif self.memory then
+    return
+  end
+  devices.pull(self)
+  if self.memory then
     self.memory:set_threshold(threshold)
   else
     self.memory = memory.new(self.who, { clip = "norm", scope = self.scope, on = self.on }, threshold)
     self.max_norm = nil
   end
+  by_norm.stop(self)
 end
 
-settable.install(NormClip, { "memory", "max_norm" }, set_threshold, function(self)
+settable.install(NormClip, { "memory", "max_norm", "on_device", "plans", "source", "groups" }, set_threshold, function(self)
   return self.max_norm or self.memory.policy
 end)
 
@@ -114,6 +121,7 @@ function NormClip:__call(model)
   sources.check_call(self.who, self.on)
   select.check_model(self.who, model)
   local source = sources.gradients(model)
+  if by_norm.takes(self, source) then return by_norm.step(self, source) end
   return (recording.host(self.change, self, source))
 end
 
@@ -133,6 +141,7 @@ end
 ---What the threshold remembers; with max_norm nothing.
 ---@return table
 function NormClip:state_dict()
+  devices.pull(self)
   return self.memory and self.memory:state_dict() or { clip = "norm" }
 end
 
@@ -141,6 +150,7 @@ end
 function NormClip:load_state_dict(state)
   if self.memory then
     self.memory:load_state_dict(state)
+    by_norm.stop(self)
     return
   end
   if type(state) ~= "table" or state.clip ~= "norm" then

@@ -155,10 +155,13 @@ end
 ---@param source moonbow.ClipSource
 ---@return table report, table<integer, boolean> changed by index of the parameter
 function SpectralClip:change(source)
-  local plan = plan_of(self, source)
+  plan_of(self, source)
   if not self.on_device then return recording.host(ask_host, self, source) end
-  if self.method.method == "randomized" then return devices.step(self, plan), nil end
-  return recording.host(function() return devices.step(self, plan_of(self, source)) end), nil
+  if self.method.method == "randomized" then return devices.step(self), nil end
+  return recording.host(function()
+    plan_of(self, source)
+    return devices.step(self)
+  end), nil
 end
 
 function SpectralClip:__call(model)

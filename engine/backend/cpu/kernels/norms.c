@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
 // norms.c: lengths of many arrays, and arrays brought to new lengths, in any range: squares of the largest and smallest numbers
-// leave float64's range too, and are then taken of numbers times a power of two.
+// leave float64's range too, and are then taken of numbers times a power of two. And plain sums of squares, and products.
 #include <float.h>
 
 #include "backend/cpu/cpu.h"
@@ -80,5 +80,23 @@ static mb_status bring(const mbi_arrays *a) {
 
 mb_status MBK(rescale)(const mbi_arrays *a, int64_t groups) {
   for (int64_t at = 0; at < groups; at++) MB_TRY(bring(a + at));
+  return MB_OK;
+}
+
+mb_status MBK(sums_of_squares)(const mbi_arrays *a, int64_t groups) {
+  for (const mbi_arrays *g = a; g < a + groups; g++)
+    for (int64_t i = 0; i < g->count; i++) {
+      g->norm[i] = 0;
+      MB_TRY(MBK(sum_squares)(&g->norm[i], g->x[i], g->size[i]));
+    }
+  return MB_OK;
+}
+
+mb_status MBK(multiply_all)(const mbi_arrays *a, int64_t groups) {
+  for (const mbi_arrays *g = a; g < a + groups; g++)
+    for (int64_t i = 0; i < g->count; i++) {
+      mbi_view x = {.data = g->x[i], .ndim = 1, .size = {g->size[i]}, .stride = {1}};
+      if (g->gain[i] != 1) MB_TRY(MBK(unary)(MBI_AFFINE, &x, &x, g->gain[i], 0));
+    }
   return MB_OK;
 }

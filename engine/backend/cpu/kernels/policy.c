@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 //
-// policy.c: thresholds of many matrices by a built-in policy, and the gains that follow from them (core/policy.h).
+// policy.c: thresholds of many matrices, or of lengths of arrays, by a built-in policy, and the gains that follow (core/policy.h).
 #include "backend/cpu/cpu.h"
 #include "core/policy.h"
 
@@ -29,6 +29,43 @@ mb_status MBK(policy)(const mbi_policy *p) {
   if (bad >= 0) return MB_OK;
   *p->calls += 1;
   for (int64_t i = 0; i < p->count; i++) p->flags[i] |= MBI_AGREED;
+  return MB_OK;
+}
+
+// The first array without a finite sum of squares, or -1; sums become lengths.
+static int64_t lengths(const mbi_norm_policy *p) {
+  int64_t bad = -1;
+  double total = 0;
+  for (int64_t at = 0; at < p->count; at++) total += p->norm[p->member[at]];
+  for (int64_t i = 0; i < p->count; i++) {
+    p->flags[i] = isfinite(p->norm[i]) ? MBI_FINITE : 0;
+    if (!p->flags[i] && bad < 0) bad = i;
+    p->norm[i] = sqrt(p->norm[i]);
+    p->scale[i] = 1;
+  }
+  *p->total = sqrt(total);
+  return bad;
+}
+
+mb_status MBK(norm_policy)(const mbi_norm_policy *p) {
+  int64_t bad = lengths(p), row = mbi_policy_row(p->rule);
+  mb_policy_options rule = *p->rule;
+  if (p->tau_now) rule.tau = *p->tau_now;
+  *p->verdict = (double)bad;
+  for (int64_t j = 0; j < p->thresholds; j++) {
+    double most = 0, tau = (double)NAN;
+    for (int64_t at = p->begin[j]; at < p->begin[j + 1]; at++)
+      if (p->norm[p->member[at]] > most) most = p->norm[p->member[at]];
+    if (bad < 0) tau = mbi_policy_ask(&rule, p->state + j * row, most);
+    for (int64_t at = p->begin[j]; at < p->begin[j + 1]; at++) {
+      int64_t i = p->member[at];
+      p->tau[i] = tau;
+      p->factor[i] = mbi_norm_factor(&rule, tau, p->norm[i]);
+      p->clipped[i] = p->factor[i] != 1;
+      p->saturated[i] = 0;
+    }
+  }
+  if (bad < 0) *p->calls += 1;
   return MB_OK;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 //
-// policy.cu: thresholds of many matrices by a built-in policy, and the gains that follow from them (core/policy.h). A thread has
-// a threshold: what it does to a history is a few hundred moves.
+// policy.cu: thresholds of many matrices, or of lengths of arrays, by a built-in policy, and the gains that follow from them
+// (core/policy.h). A thread has a threshold: what it does to a history is a few hundred moves.
 #include "backend/cuda/math.h"
 #include "backend/cuda/small.h"
 #include "backend/cuda/together.h"
@@ -49,6 +49,60 @@ struct Ask {
   }
 };
 
+// Ask and Gains for lengths of arrays, which are found of their sums of squares: a block, a thread for each array and threshold.
+struct AskNorms {
+  static constexpr int THREADS = 256;
+  struct Shared {
+    ReduceRoom<int64_t> room;
+  };
+  mbi_norm_policy p;
+  mb_policy_options given;
+
+  SIMT void ask(const mb_policy_options &rule, int64_t j, bool is_right) const {
+    double most = 0, tau = (double)NAN;
+    for (int64_t at = p.begin[j]; at < p.begin[j + 1]; at++) {
+      double mine = p.norm[p.member[at]];
+      most = mine > most ? mine : most;
+    }
+    if (is_right) tau = mbi_policy_ask(&rule, p.state + j * mbi_policy_row(&rule), most);
+    for (int64_t at = p.begin[j]; at < p.begin[j + 1]; at++) {
+      int64_t i = p.member[at];
+      p.tau[i] = tau;
+      p.factor[i] = mbi_norm_factor(&rule, tau, p.norm[i]);
+      p.clipped[i] = p.factor[i] != 1;
+      p.saturated[i] = 0;
+    }
+  }
+
+  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
+    Private<int64_t, THREADS> first; // minus its number, so that the largest wins
+    block.each([&](int thread) {
+      if (thread > 0) return;
+      double total = 0;
+      for (int64_t at = 0; at < p.count; at++) total += p.norm[p.member[at]];
+      *p.total = sqrt_of(total);
+    });
+    block.each([&](int thread) {
+      first[thread] = -p.count;
+      for (int64_t i = thread; i < p.count; i += THREADS) {
+        bool is_finite = p.norm[i] * 0 == 0;
+        if (!is_finite && first[thread] == -p.count) first[thread] = -i;
+        p.flags[i] = is_finite ? MBI_FINITE : 0;
+        p.norm[i] = sqrt_of(p.norm[i]);
+        p.scale[i] = 1;
+      }
+    });
+    int64_t bad = -block.most(first, shared.room);
+    block.each([&](int thread) {
+      mb_policy_options rule = given;
+      if (p.tau_now) rule.tau = *p.tau_now;
+      if (thread == 0) *p.verdict = bad < p.count ? (double)bad : -1;
+      if (thread == 0 && bad == p.count) *p.calls += 1;
+      for (int64_t j = thread; j < p.thresholds; j += THREADS) ask(rule, j, bad == p.count);
+    });
+  }
+};
+
 struct Gains {
   mbi_policy_gains s;
   SIMT void operator()(int64_t i) const {
@@ -77,6 +131,11 @@ template <class T> mb_status Kernels<T>::policy_gains(const mbi_policy_gains *s,
   return launches.go();
 }
 
+template <class T> mb_status Kernels<T>::norm_policy(const mbi_norm_policy *p) {
+  return launch(AskNorms{*p, *p->rule}, 1, "norm_policy");
+}
+
+MBK_WIDE_SLOT(norm_policy, const mbi_norm_policy *);
 MBK_WIDE_SLOT(policy, const mbi_policy *);
 MBK_WIDE_SLOT(policy_gains, const mbi_policy_gains *, int64_t);
 

@@ -178,30 +178,7 @@ template <class T> struct Pick {
   }
 };
 
-// ----- sums of squares, and what is not finite ------------------------------------------------------------------
-
-template <class T> struct Squares {
-  static constexpr int THREADS = mbk::THREADS;
-  struct Shared {
-    ReduceRoom<double> room;
-  };
-  const T *x;
-  int64_t count;
-  double *partial; // (blocks)
-  SIMT void run(const Block<THREADS> &block, Shared &shared) const {
-    Private<double, THREADS> mine;
-    int64_t first = count * block.index / block.count, last = count * (block.index + 1) / block.count;
-    block.each([&](int thread) {
-      double sum = 0;
-      for (int64_t i = first + thread; i < last; i += THREADS) sum += (double)(Wide<T>)x[i] * (double)(Wide<T>)x[i];
-      mine[thread] = sum;
-    });
-    double all = block.sum(mine, shared.room);
-    block.each([&](int thread) {
-      if (thread == 0) partial[block.index] = all;
-    });
-  }
-};
+// ----- what is not finite ---------------------------------------------------------------------------------------
 
 // Minus the place of the first element that is not finite, so that the largest wins; INT64_MIN if there is none.
 template <class T> struct FirstBad {
@@ -269,16 +246,6 @@ mb_status Kernels<T>::reduce_pick_backward(void *dx, const void *dy, const int32
   return launch_elements(Pick<T>{p.kept, p.reduced, (T *)dx, (const T *)dy, index}, p.outputs, "reduce_pick_backward");
 }
 
-template <class T> mb_status Kernels<T>::sum_squares(double *out, const void *x, int64_t count) {
-  double parts[MOST_PARTS], *partial;
-  int64_t blocks = parts_of(count);
-  MB_TRY(scratch_of(&partial, 0, blocks));
-  MB_TRY(launch(Squares<T>{(const T *)x, count, partial}, blocks, "sum_squares"));
-  MB_TRY(to_host(parts, partial, (size_t)blocks * sizeof *parts));
-  for (int64_t b = 0; b < blocks; b++) *out += parts[b];
-  return MB_OK;
-}
-
 template <class T> mb_status Kernels<T>::find_nonfinite(int64_t *index, const void *x, int64_t count) {
   int64_t parts[MOST_PARTS], *partial, blocks = parts_of(count);
   MB_TRY(scratch_of(&partial, 0, blocks));
@@ -293,7 +260,6 @@ template <class T> mb_status Kernels<T>::find_nonfinite(int64_t *index, const vo
 MBK_SLOT(reduce);
 MBK_SLOT(sum_over);
 MBK_SLOT(reduce_pick_backward);
-MBK_SLOT(sum_squares);
 MBK_SLOT(find_nonfinite);
 
 } // namespace mbk
