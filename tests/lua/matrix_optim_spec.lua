@@ -13,13 +13,14 @@ mb.seed(helper.seed)
 -- Heavy ball along the gradient divided by its norm, matrix by matrix; `how` is how it is written.
 local function unit(how)
   local function norm(x) return mb.sqrt(mb.sum(mb.square(x), { 2, 3 }, true)) end
-  local together = how == "together"
+  local together = how == "together" or how == "together alone"
   return mb.optim.define {
     name = "unit", defaults = { lr = 0.1, beta = 0.9, decay = 0.1 }, state = { "m" }, momentum = "m", decoupled_decay = "decay",
     temporaries = { "v" },
     measure = together and function(P, h) P.m = P.m:mul_(h.beta):add_(P.g) end or nil,
     together = together and function(list)
-      for _, P in ipairs(list) do P.v = P.m / norm(P.m) end
+      for _, P in ipairs(list) do P[how == "together" and "v" or "update"] = P.m / norm(P.m) end
+      return how ~= "together"
     end or nil,
     update_group = function(P, h)
       if together then
@@ -72,7 +73,7 @@ end
 describe("update_group", function()
   it("follows its formula however it is written, and the rest its own", function()
     for dtype, tolerance in pairs { f64 = 1e-12, f32 = 2e-5 } do
-      for _, how in ipairs { "pure", "in place", "update", "together" } do
+      for _, how in ipairs { "pure", "in place", "update", "together", "together alone" } do
         local model, other = arena.Plain { seed = 3, dtype = dtype }, arena.Plain { seed = 3, dtype = dtype }
         local expected = expected_weights(model, 20)
         run(unit(how)(model, { rest = rest }), model, 20)
@@ -192,7 +193,7 @@ describe("a clipper in the middle of update_group:", function()
 
   it("one that clips nothing changes no bit", function()
     for _, on in ipairs { "momentum", "update" } do
-      for _, how in ipairs { "pure", "in place", "update", "together" } do
+      for _, how in ipairs { "pure", "in place", "update", "together", "together alone" } do
         local one, two = arena.Plain { seed = 3 }, arena.Plain { seed = 3 }
         local a, b = unit(how)(one, { rest = rest }), unit(how)(two, { rest = rest })
         run(a, one, 3)
@@ -204,7 +205,7 @@ describe("a clipper in the middle of update_group:", function()
   end)
 
   it("the update is halved where it is clipped, and there alone", function()
-    for _, how in ipairs { "pure", "in place", "update", "together" } do
+    for _, how in ipairs { "pure", "in place", "update", "together", "together alone" } do
       local one, two = arena.Plain { seed = 3, dtype = "f64" }, arena.Plain { seed = 3, dtype = "f64" }
       local a, b = unit(how)(one, { rest = rest, decay = 0.5 }), unit(how)(two, { rest = rest, decay = 0.5 })
       local before = arena.weights(one)
@@ -220,7 +221,7 @@ describe("a clipper in the middle of update_group:", function()
   end)
 
   it("the momentum is used as clipped and kept as computed", function()
-    for _, how in ipairs { "pure", "in place", "update", "together" } do
+    for _, how in ipairs { "pure", "in place", "update", "together", "together alone" } do
       local one, two = arena.Plain { seed = 3, dtype = "f64" }, arena.Plain { seed = 3, dtype = "f64" }
       -- sigma -> 1: the update is then along msign of the momentum
       local a, b = unit(how)(one, { rest = rest, decay = 0 }), unit(how)(two, { rest = rest, decay = 0 })

@@ -150,6 +150,14 @@ describe("msign in f16", function()
         end
       end
     end
+    local long, square = mb.randn { 16, 50 }, mb.randn { 16, 18 }
+    for steps = 1, 9 do
+      for _, x in ipairs { long, square } do
+        local full = mb.linalg.msign(x, { steps = steps }):to "f64"
+        local off = off_by(mb.linalg.msign(x, { steps = steps, precision = "f16" }), full)
+        assert(off < 0.015 * norm(full), ("%d steps: off by %g of %g"):format(steps, off, norm(full)))
+      end
+    end
     local zeros = mb.linalg.msign(mb.zeros { 2, 6, 20 }, { precision = "f16" })
     assert.are.equal(0, mb.max(mb.abs(zeros)):item())
     says("holds NaN or Inf", mb.linalg.msign, mb.randn { 4, 9 } * math.huge, { precision = "f16" })

@@ -19,7 +19,8 @@
 --   measure   fn(P, h, o) -> sum, largest: numbers or tensors, called for every batch before update_group is for any; h.total is
 --             then the sum of the first over the batches, h.largest the maximum of the second, if it is not nil. What it
 --             assigns to P.<temporary> is there in update_group
---   together  fn(list, h, o), called once between measure and update_group, with the P of every batch
+--   together  fn(list, h, o) -> boolean, called once between measure and update_group, with the P of every batch; true: it
+--             has done update_group's work, which is not called
 --   temporaries   names of such fields
 --   layer     fn(p, o) -> table of constants of a parameter, P.<key>; parameters that differ in them are in different batches
 --   check_parameters   fn(who, parameters, o), raises an error if the options do not fit the parameters

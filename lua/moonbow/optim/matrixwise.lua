@@ -5,7 +5,8 @@
 -- these; it offers what elementwise.lua does.
 --
 -- With `measure` a step has two halves: measure(P, h) of every batch, whose numbers are added up, then update_group of every
--- batch, where h.total is that sum. `together` is in between. All temporaries of a step are given back when it ends.
+-- batch, where h.total is that sum. `together` is in between, or in place of the second half. All temporaries of a step are given
+-- back when it ends.
 --
 -- With a clipper in the middle (clipping.lua):
 --   momentum   the function runs on copies until it assigns the momentum; later the whole function runs, the state is stored as
@@ -182,24 +183,21 @@ local function measure(self)
   self.h.total, self.h.largest = total, largest
 end
 
--- What is computed of all batches at once.
+-- What is computed of all batches at once: whether there is nothing left for update_group.
 local function together(self)
-  local fn, list, values = self.definition.together, {}, {}
-  if not fn then return end
-  for i, b in ipairs(self.batches) do list[i], values[i] = b.p, b.values end
-  handle.scope(function()
-    fn(list, numbers_of(self), self.options)
-    return values
-  end)
+  local fn, list, kept = self.definition.together, {}, {}
+  if not fn then return false end
+  for i, b in ipairs(self.batches) do list[i], kept[i] = b.p, { b.values, b.overlay } end
+  return (handle.scope(function() return fn(list, numbers_of(self), self.options), kept end))
 end
 
 -- The functions of all batches; finish(b) is called after each. Within a scope.
 local function pass(self, finish)
   measure(self)
-  together(self)
+  local is_done = together(self)
   for _, b in ipairs(self.batches) do
     handle.scope(function()
-      self.definition.update_group(b.p, numbers_of(self), self.options)
+      if not is_done then self.definition.update_group(b.p, numbers_of(self), self.options) end
       finish(b)
     end)
   end

@@ -64,6 +64,9 @@ local function precision_of(o, d)
   return o.msign ~= "exact" and d.dtype == "f32" and d.device == "cuda" and "f16" or "f32"
 end
 
+-- Elements that are iterated together, for which ten bytes are needed each: larger models' matrices fill a GPU shape by shape.
+local MOST_TOGETHER = 2 ^ 27
+
 local function scale_of(P, o) return scales[o.scale](P.shape[2], P.shape[3]) end
 
 -- msign's options for a direction; on the GPU the step has been checked before.
@@ -78,25 +81,24 @@ local muon = define {
   limits = limits,
   state = { "m" },
   momentum = "m",
-  temporaries = { "d", "v" },
+  temporaries = { "d" },
   decoupled_decay = "weight_decay",
   in_graphs = function(o) return o.msign ~= "exact" end,
   measure = function(P, h, o) P.d = average(P, h, o) end,
   together = function(list, h, o)
-    if precision_of(o, list[1].d) ~= "f16" then return end
-    local directions, factors = {}, {}
-    for i, P in ipairs(list) do directions[i], factors[i] = P.d, scale_of(P, o) end
+    local directions, factors, elements = {}, {}, 0
+    for i, P in ipairs(list) do
+      directions[i], factors[i], elements = P.d, scale_of(P, o), elements + P.d.numel
+    end
+    if precision_of(o, directions[1]) ~= "f16" or elements > MOST_TOGETHER then return false end
     local made = binding.msign_many(directions, factors, options_of(directions[1], h, o))
-    for i, P in ipairs(list) do P.v = made[i] end
+    for i, P in ipairs(list) do P.update = made[i] end
+    return true
   end,
   update_group = function(P, h, o)
-    if precision_of(o, P.d) == "f16" then
-      P.update = P.v
-    else
-      local given = options_of(P.d, h, o)
-      given.scale = scale_of(P, o)
-      P.update = binding.msign(P.d, given)
-    end
+    local given = options_of(P.d, h, o)
+    given.scale = scale_of(P, o)
+    P.update = binding.msign(P.d, given)
   end,
 }
 
