@@ -371,7 +371,7 @@ void mbi_cost_normalize(mbi_cost *c, void *y, mb_dtype y_dtype, double *norms, i
                         int64_t size, double factor, double epsilon) {
   flat(c, count * size, 0, 3);
   double written = (int)y_dtype == MBI_F16 ? 2 : (double)mbi_dtype_size(y_dtype);
-  c->bytes = (double)(count * size) * (size_of(c) + written) + (norms ? 8.0 * (double)count : 0);
+  c->bytes = (double)(count * size) * (2 * size_of(c) + written) + (norms ? 8.0 * (double)count : 0); // x is read for its norm first
   rows_of(c, count, size);
 }
 

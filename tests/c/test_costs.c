@@ -158,7 +158,7 @@ static void fused(void) {
   SAYS(c, 4 * (2 * 22 + 12 + 2 * 22 + 4), (2 + 1 + 1) * 22, "22 elements, parts 2, arrays 3, steps 2");
   c = COST(MB_F32);
   mbi_cost_normalize(&c, some, (mb_dtype)MBI_F16, NULL, 0, some, 3, 20, 1, 0);
-  SAYS(c, 3 * 20 * (4 + 2), 3 * 3 * 20, "(3, 20)");
+  SAYS(c, 3 * 20 * (4 + 4 + 2), 3 * 3 * 20, "(3, 20)");
   c = COST(MB_BF16);
   mbi_cost_add_to_diagonal(&c, some, (mb_dtype)MBI_F16, 3, 7, 1);
   SAYS(c, 2 * 2 * 3 * 7, 3 * 7, "(3, 7, 7)");

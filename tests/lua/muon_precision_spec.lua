@@ -199,6 +199,21 @@ describe("msign in f16", function()
     assert.are.equal(5, calls["m 16, n 16, k 16, batch 3, f16"])
     assert.are.equal(2, calls["m 16, n 16, k 48, batch 3, f16"])
   end)
+
+  it_on_gpu("leaves nothing behind where memory ends or a matrix is not finite", function()
+    helper.no_leaks(function()
+      local list, o = { mb.randn { 2, 16, 48 }, mb.randn { 16, 16 } }, { method = "ns5", precision = "f16" }
+      local wanted = binding.msign_many(list, { 1, 1 }, o)
+      for n = 1, 14 do
+        runtime.fail_allocation(n)
+        local made = binding.msign_many(list, { 1, 1 }, o) -- at the second attempt
+        runtime.fail_allocation(0)
+        for i = 1, 2 do assert(made[i]:equal(wanted[i]), n) end
+      end
+      list[2] = list[2] * math.huge
+      says("holds NaN or Inf", binding.msign_many, list, { 1, 1 }, o)
+    end)
+  end)
 end)
 
 describe("msign in tf32", function()
