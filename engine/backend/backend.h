@@ -37,6 +37,8 @@ typedef struct mbi_gemm {
   int gelu;                             // what is done to the product p on its way to c, with beta = 0, ldc = n and c not wide:
   void *aux;                            // the numbers that GELU is of; lies like c and does not overlap it
   int half;                             // a, b, and c and from unless c_is_wide, are MBI_F16 where they would be bf16; no bias, no gelu
+  void *sums;                           // (m) of the wide dtype, or NULL: a backend may write the sums over k of op(A)'s rows here, and says
+  int *has_sums;                        // so by a 1 here; asked for only with one member, beta = 0 and no bias, GELU or half
 } mbi_gemm;
 // IEEE's binary16: what iterations in products keep their matrices in, on devices that have bf16. No tensor has it.
 enum { MBI_F16 = MB_DTYPE_COUNT };

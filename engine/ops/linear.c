@@ -4,7 +4,7 @@
 //
 // Backward, g = dL/dy: dx = g W, dW = g^T x summed over all leading dimensions, db = the sum of g's rows.
 // dx and dW are computed straight into the place the tape gives; for a parameter that is the gradient arena, in float32 also
-// where the factors are bf16.
+// where the factors are bf16. A backend may make db in the product that makes dW.
 // mb_gelu_linear keeps x alone: gelu(x) is made again for dW, which costs a pass over memory and saves as much of it. Its gradient
 // of x is multiplied by gelu' where the product is made. mb_gelu_mlp, linear and gelu_linear, makes gelu(x) there too, beside x.
 #include "ops/ops.h"
@@ -141,8 +141,8 @@ mb_status mb_gelu_mlp(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tenso
   return status;
 }
 
-// dW = dout^T x
-static mb_status weight_gradient(mbi_node *node, mb_tensor *x, mb_tensor *dout) {
+// dW = dout^T x, and *has_sums = 1 where the product has written the sums of dout's rows to `sums` (or NULL) on the way.
+static mb_status weight_gradient(mbi_node *node, mb_tensor *x, mb_tensor *dout, void *sums, int *has_sums) {
   mb_tensor *dw;
   int accumulate;
   MB_TRY(mbi_sink_wide(&dw, &accumulate, node, 1));
@@ -150,7 +150,7 @@ static mb_status weight_gradient(mbi_node *node, mb_tensor *x, mb_tensor *dout) 
   mb_status status = make_operands(&o, x, dw, dout);
   if (status == MB_OK) {
     mbi_operand transposed = mbi_operand_swapped(o.y);
-    status = mbi_multiply(&o.weight, &transposed, &o.x, NULL, accumulate, o.n_lead, o.lead);
+    status = mbi_multiply_sums(&o.weight, &transposed, &o.x, accumulate, sums, has_sums, o.n_lead, o.lead);
   }
   free_operands(&o);
   mb_tensor_release(dw);
@@ -169,25 +169,30 @@ static mb_status input_gradient(mbi_node *node, mb_tensor *dout) {
   return status;
 }
 
-static mb_status bias_gradient(mbi_node *node, mb_tensor *dout) {
-  mbi_place db;
-  MB_TRY(mbi_place_open(&db, node, 2));
-  mbi_view g = mbi_view_of(dout);
-  unsigned leading = (1u << (dout->shape.ndim - 1)) - 1;
-  return mbi_place_close(&db, node, 2, mbi_kernels_of(dout)->sum_over(mbi_place_data(&db), db.accumulate, &g, leading));
+// dW and db, the sum of dout's rows.
+static mb_status parameter_gradients(mbi_node *node, mb_tensor *x, mb_tensor *dout) {
+  mbi_place db = {0};
+  mb_status status = MB_OK;
+  int has_sums = 0, needs_bias = mbi_needs(node, 2);
+  if (needs_bias) MB_TRY(mbi_place_open(&db, node, 2));
+  if (mbi_needs(node, 1)) status = weight_gradient(node, x, dout, db.accumulate ? NULL : mbi_place_data(&db), &has_sums);
+  if (status == MB_OK && needs_bias && !has_sums) {
+    mbi_view g = mbi_view_of(dout);
+    unsigned leading = (1u << (dout->shape.ndim - 1)) - 1;
+    status = mbi_kernels_of(dout)->sum_over(mbi_place_data(&db), db.accumulate, &g, leading);
+  }
+  return needs_bias ? mbi_place_close(&db, node, 2, status) : status;
 }
 
 mb_status mbi_linear_backward(mbi_node *node, mb_tensor *dout) {
   if (mbi_needs(node, 0)) MB_TRY(input_gradient(node, dout));
-  if (mbi_needs(node, 1)) MB_TRY(weight_gradient(node, mbi_saved_tensor(node, 0), dout));
-  if (mbi_needs(node, 2)) MB_TRY(bias_gradient(node, dout));
-  return MB_OK;
+  return parameter_gradients(node, mbi_saved_tensor(node, 0), dout);
 }
 
-static mb_status gelu_weight_gradient(mbi_node *node, mb_tensor *dout) {
+static mb_status gelu_parameter_gradients(mbi_node *node, mb_tensor *dout) {
   mb_tensor *activation = NULL;
-  mb_status status = gelu_of(&activation, mbi_saved_tensor(node, 0));
-  if (status == MB_OK) status = weight_gradient(node, activation, dout);
+  mb_status status = mbi_needs(node, 1) ? gelu_of(&activation, mbi_saved_tensor(node, 0)) : MB_OK;
+  if (status == MB_OK) status = parameter_gradients(node, activation, dout);
   mb_tensor_release(activation);
   return status;
 }
@@ -210,8 +215,7 @@ static mb_status gelu_input_gradient(mbi_node *node, mb_tensor *dout) {
 }
 
 mb_status mbi_gelu_linear_backward(mbi_node *node, mb_tensor *dout) {
-  if (mbi_needs(node, 1)) MB_TRY(gelu_weight_gradient(node, dout));
-  if (mbi_needs(node, 2)) MB_TRY(bias_gradient(node, dout));
+  MB_TRY(gelu_parameter_gradients(node, dout));
   if (mbi_needs(node, 0)) MB_TRY(gelu_input_gradient(node, dout));
   return MB_OK;
 }

@@ -112,17 +112,26 @@ static void choose_batch(mbi_gemm *g, leading *l) {
   take_out(l, best);
 }
 
-static mb_status multiply(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, const void *bias, int accumulate, int gelu,
-                          char *aux, int n_lead, const int64_t *lead) {
+// What a product does beside multiplying; nothing, if all is 0.
+typedef struct extra {
+  int gelu;
+  char *aux;
+  void *sums;
+  int *has_sums;
+} extra;
+
+static mb_status multiply(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, const void *bias, int accumulate, extra with,
+                          int n_lead, const int64_t *lead) {
   mbi_assert(c->rows == a->rows && c->columns == b->columns && a->columns == b->rows && !c->transposed && !(bias && accumulate));
   leading l = merge((const mbi_operand *const[]){c, a, b}, n_lead, lead);
   mbi_gemm g = {.transpose_a = a->transposed, .transpose_b = b->transposed, .m = c->rows, .n = c->columns, .k = a->columns, .alpha = 1, .may_round = 1,
                 .lda = a->row_stride, .ldb = b->row_stride, .ldc = c->row_stride, .batch = 1, .bias = bias,
-                .c_is_wide = c->owner->dtype != a->owner->dtype, .gelu = gelu};
+                .c_is_wide = c->owner->dtype != a->owner->dtype, .gelu = with.gelu};
   fold_into_contraction(&g, &l);
   choose_batch(&g, &l);
   int64_t element = (int64_t)mbi_dtype_size(a->owner->dtype), element_c = (int64_t)mbi_dtype_size(c->owner->dtype), calls = 1;
   for (int d = 0; d < l.n; d++) calls *= l.size[d];
+  if (calls == 1 && g.batch == 1 && !accumulate) g.sums = with.sums, g.has_sums = with.has_sums;
   for (int64_t call = 0; call < calls; call++) {
     int64_t offset[OPERANDS] = {0}, rest = call;
     int is_first = 1; // the first product that reaches this part of C
@@ -133,7 +142,7 @@ static mb_status multiply(const mbi_operand *c, const mbi_operand *a, const mbi_
       for (int i = 0; i < OPERANDS; i++) offset[i] += at * l.stride[i][d];
     }
     g.c = c->data + offset[C] * element_c;
-    g.aux = gelu ? aux + offset[C] * element_c : NULL;
+    g.aux = with.gelu ? with.aux + offset[C] * element_c : NULL;
     g.a = a->data + offset[A] * element;
     g.b = b->data + offset[B] * element;
     g.beta = accumulate || !is_first ? 1 : 0;
@@ -144,11 +153,17 @@ static mb_status multiply(const mbi_operand *c, const mbi_operand *a, const mbi_
 
 mb_status mbi_multiply(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, const void *bias, int accumulate, int n_lead,
                        const int64_t *lead) {
-  return multiply(c, a, b, bias, accumulate, 0, NULL, n_lead, lead);
+  return multiply(c, a, b, bias, accumulate, (extra){0}, n_lead, lead);
+}
+
+mb_status mbi_multiply_sums(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, int accumulate, void *sums, int *has_sums,
+                            int n_lead, const int64_t *lead) {
+  *has_sums = 0;
+  return multiply(c, a, b, NULL, accumulate, (extra){.sums = sums, .has_sums = has_sums}, n_lead, lead);
 }
 
 mb_status mbi_multiply_gelu(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, const void *bias, int gelu, mb_tensor *aux,
                             int n_lead, const int64_t *lead) {
   mbi_assert(c->row_stride == c->columns || c->rows == 1);
-  return multiply(c, a, b, bias, 0, gelu, mbi_data(aux), n_lead, lead);
+  return multiply(c, a, b, bias, 0, (extra){.gelu = gelu, .aux = mbi_data(aux)}, n_lead, lead);
 }

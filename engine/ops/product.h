@@ -31,7 +31,10 @@ mbi_operand mbi_operand_swapped(mbi_operand operand); // the transpose; owns not
 // products along it are added up, in order. c is not transposed; all three are of one dtype, or c is float32 and the factors are bf16.
 mb_status mbi_multiply(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, const void *bias, int accumulate, int n_lead,
                        const int64_t *lead);
-// The same with `gelu` of mbi_gemm: c and aux are contiguous and of one shape, of which no dimension is stretched in c.
+// c = a b, and *has_sums = 1 if the backend has written the sums of a's rows, of the wide dtype, to `sums` (or NULL) on the way.
+mb_status mbi_multiply_sums(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, int accumulate, void *sums, int *has_sums,
+                            int n_lead, const int64_t *lead);
+// c = a b (+ bias along rows) with `gelu` of mbi_gemm: c and aux are contiguous and of one shape, of which no dimension is stretched in c.
 mb_status mbi_multiply_gelu(const mbi_operand *c, const mbi_operand *a, const mbi_operand *b, const void *bias, int gelu, mb_tensor *aux,
                             int n_lead, const int64_t *lead);
 #endif

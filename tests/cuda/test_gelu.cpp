@@ -95,8 +95,8 @@ static void test_timed() {
       CHECK(same(again.c, made.c) && same(again.aux, made.aux), "and repeats its bits");
     }
   CHECK(has(choices_text(), "\ngelu 64 72 40 "), "the choice is one of a run's: %s", choices_text().c_str());
-  CHECK(has(gelu_notes(), "product 64 x 72 x 40 with gelu: one kernel of cublasLt, 0.001 ms; two kernels 0.002 ms\n") &&
-        has(gelu_notes(), "product 64 x 72 x 40 with gelu's slope: one"), "%s", gelu_notes().c_str());
+  CHECK(has(epilogue_notes(), "product 64 x 72 x 40 with gelu: one kernel of cublasLt, 0.001 ms; two kernels 0.002 ms\n") &&
+        has(epilogue_notes(), "product 64 x 72 x 40 with gelu's slope: one"), "%s", epilogue_notes().c_str());
 }
 
 // A run that brings other choices, and one that a capture begins.
@@ -135,7 +135,7 @@ static void test_capture() {
   made.check(HALF);
   captured_free(captured);
   CHECK(later.run() == 2 && same(later.c, made.c), "and the run goes on as it began");
-  CHECK(has(gelu_notes(), "two kernels: not timed\n"), "%s", gelu_notes().c_str());
+  CHECK(has(epilogue_notes(), "two kernels: not timed\n"), "%s", epilogue_notes().c_str());
 }
 
 static mb_status say_nothing(mb_status status, const char *, ...) { return status; }
@@ -147,16 +147,16 @@ static void test_refused() {
   fail = say_nothing;
   setenv("MOONBOW_CUDA_FAULT", "launch:2:cublasLtMatmul", 1); // the first is the one of two kernels
   CHECK(made.run() > 0 && same(made.c, two.c), "two kernels stand in");
-  CHECK(has(gelu_notes(), "two kernels: cublasLt does not run it\n"), "%s", gelu_notes().c_str());
+  CHECK(has(epilogue_notes(), "two kernels: cublasLt does not run it\n"), "%s", epilogue_notes().c_str());
   setenv("MOONBOW_CUDA_FAULT", "", 1);
   other.run();
-  CHECK(has(gelu_notes(), "slope: one kernel"), "%s", gelu_notes().c_str());
+  CHECK(has(epilogue_notes(), "slope: one kernel"), "%s", epilogue_notes().c_str());
   memcpy(other.aux.data(), other.given.data(), other.aux.size() * sizeof(bf16));
   setenv("MOONBOW_CUDA_FAULT", "launch:1:cublasLtMatmul", 1);
   other.run();
   other.check(HALF);
   setenv("MOONBOW_CUDA_FAULT", "", 1);
-  CHECK(has(gelu_notes(), "slope: two kernels: cublasLt was chosen, but does not run it\n"), "%s", gelu_notes().c_str());
+  CHECK(has(epilogue_notes(), "slope: two kernels: cublasLt was chosen, but does not run it\n"), "%s", epilogue_notes().c_str());
   fail = say;
 }
 

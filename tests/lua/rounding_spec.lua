@@ -221,6 +221,13 @@ describe("gradients of parameters that were cast to bf16", function()
     local function weighed(y, as) return y * as(weights) end
     compare("bias", { C }, 0.5, function(p, as) return weighed(mb.linear(as(x), as(w), p), as) end)
     compare("bias of a gelu", { C }, 0.5, function(p, as) return weighed(mb.gelu_linear(as(x), as(w), p), as) end)
+    -- So large that the product of the weights' gradient may make the bias's; not the second time, when that is added.
+    local rows, factors, weighing = exact(mb.randn(300, 32)), exact(mb.randn(40, 32)), exact(mb.rand(300, 40))
+    compare("bias beside its weights", { 40 }, 0.5, function(p, as)
+      local weight = factors:clone():detach()
+      weight.requires_grad = true
+      return mb.linear(as(rows), as(weight), p) * as(weighing)
+    end)
     compare("sum", { C }, 0.5, function(p, as) return weighed(as(x) + p, as) end)
     compare("sum of rows", { 11, C }, 0.5, function(p, as)
       return weighed((as(x):reshape(10, 7, C) + p:slice(1, 3, 9)):reshape(N, C), as)

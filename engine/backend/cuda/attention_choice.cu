@@ -489,7 +489,7 @@ mb_status attention_notes(const char **text) {
            std::to_string(c.width) + ") " + (c.backward ? c.deterministic ? "backward" : "backward in any order" : "forward") + ": " + way->note +
            (way->plan && way->is_read ? "; its plan is from disk\n" : "\n");
   }
-  all += gelu_notes();
+  all += epilogue_notes();
   *text = all.c_str();
   return MB_OK;
 }

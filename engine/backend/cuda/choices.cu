@@ -104,7 +104,8 @@ std::string key_of(const Product &product) {
   std::string key;
   int64_t numbers[NUMBERS];
   memcpy(numbers, &product, sizeof numbers);
-  for (int i = 0; i < (product.gelu ? NUMBERS : NUMBERS - 1); i++) key += (i == 0 ? "" : " ") + std::to_string(numbers[i]);
+  int said = product.sums ? NUMBERS : product.gelu ? NUMBERS - 1 : NUMBERS - 2;
+  for (int i = 0; i < said; i++) key += (i == 0 ? "" : " ") + std::to_string(numbers[i]);
   return key;
 }
 

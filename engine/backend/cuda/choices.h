@@ -16,7 +16,7 @@ namespace mbk {
 struct Product {
   int64_t m, n, k, lda, ldb, ldc, batch, stride_a, stride_b, stride_c;
   int64_t transposes, type, has_bias, beta_is_zero, alignment, rounds, c_is_wide;
-  int64_t gelu; // said in a key where it is not 0
+  int64_t gelu, sums; // said in a key where they are not 0
 };
 struct Choice {
   uint64_t algorithm[8]; // what the library makes of it

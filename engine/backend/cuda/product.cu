@@ -37,7 +37,8 @@ constexpr double WORTH_TIMING = 1e5;
 
 // The largest power of two up to 16 that divides every address.
 int64_t alignment_of(const mbi_gemm *g) {
-  uintptr_t all = (uintptr_t)g->a | (uintptr_t)g->b | (uintptr_t)g->c | (uintptr_t)g->from | (uintptr_t)g->bias | (uintptr_t)g->aux | 16;
+  uintptr_t all = (uintptr_t)g->a | (uintptr_t)g->b | (uintptr_t)g->c | (uintptr_t)g->from | (uintptr_t)g->bias | (uintptr_t)g->aux |
+                  (uintptr_t)g->sums | 16;
   return (int64_t)(all & (~all + 1));
 }
 
@@ -56,6 +57,7 @@ Product product_of(const mbi_gemm *g, Type type, bool rounds) {
   if (g->batch > 1) p.stride_a = g->stride_a, p.stride_b = g->stride_b, p.stride_c = g->stride_c;
   p.transposes = 2 * !!g->transpose_a + !!g->transpose_b, p.type = (int64_t)type, p.has_bias = g->bias != nullptr;
   p.beta_is_zero = g->beta == 0, p.alignment = alignment_of(g), p.rounds = rounds, p.c_is_wide = g->c_is_wide, p.gelu = g->gelu;
+  p.sums = g->sums != nullptr;
   return p;
 }
 
@@ -127,18 +129,21 @@ mb_status describe(Layouts *l, const mbi_gemm *g, Type kind, bool rounds) {
   cublasLtEpilogue_t gelu = g->gelu == MBI_GELU_SLOPE ? CUBLASLT_EPILOGUE_DGELU
                             : g->bias                 ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS
                                                       : CUBLASLT_EPILOGUE_GELU_AUX;
-  cublasLtEpilogue_t epilogue = g->gelu ? gelu : CUBLASLT_EPILOGUE_BIAS;
+  // The operands change places: what is summed over k is the library's B, and the sums are of the result's type.
+  cublasLtEpilogue_t epilogue = g->sums ? CUBLASLT_EPILOGUE_BGRADB : g->gelu ? gelu : CUBLASLT_EPILOGUE_BIAS;
   int64_t ld_aux = g->ldc;
   mb_status status = MB_OK;
   MBK_LT(cublasLtMatmulDescCreate(&l->product, compute, scale));
   MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof first));
   MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof second));
-  if (g->bias || g->gelu) MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
+  if (g->bias || g->gelu || g->sums)
+    MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue));
   if (g->gelu) { // the library's candidates depend on where these lie
     MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, &ld_aux, sizeof ld_aux));
     MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &g->aux, sizeof g->aux));
     if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias));
   }
+  if (g->sums) MBK_LT(cublasLtMatmulDescSetAttribute(l->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->sums, sizeof g->sums));
   status = make_layout(&l->a, g, type, g->transpose_a ? g->k : g->m, g->transpose_a ? g->m : g->k, g->lda, g->stride_a);
   if (status == MB_OK) status = make_layout(&l->b, g, type, g->transpose_b ? g->n : g->k, g->transpose_b ? g->k : g->n, g->ldb, g->stride_b);
   if (status == MB_OK) status = make_layout(&l->c, g, g->c_is_wide ? CUDA_R_32F : type, g->m, g->n, g->ldc, g->stride_c);
@@ -163,6 +168,7 @@ mb_status multiply(const mbi_gemm *g, Type type, const Layouts &l, void *c, cons
   if (status != MB_OK) return status;
   if (g->bias) MBK_LT(cublasLtMatmulDescSetAttribute(l.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->bias, sizeof g->bias));
   if (g->gelu) MBK_LT(cublasLtMatmulDescSetAttribute(l.product, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, &g->aux, sizeof g->aux));
+  if (g->sums) MBK_LT(cublasLtMatmulDescSetAttribute(l.product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &g->sums, sizeof g->sums));
   MBK_LT(cublasLtMatmul(the_handle, l.product, alpha, g->b, l.b, g->a, l.a, beta, g->from ? g->from : c, l.c, c, l.c, algorithm, workspace, WORKSPACE, stream()));
 done:
   return status;
@@ -364,6 +370,21 @@ void multiply_with_gelu(const mbi_gemm *g) {
   }
 }
 
+// Sums over k of op(A)'s rows, in float32, 64 at a time.
+void sum_rows(const mbi_gemm *g) {
+  constexpr int64_t AT_ONCE = 64;
+  const bf16 *a = (const bf16 *)g->a;
+  for (int64_t i = 0; i < g->m; i++) {
+    float sum = 0;
+    for (int64_t first = 0; first < g->k; first += AT_ONCE) {
+      float part = 0;
+      for (int64_t q = first; q < first + AT_ONCE && q < g->k; q++) part += (float)a[g->transpose_a ? q * g->lda + i : i * g->lda + q];
+      sum += part;
+    }
+    ((float *)g->sums)[i] = sum;
+  }
+}
+
 template <class T, class C = T> void multiply_all(const mbi_gemm *g, bool rounds) {
   for (int64_t i = 0; i < g->batch; i++) {
     C *c = (C *)g->c + i * g->stride_c;
@@ -408,6 +429,7 @@ mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *) {
     else if (type == Type::F16) multiply_all<f16>(&given, rounds);
     else if (given.c_is_wide) multiply_all<bf16, float>(&given, rounds);
     else multiply_all<bf16>(&given, rounds);
+    if (given.sums) sum_rows(&given);
     return MB_OK;
   });
 }

@@ -2,7 +2,7 @@
 //
 // gemm.cu: matrix products, which a library computes (product.h). float32 is computed in float32 (in TF32 where mb_tf32_set
 // allows it), float64 in float64. Where the library has no algorithm for a product with a bias, or may have none (a side
-// of 1), the bias is added by a kernel; GELU is made by one where the library is not faster (gelu_choice.cu).
+// of 1), the bias is added by a kernel; GELU and sums of rows are made by one where the library is not faster (epilogue_choice.cu).
 #include "backend/cuda/f16.h"
 #include "backend/cuda/memory.h"
 #include "backend/cuda/product.h"
@@ -99,6 +99,11 @@ template <class T> mb_status with_wide_result(const mbi_gemm *g) {
   return launch_elements(AddWidened<T>{c, from, rounded, g->m, g->n, g->ldc, g->stride_c, (float)g->beta}, g->batch * g->m * g->n, "gemm");
 }
 
+template <class T> mb_status plain_product(const mbi_gemm *g) {
+  bool is_wide = sizeof(T) == sizeof(bf16) && g->c_is_wide;
+  return !is_wide ? with_bias<T>(g) : g->half ? with_wide_result<f16>(g) : with_wide_result<bf16>(g);
+}
+
 // The product first, then a pass over it.
 template <class T> mb_status gelu_apart(const mbi_gemm *g) {
   mbi_gemm plain = *g;
@@ -114,6 +119,17 @@ template <class T> mb_status gelu_apart(const mbi_gemm *g) {
                                   : Kernels<T>::unary_backward(MBI_GELU_TANH, c, c, aux, aux, count, 0));
   }
   return MB_OK;
+}
+
+// The sums of op(A)'s rows are made beside the product where the library is faster at both, and left to the caller else.
+template <class T> mb_status with_sums(const mbi_gemm *g) {
+  mbi_gemm plain = *g;
+  plain.sums = nullptr, plain.has_sums = nullptr;
+  mbi_view rows{const_cast<void *>(g->a), 2, {g->m, g->k}, {g->lda, 1}};
+  if (g->transpose_a) rows = mbi_view{const_cast<void *>(g->a), 2, {g->k, g->m}, {g->lda, 1}};
+  auto product = [&] { return plain_product<T>(&plain); };
+  auto sums = [&] { return Kernels<T>::sum_over(g->sums, 0, &rows, g->transpose_a ? 1u : 2u); };
+  return product_with_sums(g, type_of<T>(g), product, sums);
 }
 
 // cuBLASLt takes 65535 members at most.
@@ -135,8 +151,10 @@ template <class T> mb_status Kernels<T>::gemm(const mbi_gemm *given) {
     if (g.gelu) {
       part.aux = (char *)g.aux + before;
       MB_TRY(product_with_gelu(&part, type_of<T>(&part), [&part] { return gelu_apart<T>(&part); }));
+    } else if (g.sums) {
+      MB_TRY(with_sums<T>(&part));
     } else {
-      MB_TRY(!is_wide ? with_bias<T>(&part) : g.half ? with_wide_result<f16>(&part) : with_wide_result<bf16>(&part));
+      MB_TRY(plain_product<T>(&part));
     }
   }
   return MB_OK;
