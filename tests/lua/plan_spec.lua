@@ -7,7 +7,8 @@ local runner = require "tests.smoke.runner"
 
 local MIB = 2 ^ 20
 
--- Most bytes that two steps of a run have had at once, without the work memory of operations.
+-- Most bytes that a few steps of a run have had at once, without the work memory of operations; with s.graphs as graphs, those of
+-- scripts/train_gpt2.lua.
 local function measured(s)
   mb.collect()
   mb.memory_trim()
@@ -28,11 +29,20 @@ local function measured(s)
   local ids = mb.ids(rows)
   mb.collect()
   mb.memory_reset_peak()
-  for _ = 1, 2 do
+  local function wrap(fn) return s.graphs and mb.graph(fn) or fn end
+  local gradient = wrap(function(batch)
+    local loss = model:loss(batch)
+    loss:backward()
+    return loss
+  end)
+  local update = wrap(function() return optimizer:step(clip) end)
+  for _ = 1, s.graphs and 4 or 2 do
     optimizer:zero_grad()
-    mb.scope(function() model:loss({ inputs = ids, targets = ids }):backward() end)
-    optimizer:step(clip)
+    mb.scope(function() gradient { inputs = ids, targets = ids } end)
+    if s.graph_of_sums then mb.scope(function() gradient { inputs = ids, targets = ids } end) end
+    update()
   end
+  if s.graphs then assert.is_true(gradient:graphs() > 0) end
   local memory = mb.memory(helper.device)
   return memory.bytes_peak - memory.bytes_scratch - before
 end
@@ -88,6 +98,34 @@ describe("the plan of a run's memory is within 5 % of what is measured", functio
       local got = measured(s)
       assert(math.abs(expected / got - 1) < 0.05, ("%.3f MiB planned, %.3f measured: %.3f"):format(expected / MIB, got / MIB,
         expected / got))
+    end)
+  end
+end)
+
+-- Blocks are used again for their own size alone, which may be that of the logits: then less is kept.
+describe("the plan of a run with graphs is what they keep at most, and up to 5 % more", function()
+  if helper.device == "cpu" then return end
+  local cases = {
+    ["small vocabulary"] = { n_layer = 1, batch_size = 2 },
+    ["bf16"] = { dtype = "bf16", block_size = 48, batch_size = 3, n_embd = 192, vocab_size = 900 },
+    ["the modern GPT, a head in chunks"] = { model = "gpt_modern", n_layer = 1, batch_size = 2, vocab_size = 1500,
+      head_chunks = 3 },
+    ["sums of gradients, dropout, sgd"] = { n_layer = 1, batch_size = 2, dropout = 0.1, states = 1, graph_of_sums = true },
+    ["spectral"] = { clip = "spectral", n_layer = 1, batch_size = 2 },
+    ["logits of a size that is needed again"] = { vocab_size = 1024, n_layer = 1, batch_size = 2 },
+  }
+  for name, changes in pairs(cases) do
+    it(name, function()
+      local s = case(changes)
+      s.graphs = true
+      local expected = 0
+      for _, part in ipairs(plan.needs(s, "cuda").parts) do
+        if part.name ~= "work memory" then expected = expected + part.bytes end
+      end
+      local got = measured(s)
+      local most = name:find "^logits" and 1.1 or 1.05
+      assert(expected >= got and expected <= most * got, ("%.3f MiB planned, %.3f measured: %.3f"):format(expected / MIB,
+        got / MIB, expected / got))
     end)
   end
 end)
@@ -201,6 +239,35 @@ describe("train_gpt2.lua", function()
     -- 16, 12 and 16 C numbers of a token and a block, 2 C after the blocks.
     assert.is_true(math.abs(bytes.on / bytes.off - (4 * 12 + 2) / (4 * 16 + 2)) < 0.02, ("%g of %g"):format(bytes.on, bytes.off))
     assert.are.equal(bytes.auto, bytes.off)
+  end)
+
+  it("counts what graphs keep, if there are any, and has none where they would not fit", function()
+    if device == "cpu" then return end
+    local common = "--n_layer 1 --n_embd 64 --block_size 32 --batch_size 4 --clip norm "
+    local function total(arguments)
+      local _, said = train("4G", "--memory " .. common .. arguments)
+      return tonumber(said:match "in all +([%d.]+) MiB"), said
+    end
+    local auto, said = total ""
+    local off, other = total "--graph off"
+    assert.is_true(auto > off)
+    assert.matches("kept for graphs, at most", said, 1, true)
+    assert.is_falsy(other:find("kept for graphs", 1, true))
+    assert.are.equal(auto, (total "--graph on"))
+    local limit = ("%dK"):format((auto + off) / 2 * 1024)
+    local out = runner.folder() .. "/run"
+    local rest = ("--steps 4 --eval_iters 1 --out '%s' "):format(out)
+    local code, text, complaint = train(limit, common .. rest)
+    assert.are.equal(0, code, text .. complaint)
+    assert.matches("graphs  none: with them the run may need", text, 1, true)
+    assert.is_falsy(text:find("from step 3 on", 1, true))
+    code, text, complaint = train(limit, "--graph on " .. common .. rest:gsub("/run'", "/other'"))
+    assert.are.equal(1, code, text)
+    assert.matches("the run needs", complaint, 1, true)
+    assert.matches("\n  --graph off: ", text, 1, true)
+    code, text, complaint = train("4G", common .. rest:gsub("/run'", "/third'"))
+    assert.are.equal(0, code, text .. complaint)
+    assert.matches("graphs  clipping and update: 1, from step 3 on", text, 1, true)
   end)
 
   it("stops before anything is written when the run does not fit, and fits with its advice", function()

@@ -29,6 +29,15 @@
 --                              (in chunks the head's gradients are gone as well)
 --
 -- Memory that clipping takes after the backward lies where activations were: it counts where it is more than those.
+--
+-- A graph (--graph) keeps every block that it was captured with, and uses one again for its own size alone (up to a quarter
+-- more), so that nothing lies where something else was:
+--
+--   9 N C e                    gradients of the last block that no activation has made room for: 4 C in the MLP, in GPT-2
+--                              3 C of qkv, C, and the head's C; 6 N C e in the modern GPT
+--
+-- and what clipping takes for a moment. Blocks are counted as large as they are: up to 1 MiB in steps of a quarter, above of
+-- a thirty-second. Where logits happen to be of a size that is needed again it is less: this is the most it can be.
 
 local format = require "moonbow.report.format"
 
@@ -42,15 +51,16 @@ local SQUARES = 400 * MIB
 -- Buffers of an iteration on whole matrices, in copies of the largest group.
 local COPIES = { polar = 3.5, soft = 3 }
 
--- By model: numbers of width C that the tape keeps for a token of a block, with bf16 and outside the blocks; bytes of a block's
--- statistics for a token; the matrices of a block (out, in) in units of C, and its vectors; positions with weights.
+-- By model: numbers of width C that the tape keeps for a token of a block, with bf16 and outside the blocks; bytes of a
+-- block's statistics for a token; the matrices of a block (out, in) in units of C, and its vectors; positions with weights;
+-- gradients of a block, in units of N C e, for which a graph has room of its own.
 local networks = {
   gpt2 = {
-    kept = 16, kept_half = 12, outside = 2, statistics = function(H) return 4 * H + 16 end,
+    kept = 16, kept_half = 12, outside = 2, statistics = function(H) return 4 * H + 16 end, of_graphs = { 4, 3, 1 },
     matrices = { { 3, 1 }, { 1, 1 }, { 4, 1 }, { 1, 4 } }, vectors = 13, outer_vectors = 2, positions = true,
   },
   gpt_modern = {
-    kept = 18, kept_half = 18, outside = 3, statistics = function(H) return 12 * H + 8 end,
+    kept = 18, kept_half = 18, outside = 3, statistics = function(H) return 12 * H + 8 end, of_graphs = { 4, 1 },
     matrices = { { 1, 1 }, { 1, 1 }, { 1, 1 }, { 1, 1 }, { 4, 1 }, { 1, 4 } }, vectors = 0, outer_vectors = 0, positions = false,
   },
 }
@@ -74,6 +84,7 @@ local networks = {
 ---@field rank integer|"auto"
 ---@field oversample integer
 ---@field cudnn? "fixed order"|"any order" attention may take it
+---@field graphs? boolean steps are captured
 
 -- Are GELUs computed again?
 local function recomputes(s)
@@ -102,6 +113,17 @@ local function clipping(s)
   return kept, moment
 end
 
+-- What a block of so many bytes takes (engine/core/blocks.c).
+local function block_of(bytes)
+  if bytes <= 0 then return 0 end
+  local _, exponent = math.frexp(bytes) -- bytes < 2^exponent
+  local step = 2 ^ (exponent - (bytes <= MIB and 3 or 6))
+  return math.ceil(bytes / step) * step
+end
+
+-- The same of `count` equal ones.
+local function blocks_of(bytes, count) return count * block_of(bytes / count) end
+
 -- What cuDNN's attention works with, should it be chosen: in whole slices of the batch (attention_choice.cu), sums of rows.
 local function attention(s)
   if not s.cudnn or s.dtype ~= "bf16" then return 0 end
@@ -111,6 +133,22 @@ local function attention(s)
   while slices < B and (B % slices > 0 or B / slices * 2 * H * T * T > SQUARES) do slices = slices + 1 end
   local tiles = math.ceil(T / 64) * 64
   return B / slices * (2 * H * tiles * tiles + 4 * H * T)
+end
+
+-- The most that captured graphs keep beyond a plain step, whose parts these are.
+local function graphs(s, network, plain)
+  local unit = s.batch_size * s.block_size * s.n_embd * (s.dtype == "bf16" and 2 or 4)
+  local one, four = block_of(unit), block_of(4 * unit)
+  local fours = plain.kept_numbers == network.kept and 2 or 1
+  local three = s.model == "gpt2" and 1 or 0
+  local single = plain.kept_numbers - 4 * fours - 3 * three
+  local layer = single * one + fours * four + three * block_of(3 * unit) + blocks_of(plain.statistics, 4)
+  local all = s.n_layer * layer + network.outside * one + blocks_of(plain.layers - s.n_layer * plain.layer
+    - network.outside * unit, 2)
+  all = all + (2 + s.states) * block_of(4 * plain.weights) + blocks_of(plain.casts, 4 * s.n_layer + 1) + block_of(plain.logits)
+    + block_of(plain.early) + plain.head + plain.moment
+  for _, times in ipairs(network.of_graphs) do all = all + block_of(times * unit) end
+  return all - plain.layers - (2 + s.states) * 4 * plain.weights - plain.casts - plain.logits - plain.early - plain.passing
 end
 
 ---The parts of a run's memory at its fullest moment, in bytes.
@@ -127,7 +165,8 @@ function M.needs(s, device)
   local on_update = s.clip ~= "none" and s.clip_on ~= "grad"
   local kept, moment = clipping(s)
   local kept_numbers = recomputes(s) and network.kept_half or network.kept
-  local layers = L * (kept_numbers * N * C * e + network.statistics(H) * N) + network.outside * N * C * e + 8 * N
+  local layer = kept_numbers * N * C * e + network.statistics(H) * N
+  local layers = L * layer + network.outside * N * C * e + 8 * N
   local chunks = s.head_chunks or 1
   local at_once = chunks >= N and 1 or math.ceil(N / chunks)
   local logits = at_once * math.ceil(V * e / 128) * 128 + 16 * N
@@ -147,6 +186,10 @@ function M.needs(s, device)
     { name = chunks > 1 and ("logits of a chunk of %d tokens, loss"):format(at_once) or "logits and loss", bytes = logits },
     { name = "gradients that the loss finds", bytes = early },
     { name = "gradients on their way", bytes = passing },
+    { name = "kept for graphs, at most", bytes = s.graphs and graphs(s, network, {
+      weights = weights, kept_numbers = kept_numbers, layer = layer, statistics = network.statistics(H) * N, layers = layers,
+      casts = casts, logits = logits, early = early, head = head, moment = moment, passing = passing,
+    }) or 0 },
     { name = "work memory", bytes = WORK[device] + attention(s) },
   }
   local total = 0
@@ -210,6 +253,8 @@ function M.advice(s, device, free, grad_accum)
       break
     end
   end
+  local plain = s.graphs and M.needs(with(s, { graphs = false }), device).total
+  if plain and plain <= free then add("--graph off: %s", format.bytes(plain)) end
   local T = largest(s, device, free, "block_size", s.block_size - 1)
   if T then add("--block_size %d: a shorter context", T > 64 and T - T % 64 or T) end
   if #lines == 0 then

@@ -296,6 +296,21 @@ function M.recompute(settings)
   return how == "on"
 end
 
+-- The plan of the memory, with graphs as --graph has them: where auto would not fit with them, it is off.
+local function needs_of(plan, s, device, settings, free)
+  s.graphs = device ~= "cpu" and settings.graph ~= "off"
+  local needs = plan.needs(s, device)
+  if not s.graphs or settings.graph == "on" or needs.total <= free then return needs end
+  s.graphs = false
+  local plain = plan.needs(s, device)
+  if plain.total <= free then
+    settings.graph = "off"
+    print(("graphs  none: with them the run may need %s of memory, %s has %s free"):format(format.bytes(needs.total), device,
+      format.bytes(free)))
+  end
+  return plain
+end
+
 ---Whether the run fits into the memory of its device, by a plan that is made before anything else is; one that does not ends
 ---the script, with the plan and what to change. With --memory the plan is printed, and false says that it was all.
 ---@return boolean goes_on
@@ -310,7 +325,7 @@ function M.fits(settings, data)
   if device == "cuda" and s.dtype == "bf16" and mb.device_notes():find "^cuDNN" then
     s.cudnn = mb.deterministic() and "fixed order" or "any order"
   end
-  local needs = plan.needs(s, device)
+  local needs = needs_of(plan, s, device, settings, memory.bytes_free)
   local fits = needs.total <= memory.bytes_free
   if fits and not settings.memory then return true end
   print(("memory  the run at its fullest, %d sequences of %d tokens at once"):format(s.batch_size, s.block_size))
