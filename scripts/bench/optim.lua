@@ -3,6 +3,7 @@
 -- optim.lua: what a step of an optimizer costs, without the network: the parameters of GPT-2 124M with random gradients.
 --   luajit scripts/bench/optim.lua                                          this engine
 --   luajit scripts/bench/optim.lua --device cuda --peer python3             and PyTorch beside it, in turn
+--   luajit scripts/bench/optim.lua --only adamw --groups 50                 in groups with learning rates of their own
 -- AdamW, SGD and Lion read and write every byte once: beside their time stands the share of what a copy reaches on the same
 -- memory, the engine's, its fused p.y = p.x or the peer's, whichever is fastest. `lars` is one with two norms of each
 -- parameter, found in a pass of their own. Muon is measured where the library has it. The peer takes the fastest kind its
@@ -22,6 +23,7 @@ local options = {
   { "block_size", 1024, "rows of the position embedding", kind = "integer", min = 1 },
   { "n_layer", 12, "", kind = "integer", min = 1 },
   { "n_embd", 768, "a multiple of 4", kind = "integer", min = 4 },
+  { "groups", 1, "groups that the parameters are dealt to, of element-wise optimizers", kind = "integer", min = 1 },
   { "only", nil, "optimizers with this in their name", kind = "string", value = "TEXT" },
   { "steps", 10, "timed steps a round", kind = "integer", min = 1 },
   { "rounds", 3, "rounds", kind = "integer", min = 1 },
@@ -41,12 +43,24 @@ local cases = {
   { "muon", { lr = 1e-4, rest = { name = "adamw", lr = 1e-4 } } },
 }
 
+-- Neighbours in memory are never of one group.
+local function new_optimizer(mb, s, case, model)
+  if s.groups == 1 or not case[3] then return mb.optim[case[1]](model, case[2]) end
+  local list = {}
+  for k = 1, s.groups do
+    list[k] = { name = case[1], where = function(p) return p.index % s.groups == k - 1 end }
+    for key, value in pairs(case[2]) do list[k][key] = value end
+    list[k].lr = k * 1e-5
+  end
+  return mb.optim.groups(model, list)
+end
+
 -- The seconds of each step, and the number of parameters. Copies of as many go into the lists of `copies` in between.
 local function time_steps(mb, s, case, copies)
   local model = mb.models.gpt2 { vocab_size = s.vocab_size, block_size = s.block_size, n_layer = s.n_layer, n_head = 4,
     n_embd = s.n_embd, dropout = 0 }
   for _, p in ipairs(model:parameters()) do p.grad:randn_() end
-  local optimizer = mb.optim[case[1]](model, case[2])
+  local optimizer = new_optimizer(mb, s, case, model)
   local seconds, count = {}, 0
   for _, p in ipairs(model:parameters()) do count = count + p.value.numel end
   local from, to, fused = mb.ones(count), mb.zeros(count), mb.fuse(function(p) p.to = p.from end)
