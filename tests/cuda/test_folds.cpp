@@ -31,7 +31,8 @@ template <class O, class W, int N> struct Copies {
   }
 };
 
-template <class O, class W> static O sum_of(const std::vector<W> &lines, int64_t shares, int64_t stride, int64_t c, double alpha, O before, int accumulate) {
+template <class O, class W>
+static O sum_of(const std::vector<W> &lines, int64_t shares, int64_t stride, int64_t c, double alpha, O before, int accumulate) {
   W sum = 0;
   for (int64_t group = 0; group < 32; group++) {
     W part = 0;
@@ -62,10 +63,11 @@ template <class O, class W, int N> static void test_fold(const char *types) {
       CHECK(fold_lines(apart, from.data(), shares, all, "fold") == MB_OK && synchronize() == MB_OK, "%s", types);
       for (int64_t c = 0; c < all; c++) {
         bool first = c < columns;
-        O is = first ? weight[(size_t)c] : bias[(size_t)(c - columns)], is_apart = first ? weight_too[(size_t)c] : bias_too[(size_t)(c - columns)];
+        O is = first ? weight[(size_t)c] : bias[(size_t)(c - columns)];
+        O is_apart = first ? weight_too[(size_t)c] : bias_too[(size_t)(c - columns)];
         O should = sum_of<O, W>(from, shares, all, c, 0.7, first ? (O)0.5f : (O)0.25f, first ? accumulate : !accumulate);
-        CHECK(same(is, should) && same(is_apart, should), "%s, %lld shares, column %lld of %lld: %g and %g, not %g", types, (long long)shares,
-              (long long)c, (long long)all, (double)is, (double)is_apart, (double)should);
+        CHECK(same(is, should) && same(is_apart, should), "%s, %lld shares, column %lld of %lld: %g and %g, not %g", types,
+              (long long)shares, (long long)c, (long long)all, (double)is, (double)is_apart, (double)should);
       }
       for (int64_t i = 0; i < tiles * (FOLD_GROUPS + 1); i++) CHECK(fold.arrived[i] == 0, "%s: counter %lld is left", types, (long long)i);
     }
@@ -102,8 +104,8 @@ template <class T> static void test_columns(const char *type) {
         CHECK(sum_columns(out.data(), accumulate, x, rows, columns, stride, 0.5, "sum") == MB_OK && synchronize() == MB_OK, "%s", type);
         CHECK(launches == before + 1, "%s: %lld launches", type, (long long)(launches - before));
         for (int64_t c = 0; c < columns; c++)
-          CHECK((double)out[(size_t)c] == (accumulate + 1) * 0.5 * sum[(size_t)c], "%s, %lld rows, column %lld of %lld: %g, not %g", type, (long long)rows,
-                (long long)c, (long long)columns, (double)out[(size_t)c], (accumulate + 1) * 0.5 * sum[(size_t)c]);
+          CHECK((double)out[(size_t)c] == (accumulate + 1) * 0.5 * sum[(size_t)c], "%s, %lld rows, column %lld of %lld: %g, not %g", type,
+                (long long)rows, (long long)c, (long long)columns, (double)out[(size_t)c], (accumulate + 1) * 0.5 * sum[(size_t)c]);
       }
       give(memory, 0);
     }

@@ -5,8 +5,8 @@
 // rows of its first factor, which in a gradient of weights are the gradient of the bias. One kernel moves less memory, but not every
 // version and machine has it, or has it fast, and its last bits are others: GELU is of the sums before they are rounded, and sums of
 // rows are made in float32. Of each shape both are timed when it is first asked for, and the choice is kept with those of products
-// (choices.h). What the library sums is compared then with what is right. MOONBOW_TUNE=0 takes the kernels of this folder, and so does
-// a shape that a capture asks for first.
+// (choices.h). The library's sums are looked at then: they must be right, and the same twice. MOONBOW_TUNE=0 takes the kernels of this
+// folder, and so does a shape that a capture asks for first.
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -92,20 +92,32 @@ bool are_near(const std::vector<float> &is, const std::vector<float> &should) {
   return gap <= NEAR * most;
 }
 
+// Why the library's sums, which are there, cannot be taken; or NULL.
+mb_status objection(const char **why, const Work &work, const std::vector<float> &right) {
+  std::vector<float> sums, again;
+  *why = nullptr;
+  if (!work.g->sums) return MB_OK;
+  MB_TRY(sums_of(&sums, work.g));
+  MB_TRY(library_product(work.g, work.type, false, nullptr));
+  MB_TRY(sums_of(&again, work.g));
+  bool repeats = memcmp(sums.data(), again.data(), sums.size() * sizeof(float)) == 0;
+  *why = !are_near(sums, right) ? "cublasLt sums otherwise" : !repeats ? "cublasLt's bits do not repeat" : nullptr;
+  return MB_OK;
+}
+
 mb_status compare(Known *known, const std::string &key, const Work &work) {
   mb_status status = MB_OK;
-  std::vector<float> right, sums;
+  std::vector<float> right;
   double own = time_of(OWN, known->key, [&] { return (status = work.apart()) == MB_OK; });
   if (status != MB_OK) return status;
   MB_TRY(sums_of(&right, work.g));
   double library = time_of(LIBRARY, known->key, [&] { return library_product(work.g, work.type, false, nullptr) == MB_OK; });
   MB_TRY(usable());
-  if (library > 0) MB_TRY(sums_of(&sums, work.g));
-  bool is_wrong = library > 0 && !are_near(sums, right);
-  bool is_library = library > 0 && own > 0 && !is_wrong && library < MARGIN * own;
+  known->why = library <= 0 ? "cublasLt does not run it" : own <= 0 ? "not timed" : nullptr;
+  if (library > 0 && own > 0) MB_TRY(objection(&known->why, work, right));
+  bool is_library = !known->why && library < MARGIN * own;
   known->choice.algorithm[WHO] = is_library ? LIBRARY : OWN;
-  if (library <= 0 || own <= 0 || is_wrong) { // the next process may try again
-    known->why = is_wrong ? "cublasLt sums otherwise" : library <= 0 ? "cublasLt does not run it" : "not timed";
+  if (known->why) { // the next process may try again
     use_choice(key, known->choice);
     return MB_OK;
   }
@@ -157,7 +169,8 @@ mb_status product_with_gelu(const mbi_gemm *g, Type type, const std::function<mb
   return is_made ? MB_OK : apart();
 }
 
-mb_status product_with_sums(const mbi_gemm *g, Type type, const std::function<mb_status()> &product, const std::function<mb_status()> &sums) {
+mb_status product_with_sums(const mbi_gemm *g, Type type, const std::function<mb_status()> &product,
+                            const std::function<mb_status()> &sums) {
   bool is_made;
   std::function<mb_status()> apart = [&] {
     mb_status status = product();

@@ -85,9 +85,11 @@ SIMT_UNROLL
   }
 
   // Columns first to end - 1, which are whole N. `last` is in shared memory.
-  template <int N, int THREADS> SIMT void run(const Block<THREADS> &block, int *last, int64_t tile, int64_t share, int64_t first, int64_t end) const {
+  template <int N, int THREADS>
+  SIMT void run(const Block<THREADS> &block, int *last, int64_t tile, int64_t share, int64_t first, int64_t end) const {
     unsigned *counters = arrived + tile * (FOLD_GROUPS + 1);
-    int64_t group = share % FOLD_GROUPS, members = ceil_div(shares - group, FOLD_GROUPS), groups = shares < FOLD_GROUPS ? shares : FOLD_GROUPS;
+    int64_t groups = shares < FOLD_GROUPS ? shares : FOLD_GROUPS;
+    int64_t group = share % FOLD_GROUPS, members = ceil_div(shares - group, FOLD_GROUPS);
     if (members > 1) {
       if (!is_last(block, counters + group, (unsigned)members, last)) return;
       block.each([&](int thread) {
@@ -109,7 +111,8 @@ SIMT_UNROLL
 };
 
 // Lines in scratch 0, and where blocks arrive.
-template <class O, class W> mb_status make_fold(LastFold<O, W> *out, const Gradients<O> &to, int64_t shares, int64_t stride, int64_t tiles) {
+template <class O, class W>
+mb_status make_fold(LastFold<O, W> *out, const Gradients<O> &to, int64_t shares, int64_t stride, int64_t tiles) {
   *out = LastFold<O, W>{to, nullptr, nullptr, shares, stride};
   MB_TRY(scratch_of(&out->lines, 0, shares * stride));
   return arrivals(&out->arrived, tiles * (FOLD_GROUPS + 1));

@@ -25,7 +25,8 @@ mb_status library_product(const mbi_gemm *g, Type type, bool rounds, bool *has_n
 mb_status product_with_gelu(const mbi_gemm *g, Type type, const std::function<mb_status()> &apart);
 // A product with its `sums`: by the library in one kernel where that was timed faster than `product` and `sums`, else by `product`, and
 // the sums are the caller's to make.
-mb_status product_with_sums(const mbi_gemm *g, Type type, const std::function<mb_status()> &product, const std::function<mb_status()> &sums);
+mb_status product_with_sums(const mbi_gemm *g, Type type, const std::function<mb_status()> &product,
+                            const std::function<mb_status()> &sums);
 std::string epilogue_notes(); // which it was, a line a shape
 
 // What a choice for the product is kept by; whether one is worth its time; whether the user lets anything be timed.
