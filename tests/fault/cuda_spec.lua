@@ -150,8 +150,8 @@ describe("a device that is lost", function()
   end
 
   it("ends training with exit code 1 and the last checkpoint, from which the run goes on as if nothing had been", function()
-    -- Two groups of parameters: the 15th fused program is the first of step 8.
-    goes_on_after("sticky:15:fused", "cuda: fuse of f32", "--graph off")
+    -- One update a step, of both groups of parameters: the 8th fused program is that of step 8.
+    goes_on_after("sticky:8:fused", "cuda: fuse of f32", "--graph off")
   end)
 
   it("does so in the middle of replayed steps", function()
