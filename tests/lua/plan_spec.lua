@@ -18,7 +18,8 @@ local function measured(s)
     dropout = s.dropout, dtype = s.dtype, seed = 1,
     head_chunks = s.head_chunks, recompute = s.recompute,
   }
-  local optimizer = s.states == 2 and mb.optim.adamw(model) or mb.optim.sgd(model, { momentum = 0.9 })
+  local optimizer = s.optimizer and mb.optim[s.optimizer](model) or s.states == 2 and mb.optim.adamw(model)
+    or mb.optim.sgd(model, { momentum = 0.9 })
   local clip = s.clip == "none" and mb.clip.norm { max_norm = math.huge }
     or mb.clip.spectral { threshold = 0.01, method = s.method, on = s.clip_on }
   local rows = {}
@@ -112,6 +113,7 @@ describe("the plan of a run with graphs is what they keep at most, and up to 5 %
       head_chunks = 3 },
     ["sums of gradients, dropout, sgd"] = { n_layer = 1, batch_size = 2, dropout = 0.1, states = 1, graph_of_sums = true },
     ["spectral"] = { clip = "spectral", n_layer = 1, batch_size = 2 },
+    ["muon"] = { optimizer = "muon", n_layer = 1, batch_size = 2 },
     ["logits of a size that is needed again"] = { vocab_size = 1024, n_layer = 1, batch_size = 2 },
   }
   for name, changes in pairs(cases) do

@@ -36,8 +36,9 @@
 --   9 N C e                    gradients of the last block that no activation has made room for: 4 C in the MLP, in GPT-2
 --                              3 C of qkv, C, and the head's C; 6 N C e in the modern GPT
 --
--- and what clipping takes for a moment. Blocks are counted as large as they are: up to 1 MiB in steps of a quarter, above of
--- a thirty-second. Where logits happen to be of a size that is needed again it is less: this is the most it can be.
+-- and what clipping and updates of whole matrices take for a moment (of SOAP, Shampoo, MuCon it is not counted). Blocks are
+-- counted as large as they are: up to 1 MiB in steps of a quarter, above of a thirty-second. Where logits happen to be of a
+-- size that is needed again it is less: this is the most it can be.
 
 local format = require "moonbow.report.format"
 
@@ -50,6 +51,11 @@ local WORK = { cpu = 2 * MIB, cuda = 34 * MIB }
 local SQUARES = 400 * MIB
 -- Buffers of an iteration on whole matrices, in copies of the largest group.
 local COPIES = { polar = 3.5, soft = 3 }
+
+-- The most that an update of whole matrices works with beside a graph, in copies of all matrices of the blocks.
+local UPDATES = {
+  muon = 2.75, scion = 1.25, scion_light = 1.25, clipped_scion = 2, ggnc = 2, spectral_descent = 3.25,
+}
 
 -- By model: numbers of width C that the tape keeps for a token of a block, with bf16 and outside the blocks; bytes of a
 -- block's statistics for a token; the matrices of a block (out, in) in units of C, and its vectors; positions with weights;
@@ -78,6 +84,7 @@ local networks = {
 ---@field head_chunks? integer the loss' chunks of tokens; default 1
 ---@field recompute? boolean GELUs are computed again; default: with bf16, as of the models
 ---@field states integer buffers of the optimizer
+---@field optimizer? string its name
 ---@field clip "none"|"norm"|"spectral"
 ---@field clip_on "grad"|"momentum"|"update"
 ---@field method "exact"|"randomized"|"polar"|"soft"
@@ -146,7 +153,7 @@ local function graphs(s, network, plain)
   local all = s.n_layer * layer + network.outside * one + blocks_of(plain.layers - s.n_layer * plain.layer
     - network.outside * unit, 2)
   all = all + (2 + s.states) * block_of(4 * plain.weights) + blocks_of(plain.casts, 4 * s.n_layer + 1) + block_of(plain.logits)
-    + block_of(plain.early) + plain.head + plain.moment
+    + block_of(plain.early) + plain.head + plain.moment + (UPDATES[s.optimizer] or 0) * 48 * s.n_layer * s.n_embd ^ 2
   for _, times in ipairs(network.of_graphs) do all = all + block_of(times * unit) end
   return all - plain.layers - (2 + s.states) * 4 * plain.weights - plain.casts - plain.logits - plain.early - plain.passing
 end
