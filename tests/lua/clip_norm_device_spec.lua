@@ -169,6 +169,18 @@ describe("a norm clip on the device", function()
     assert.is_nil(reports[3].other)
   end)
 
+  it("is shown at the prompt as the host's is", function()
+    local show = require "moonbow.repl.show"
+    for _, scope in ipairs { "global", "matrix" } do
+      local function new() return mb.clip.norm { max_norm = 1, scope = scope } end
+      local model, clip = model_of(), new()
+      local wanted = show.text(on_host(new(), fill(model, 1)), 100)
+      assert.are.equal(wanted, show.text(on_device(clip, fill(model, 1)), 100))
+    end
+    local clip = mb.clip.spectral { threshold = 1, method = "exact" }
+    assert.matches("sigma", show.text(on_device(clip, fill(model_of(), 1)), 100), 1, true)
+  end)
+
   it("takes another threshold between calls", function()
     local model, clip = model_of(), mb.clip.norm { max_norm = 1 }
     local plan

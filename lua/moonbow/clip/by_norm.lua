@@ -56,10 +56,13 @@ end
 
 local function report_of(clip, d, call)
   local report = {}
-  local meta = { __index = function(row, key)
-    if not late[key] then return nil end
+  local function bring()
     if d.last == call then d.last = nil end
     fetch(clip, report, d.plan, call)
+  end
+  local meta = { __fetch = bring, __index = function(row, key)
+    if not late[key] then return nil end
+    bring()
     return rawget(row, key)
   end }
   for i, name in ipairs(d.names) do report[i] = setmetatable({ name = name }, meta) end

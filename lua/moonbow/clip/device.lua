@@ -101,10 +101,13 @@ local late = { sigma = true, tau = true, clipped = true, saturated = true }
 ---@return table
 function M.report_of(clip, d, call)
   local rows = {}
-  local meta = { __index = function(row, key)
-    if not late[key] then return nil end
+  local function bring()
     if d.last == call then d.last = nil end
     fetch(rows, d.plan, call)
+  end
+  local meta = { __fetch = bring, __index = function(row, key)
+    if not late[key] then return nil end
+    bring()
     return rawget(row, key)
   end }
   for i, matrix in ipairs(clip.matrices) do rows[i] = setmetatable({ name = matrix.name }, meta) end

@@ -359,6 +359,18 @@ local function members_text(names, width)
   return table.concat(lines, "\n")
 end
 
+-- A report whose numbers are still on the device: __fetch of its metatable, or of its rows'. One that was refused, or is too old,
+-- is shown without them.
+local function fetch(t)
+  for _, part in ipairs { t, rawget(t, 1) } do
+    local meta = getmetatable(part)
+    if type(meta) == "table" and rawget(meta, "__fetch") then
+      pcall(meta.__fetch)
+      return
+    end
+  end
+end
+
 ---A value as the prompt shows it.
 ---@param value any
 ---@param width integer
@@ -366,6 +378,7 @@ end
 function M.text(value, width)
   if types.is_tensor(value) then return M.tensor(value, width) end
   if type(value) == "table" and not has_text(value) then
+    fetch(value)
     local members = members_of(value)
     return members and members_text(members, width) or M.table(value, width)
   end
