@@ -12,7 +12,7 @@
 --   graph:launch()
 --   graph:lend(on)                        tensors are made in the graph's memory, from now on or no more
 --   grad_mode() -> boolean                whether calls are recorded for backward
---   freeze(tensor, on), frozen() -> n     leaves that had a gradient and want none now: a sum of addresses
+--   mark(number, on), marks() -> text     leaves that had a gradient and want none now, models that evaluate: their numbers
 
 local ffi = require "ffi"
 local handle = require "bindings.handle"
@@ -60,21 +60,24 @@ end
 ---@param plan moonbow.SpectralPlan
 function Graph:set_tau(site, plan) act_once("mb_graph_set_tau", self.handle, site - 1, plan.plan) end
 
-local frozen, sum_of_frozen = {}, 0
+local marked, text_of_marked = {}, ""
 
----Notes that a leaf wants a gradient, or not, from now on.
----@param tensor moonbow.Tensor
----@param on boolean whether it is frozen
-function M.freeze(tensor, on)
-  local address = tonumber(ffi.cast("intptr_t", ffi.cast("void *", tensor))) / 16
-  if on == (frozen[address] or false) then return end
-  frozen[address] = on or nil
-  sum_of_frozen = sum_of_frozen + (on and address or -address)
+---Notes that something is not as it usually is, or is again: what a graph captured before has not seen.
+---@param number integer of a leaf that wants no gradient now, mb_tensor_id; below 0 of a model that evaluates. None is used twice
+---@param on boolean
+function M.mark(number, on) marked[number], text_of_marked = on or nil, nil end
+
+---Differs where other leaves or models are marked.
+---@return string
+function M.marks()
+  if not text_of_marked then
+    local list = {}
+    for number in pairs(marked) do list[#list + 1] = number end
+    table.sort(list)
+    text_of_marked = table.concat(list, " ")
+  end
+  return text_of_marked
 end
-
----Differs where other leaves are frozen.
----@return number
-function M.frozen() return sum_of_frozen end
 
 ---@return boolean
 function M.grad_mode()

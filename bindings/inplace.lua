@@ -144,7 +144,7 @@ end
 function M.requires_grad_(t, on)
   local was = C.mb_requires_grad(t) ~= 0
   act("mb_set_requires_grad", t, (on == nil or on) and 1 or 0)
-  if was ~= (C.mb_requires_grad(t) ~= 0) then graphs.freeze(t, was) end
+  if was ~= (C.mb_requires_grad(t) ~= 0) then graphs.mark(tonumber(C.mb_tensor_id(t)), was) end
   return t
 end
 

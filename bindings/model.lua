@@ -23,6 +23,7 @@
 --   own(pointer) -> handle                   takes over a reference
 
 local ffi = require "ffi"
+local graphs = require "bindings.graph"
 local handle = require "bindings.handle"
 local load = require "bindings.load"
 local status = require "bindings.status"
@@ -116,16 +117,17 @@ end
 
 function M.zero_grad(h) act("mb_model_zero_grad", h) end
 function M.settle_gradients(h) act("mb_model_settle_gradients", h) end
-local resting = 0
 
+local numbers, last_number = setmetatable({}, { __mode = "k" }), 0
+
+-- A graph that is captured while a model evaluates is another one; a number of its own tells which model it was.
 function M.set_training(h, on)
-  if (C.mb_model_training(h) ~= 0) ~= (on and true or false) then resting = resting + (on and -1 or 1) end
+  local was = C.mb_model_training(h) ~= 0
   C.mb_model_set_training(h, on and 1 or 0)
+  if was == (on and true or false) then return end
+  if not numbers[h] then numbers[h], last_number = last_number - 1, last_number - 1 end
+  graphs.mark(numbers[h], was)
 end
-
---- How many models have been switched from training to evaluation and not back.
----@return integer
-function M.resting() return resting end
 
 local roundings = { nearest = tonumber(C.MB_ROUND_NEAREST), stochastic = tonumber(C.MB_ROUND_STOCHASTIC) }
 

@@ -32,7 +32,6 @@
 local create = require "moonbow.create"
 local graphs = require "bindings.graph"
 local handle = require "bindings.handle"
-local models = require "bindings.model"
 local options = require "moonbow.options"
 local recording = require "moonbow.recording"
 local types = require "bindings.types"
@@ -149,7 +148,7 @@ end
 function Graphed:__call(...)
   self.nothing_done = nil
   local arguments = { n = select("#", ...), ... }
-  local texts = { ("%s %d %d"):format(tostring(graphs.grad_mode()), models.resting(), graphs.frozen()) }
+  local texts = { ("%s %s"):format(tostring(graphs.grad_mode()), graphs.marks()) }
   for i = 1, arguments.n do texts[i + 1] = kind_of(arguments[i], 0) end
   local key = table.concat(texts, ";")
   local kind = self.kinds[key]

@@ -129,6 +129,72 @@ it_on_device("a parameter that is frozen, or no more, between calls gets what a 
   assert.same(weights(function(fn) return fn end), weights(mb.graph))
 end)
 
+-- Sums over networks that `each` switches between calls: what is frozen, or evaluates, differs from call to call.
+local function switched(wrap, each)
+  mb.seed(helper.seed)
+  local ids, models = mb.ids { { 1, 2, 3, 4 } }, {}
+  for i = 1, 2 do
+    models[i] = mb.models.gpt2 { vocab_size = 7, block_size = 4, n_layer = 1, n_head = 1, n_embd = 8, dropout = 0.5, seed = i }
+  end
+  local step = wrap(function()
+    local total = 0
+    for i = 1, 2 do
+      models[i]:zero_grad()
+      total = models[i]:loss { inputs = ids, targets = ids } + total
+    end
+    total:backward()
+    return total
+  end)
+  local texts = {}
+  for k = 1, 12 do
+    mb.set_step(k)
+    each(k, models)
+    texts[k] = ("%.17g"):format(step():item())
+    for _, p in ipairs(models[1]:parameters()) do texts[k] = texts[k] .. (" %.9g"):format(p.grad:sum():item()) end
+  end
+  return texts
+end
+
+it_on_device("which model evaluates makes another graph, not how many do", function()
+  local function each(k, models)
+    models[1 + k % 2]:eval()
+    models[2 - k % 2]:train()
+  end
+  assert.same(switched(function(fn) return fn end, each), switched(mb.graph, each))
+end)
+
+it_on_device("which parameters are frozen makes another graph, not the sum of their addresses", function()
+  local graphs, seen, leaves = require "bindings.graph", {}, {}
+  for i = 1, 12 do leaves[i] = mb.ones({ 2 }, { requires_grad = true }) end
+  for i = 1, 12 do
+    for j = i + 1, 12 do
+      for _, k in ipairs { i, j } do leaves[k]:requires_grad_(false) end
+      local text = graphs.marks()
+      assert.is_nil(seen[text])
+      seen[text] = true
+      for _, k in ipairs { i, j } do leaves[k]:requires_grad_(true) end
+    end
+  end
+  local function each(k, models)
+    local list = models[1]:parameters()
+    for i, p in ipairs(list) do p.value.requires_grad = (i + k) % 4 > 0 end
+  end
+  assert.same(switched(function(fn) return fn end, each), switched(mb.graph, each))
+end)
+
+it_on_device("a parameter that is frozen is another one than what was frozen in its place before", function()
+  local graphs, seen = require "bindings.graph", {}
+  for _ = 1, 20 do
+    local leaf = mb.ones({ 2 }, { requires_grad = true })
+    leaf.requires_grad = false
+    local text = graphs.marks()
+    assert.is_nil(seen[text])
+    seen[text] = true
+    leaf = nil -- luacheck: ignore
+    mb.collect()
+  end
+end)
+
 describe("a training run", function()
   if not helper.is_stand_in then return end
   teardown(runner.clean)
