@@ -300,6 +300,90 @@ describe("a clipper on a device", function()
     assert.are.equal(2, clip:state_dict().step)
   end)
 
+  local function calls_of(wrap, make, each)
+    local model, clip, lines, kept = model_of(1), make(), {}, {}
+    local step = wrap(function() return clip(model) end)
+    for k = 1, 12 do
+      each(k, clip)
+      fill(model, k)
+      kept[k] = step()
+      lines[k] = ""
+      for i, p in ipairs(model:parameters()) do lines[k] = ("%s %d %.17g"):format(lines[k], i, p.grad:square():sum():item()) end
+    end
+    for k = 5, 12 do
+      for _, row in ipairs(kept[k][1] and kept[k] or { kept[k] }) do
+        lines[k] = ("%s; %s %.17g %s %s"):format(lines[k], row.name, row.sigma or row.norm, tostring(row.tau),
+          tostring(row.clipped))
+      end
+    end
+    local state = clip:state_dict()
+    for name, one in pairs(state.states or {}) do
+      for key, value in pairs(one) do lines[#lines + 1] = name .. key .. tostring(type(value) == "number" and value) end
+    end
+    table.sort(lines)
+    return lines, state.step, tostring(step)
+  end
+
+  it("takes another threshold at any call of a graph, and its reports can be read afterwards", function()
+    local function set(list)
+      return function(k, clip)
+        for at, threshold in pairs(list) do
+          if at == 0 or at == k then clip.threshold = at == 0 and 0.1 + 0.01 * k or threshold end -- 0: at each
+        end
+      end
+    end
+    local ema, quantile = mb.threshold.ema { beta = 0.5 }, mb.threshold.quantile { q = 0.5, window = 3 }
+    local function lua() return 0.2 end
+    for _, list in ipairs { { [3] = 0.1 }, { [3] = ema, [5] = quantile }, { [3] = lua, [4] = 0.1 }, { [6] = lua, [9] = ema },
+        { [0] = true }, { [2] = lua, [6] = ema } } do
+      for _, make in ipairs {
+        function() return mb.clip.spectral { threshold = 0.3 } end,
+        function() return mb.clip.spectral { threshold = lua, warm_start = true, dtype = "f64" } end,
+        function() return mb.clip.spectral { threshold = ema, method = "exact" } end,
+        function() return mb.clip.norm { threshold = quantile } end,
+        function() return mb.clip.norm { threshold = 0.3, scope = "matrix" } end,
+        function() return mb.clip.norm { max_norm = 0.3 } end,
+      } do
+        local wanted, step = calls_of(function(fn) return fn end, make, set(list))
+        local found, graphed = calls_of(mb.graph, make, set(list))
+        assert.are.same(wanted, found)
+        assert.are.equal(step, graphed)
+      end
+    end
+  end)
+
+  it("asks the policy itself where a graph was captured with one that Lua is asked for", function()
+    for _, make in ipairs { mb.clip.spectral, mb.clip.norm } do
+      local model, clip = model_of(1), make { threshold = function() return 0.2 end }
+      local step = mb.graph(function() return clip(model) end)
+      for k = 1, 10 do
+        if k == 5 then clip.threshold = mb.threshold.ema { beta = 0.5 } end
+        fill(model, k)
+        step()
+      end
+      fill(model, 11)
+      local before = runtime.waits(device)
+      step()
+      assert.are.equal(before, runtime.waits(device))
+      assert.are.equal(11, clip:state_dict().step)
+      assert.are.equal(1, step:graphs())
+    end
+  end)
+
+  it("tells of a refused call when its report is read, also after another state was loaded", function()
+    local model, clip = model_of(1), clipper(policies[2], "matrix")
+    fill(model, 1)
+    local first, state = clip(model), clip:state_dict()
+    fill(model, 2)
+    model:parameters()[5].grad:mul_(0 / 0)
+    local report = clip(model)
+    clip:load_state_dict(state)
+    assert(first[1].sigma > 0)
+    for _ = 1, 2 do
+      helper.says("held NaN or Inf", function() return report[1].sigma end)
+    end
+  end)
+
   it("asks in Lua where an option needs the host", function()
     local model = model_of(1)
     for _, o in ipairs { { verify = true }, { rank = "auto" }, { method = "polar" }, { method = "soft" },

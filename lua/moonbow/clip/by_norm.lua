@@ -7,6 +7,7 @@
 -- The report has its rows and their names at once; norm, tau and clipped come when one of them is first read.
 
 local devices = require "moonbow.clip.device"
+local recording = require "moonbow.recording"
 local spectral = require "bindings.spectral"
 
 local M = {}
@@ -101,11 +102,22 @@ local function turn(clip, source)
   if not clip.on_device then start(clip, source) end
 end
 
+-- Whether there is a plan that has made a call: the first one takes what it needs from the host, in no graph.
+local function is_ready(clip, source)
+  local d = clip.on_device
+  if not d or clip.source.key ~= source.key then d = clip.plans and clip.plans[source.key] end
+  return d ~= nil and d.is_warm
+end
+
 ---One call.
 ---@param clip moonbow.NormClip
 ---@param source moonbow.ClipSource
 ---@return table report
 function M.step(clip, source)
+  if recording.is_on() and not is_ready(clip, source) then
+    recording.check(function() return is_ready(clip, source) and clip.who .. " has another threshold" or nil end)
+    return recording.host(M.step, clip, source)
+  end
   turn(clip, source)
   if clip.on_device.retune then clip.on_device.retune() end
   return devices.step(clip)

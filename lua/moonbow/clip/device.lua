@@ -41,6 +41,8 @@ end
 ---@field plan moonbow.SpectralPlan
 ---@field step integer calls before those of the plan
 ---@field last integer? a call that nobody has looked at
+---@field reports table<integer, table> those that somebody has, by call
+---@field is_warm? boolean whether a call was made, without which none can be captured
 ---@field report_of fun(clip: table, d: moonbow.ClipOnDevice, call: integer): table
 ---@field is_over fun(): boolean whether the clipper goes on without it
 ---@field retune? fun() tells the plan a threshold that is set between calls
@@ -58,7 +60,8 @@ function M.start(clip, plan, report_of)
   end
   plan:policy(form.rule, members, #clip.groups)
   plan:set_policy_state(rows)
-  local d = { plan = plan, step = clip.memory and clip.memory.step or 0, last = nil, report_of = report_of or M.report_of }
+  local d = { plan = plan, step = clip.memory and clip.memory.step or 0, last = nil, report_of = report_of or M.report_of,
+              reports = setmetatable({}, { __mode = "v" }) }
   d.is_over = function() return clip.on_device ~= d end
   clip.on_device = d
   return d
@@ -101,15 +104,16 @@ local late = { sigma = true, tau = true, clipped = true, saturated = true }
 ---@return table
 function M.report_of(clip, d, call)
   local rows = {}
-  local function bring()
+  local meta = {}
+  function meta.__fetch()
     if d.last == call then d.last = nil end
     fetch(rows, d.plan, call)
   end
-  local meta = { __fetch = bring, __index = function(row, key)
+  function meta.__index(row, key)
     if not late[key] then return nil end
-    bring()
+    meta.__fetch()
     return rawget(row, key)
-  end }
+  end
   for i, matrix in ipairs(clip.matrices) do rows[i] = setmetatable({ name = matrix.name }, meta) end
   return rows
 end
@@ -117,7 +121,18 @@ end
 -- Of a call that was made.
 local function report(clip, d, call)
   d.last = call
-  return d.report_of(clip, d, call)
+  d.reports[call] = d.report_of(clip, d, call)
+  return d.reports[call]
+end
+
+---To be called before the plan is released: reports of its last calls that somebody still has are fetched.
+---@param clip moonbow.SpectralClip
+function M.let_go(clip)
+  for _, rows in pairs(clip.on_device and clip.on_device.reports or {}) do
+    local meta = getmetatable(rows[1]) -- nil where they are fetched
+    local ok, problem = pcall(meta and meta.__fetch or next, rows)
+    if not ok then meta.__fetch = function() error(problem, 0) end end
+  end
 end
 
 -- A call that is captured: each launch makes one, with a report of its own in the place of the one that is returned here.
@@ -143,7 +158,9 @@ function M.step(clip)
   local d = clip.on_device
   if recording.is_on() then return capture(clip, d) end
   d.last = nil
-  return report(clip, d, d.plan:step())
+  local call = d.plan:step()
+  d.is_warm = true
+  return report(clip, d, call)
 end
 
 return M

@@ -122,6 +122,9 @@ function NormClip:__call(model)
   select.check_model(self.who, model)
   local source = sources.gradients(model)
   if by_norm.takes(self, source) then return by_norm.step(self, source) end
+  recording.check(function()
+    if by_norm.takes(self, source) then return self.who .. " has another threshold" end
+  end)
   return (recording.host(self.change, self, source))
 end
 

@@ -83,6 +83,7 @@ local function plan_of(self, source)
     local groups, plan = scopes.groups(self.who, self.scope, matrices), method.plan(self.who, self.method, tensors, matrices)
     local bases = (not self.plan or self.model == source.model) and bases_of(self)
     if bases then method.set_bases(plan, matrices, bases) end
+    devices.let_go(self)
     if self.plan then self.plan:release() end
     self.plan, self.source, self.model, self.bases, self.on_device = plan, source.key, source.model, nil, nil
     self.matrices, self.groups = matrices, groups
@@ -93,6 +94,7 @@ end
 
 -- Lets the next call begin with these bases.
 local function go_back(self, bases)
+  devices.let_go(self)
   if self.plan then self.plan:release() end
   self.plan, self.bases, self.on_device = nil, bases, nil
 end
@@ -151,17 +153,27 @@ local function ask_host(self, source)
   return report, changed
 end
 
+-- Not with the exact method, whose decompositions may be cuSOLVER's, and not the first call of a plan, which has something
+-- to send.
+local function can_be_captured(self, source)
+  return self.method.method == "randomized" and self.source == source.key and self.on_device and self.on_device.is_warm
+end
+
+-- Where it is asked is found anew each time: it may be the replay of a call that had another threshold.
+local function step(self, source)
+  plan_of(self, source)
+  if self.on_device then return devices.step(self), nil end
+  return ask_host(self, source)
+end
+
 ---Clips what an optimizer offers. What fails leaves the gradients, what the clipper remembers, and the generator as they were.
 ---@param source moonbow.ClipSource
 ---@return table report, table<integer, boolean> changed by index of the parameter
 function SpectralClip:change(source)
-  plan_of(self, source)
-  if not self.on_device then return recording.host(ask_host, self, source) end
-  if self.method.method == "randomized" then return devices.step(self), nil end
-  return recording.host(function()
-    plan_of(self, source)
-    return devices.step(self)
-  end), nil
+  if not recording.is_on() then return step(self, source) end
+  if can_be_captured(self, source) then return devices.step(self), nil end
+  recording.check(function() return can_be_captured(self, source) and self.who .. " has another threshold" or nil end)
+  return recording.host(step, self, source)
 end
 
 function SpectralClip:__call(model)
