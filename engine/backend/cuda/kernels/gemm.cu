@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 //
 // gemm.cu: matrix products, which a library computes (product.h). float32 is computed in float32 (in TF32 where mb_tf32_set
-// allows it), float64 in float64. Where the library has no algorithm for a product with a bias, or may have none (a side
-// of 1), the bias is added by a kernel; GELU and sums of rows are made by one where the library is not faster (epilogue_choice.cu).
+// allows it), float64 in float64. A bias is added by a kernel where the library has no algorithm for it, or may have none (a side
+// of 1), and where it lies on no boundary; GELU and sums of rows are made by one where the library is not faster (epilogue_choice.cu).
 #include "backend/cuda/f16.h"
 #include "backend/cuda/memory.h"
+#include "backend/cuda/packs.h"
 #include "backend/cuda/product.h"
 #include "backend/cuda/simt.h"
 
@@ -59,9 +60,11 @@ template <class T> struct AddBias {
   }
 };
 
+// The library is asked for what can read a, b and c where they lie. Of a bias it takes a boundary for granted, and a kernel that
+// reads packs elsewhere is the end of the device.
 template <class T> mb_status with_bias(const mbi_gemm *g) {
   bool has_none = false, is_thin = g->m == 1 || g->n == 1 || g->k == 1;
-  if (!g->bias || !is_thin) {
+  if (!g->bias || (!is_thin && on_boundary(g->bias))) {
     mb_status status = library_product(g, type_of<T>(g), rounds(g), &has_none);
     if (status == MB_OK || !g->bias || !has_none) return status;
   }
