@@ -68,6 +68,24 @@ describe("clip.threshold", function()
     assert.are.equal(1, norm.threshold)
   end)
 
+  it("is all that can be set: other options stay as they were, whatever they are called", function()
+    local clips = { mb.clip.spectral { threshold = 3 }, mb.clip.norm { threshold = 2 }, mb.clip.norm { max_norm = 1 } }
+    for _, clip in ipairs(clips) do
+      for key, value in pairs { on = "update", scope = "global", memory = 3, who = "x", method = "exact", rule = print,
+          max_norm = -1 } do
+        local was = clip[key]
+        helper.says(clip == clips[3] and key == "max_norm" and "the threshold must be more than 0"
+          or ("'%s' of a clipper cannot be set"):format(key), function() clip[key] = value end)
+        assert.are.equal(was, clip[key])
+      end
+    end
+    clips[3].max_norm = 0.5
+    assert.are.equal(0.5, clips[3].threshold)
+    assert.are.equal(0.5, clips[3].max_norm)
+    clips[3].threshold = mb.threshold.ema()
+    assert.is_nil(clips[3].max_norm)
+  end)
+
   it("goes to a device that asks the policy itself", function()
     local devices = require "moonbow.clip.device"
     local model, clip = new_model(), mb.clip.spectral { threshold = mb.threshold.ema { beta = 0.9 }, method = "exact" }

@@ -6,7 +6,7 @@
 --   mb.clip.norm { max_norm = 1.0, scope = "matrix" }      each parameter by its own norm
 --   mb.clip.norm { threshold = mb.threshold.zscore() }     the norm is put to a policy: ZClip, AutoClip, your own
 --   mb.clip.norm { max_norm = 1.0, on = "update" }         the updates, or "momentum": by opt:step(clip)
---   clip.threshold = 0.5                                   another one from the next call on (settable.lua)
+--   clip.threshold = 0.5                                   another one from the next call on (settable.lua); clip.max_norm too
 --
 -- 1e-6 is PyTorch's constant. max_norm = math.huge only measures. A policy is asked with sigma = |g| and the name
 -- "*", or each parameter's, and with
@@ -37,22 +37,22 @@ local NormClip = { records_itself = true }
 local function set_threshold(self, threshold)
   if self.max_norm and type(threshold) == "number" then
     options.value(self.who, "the threshold", threshold, { type = "number", above = 0 })
-    self.max_norm = threshold
+    settable.put(self, "max_norm", threshold)
     return
   end
   devices.pull(self)
   if self.memory then
     self.memory:set_threshold(threshold)
   else
-    self.memory = memory.new(self.who, { clip = "norm", scope = self.scope, on = self.on }, threshold)
-    self.max_norm = nil
+    settable.put(self, "memory", memory.new(self.who, { clip = "norm", scope = self.scope, on = self.on }, threshold))
+    settable.put(self, "max_norm", nil)
   end
   by_norm.stop(self)
 end
 
-settable.install(NormClip, { "memory", "max_norm", "on_device", "plans", "source", "groups" }, set_threshold, function(self)
+settable.install(NormClip, { "on_device", "plans", "source", "groups" }, set_threshold, function(self)
   return self.max_norm or self.memory.policy
-end)
+end, "max_norm")
 
 local function is_finite(x) return x == x and x ~= math.huge end
 
@@ -188,5 +188,5 @@ return function(given)
   end
   local self = { who = who, max_norm = o.max_norm, scope = o.scope, on = o.on }
   if o.threshold ~= nil then self.memory = memory.new(who, { clip = "norm", scope = o.scope, on = o.on }, o.threshold) end
-  return setmetatable(self, NormClip)
+  return settable.new(NormClip, self)
 end

@@ -257,10 +257,10 @@ function M.new(given)
   local m = method.of(who, o, given)
   local identity = { clip = "spectral", scope = name_of(o.scope), view = name_of(o.view), on = o.on }
   if m.warm_start then identity.rank, identity.dtype = tostring(m.rank), m.dtype or "of the matrices" end
-  return setmetatable({
+  return settable.new(SpectralClip, {
     who = who, rule = o.rule, where = o.where, scope = o.scope, view = o.view, on = o.on,
     method = m, memory = memory.new(who, identity, o.threshold),
-  }, SpectralClip)
+  })
 end
 
 return setmetatable(M, { __call = function(_, given) return M.new(given) end })
