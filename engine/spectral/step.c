@@ -264,13 +264,14 @@ static mb_status check_result(mb_spectral *p, const result *r, const char *who, 
   while (place >= g->first + g->count) g++;
   int64_t member = place - g->first;
   p->nonfinite = g->index[member];
+  static const char but[] = "nothing was changed by clipping, but a step made since then has used the gradients as they were";
   if (p->options.method == MB_SPECTRAL_NORM)
-    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf, or had squares beyond float64's range, %s; nothing was changed", who,
-            (long long)p->nonfinite, when);
+    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf, or had squares beyond float64's range, %s; %s", who, (long long)p->nonfinite,
+            when, but);
   if (!(r->flags[place] & MBI_FINITE))
-    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf %s; nothing was changed", who, (long long)p->nonfinite, when);
-  MB_FAIL(MB_ERR_NUMERIC, "%s: matrix %lld had a singular value of %g %s, which only mb_spectral_clamp can change; nothing was changed", who,
-          (long long)p->nonfinite, r->sigma[g->first_sigma + member * g->k] / r->scale[place], when);
+    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf %s; %s", who, (long long)p->nonfinite, when, but);
+  MB_FAIL(MB_ERR_NUMERIC, "%s: matrix %lld had a singular value of %g %s, which only mb_spectral_clamp can change; %s", who,
+          (long long)p->nonfinite, r->sigma[g->first_sigma + member * g->k] / r->scale[place], when, but);
 }
 
 // Of one of the last calls that was not refused.

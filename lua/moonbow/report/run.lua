@@ -163,7 +163,7 @@ function M.device(settings)
     cli.fail(1, "--dtype bf16: the cpu backend computes in f32; use --dtype f32")
   end
   if settings.graph == "on" and mb.device() == "cpu" then
-    cli.fail(1, "--graph on: the cpu has no graphs; leave it out, and they are used where the device has them")
+    cli.fail(1, "--graph on: the cpu has no graphs; --graph auto uses them where the device has them")
   end
   mb.seed(settings.seed)
   starts[settings]:part "device"
