@@ -20,8 +20,8 @@
 --   program:run(arrays, scalars, ranges)     arrays: tensors; scalars: numbers; ranges: array of
 --                                            { begin, end } in elements from 0, end not included, or nil
 --                                            for everything
---   program:run_parts(arrays, scalars, parts, phases)   parts: what parts() made; phases: 1 reduces,
---                                            2 stores, nil both
+--   program:run_parts(arrays, scalars, parts, phases, guard)   parts: what parts() made; phases: 1 reduces,
+--                                            2 stores, nil both; guard: a model or nil
 --   parts(list) -> parts                     of { begin, rows, columns, is_group, is_stored, set }; those of set k
 --                                            take the k-th of equally long stretches of `scalars`
 --   program:is_same(other) -> boolean        computes the same of arrays and scalars
@@ -190,10 +190,11 @@ function Program:is_same(other) return C.mb_program_same(self.handle, other.hand
 ---@param scalars number[] of each set in turn
 ---@param parts moonbow.ProgramParts
 ---@param phases? 1|2|3
-function Program:run_parts(arrays, scalars, parts, phases)
+---@param guard? ffi.cdata* a model whose gradients may have been refused: then nothing is stored
+function Program:run_parts(arrays, scalars, parts, phases, guard)
   local pointers, n_arrays = ops.pointers("mb.fuse", arrays)
   act("mb_program_run_sets", self.handle, pointers, n_arrays, self:numbers_of(scalars), #scalars / parts.n_sets,
-      parts.n_sets, parts.array, parts.n, phases or 3)
+      parts.n_sets, parts.array, parts.n, phases or 3, guard)
   return arrays
 end
 

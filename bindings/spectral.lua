@@ -16,6 +16,7 @@
 --   plan:basis(i) -> tensor|nil              what warm_start remembers of a matrix; plan:set_basis(i, tensor)
 --   plan:policy(options, members, count)     a built-in policy on the device: { kind = "const"|"ema"|"quantile"|"zscore"|
 --                                            "max_norm", and its numbers }; matrices of one members[i], 1 to count, share one
+--   plan:guard(model)                        optimizers of that model change nothing where a step is refused
 --   plan:set_tau(tau)                        another one of const and max_norm, from the next step on
 --   plan:step() -> call                      probe, policy and clamp; waits for nothing
 --   plan:replaying()  plan:replayed() -> call   around a replay of a graph that has a step
@@ -160,6 +161,9 @@ function Plan:policy(rule, members, count)
   explained(self, act, "mb_spectral_policy", handle_of(self), c, list, count)
   self.thresholds = count
 end
+
+---@param model ffi.cdata* whose gradients the plan has: where a step refuses them, its optimizers change nothing
+function Plan:guard(model) act("mb_spectral_policy_guard", self.plan, model) end
 
 ---@param tau number
 function Plan:set_tau(tau) explained(self, handle.act_once, "mb_spectral_policy_tau_set", handle_of(self), tau) end

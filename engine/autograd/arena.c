@@ -164,6 +164,7 @@ mb_status mb_model_zero_grad(mb_model *model) {
     MB_TRY(mbi_capture_leaf(model->parameters[i].weight, 0));
     model->parameters[i].weight->grad_is_zero = 1;
   }
+  model->is_guarded = 0;
   mbi_touch(model->gradients);
   return MB_OK;
 }

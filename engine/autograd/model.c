@@ -58,6 +58,7 @@ void mb_model_release(mb_model *model) {
   for (int64_t i = 0; i < model->count; i++) mb_tensor_release(model->parameters[i].weight);
   mb_tensor_release(model->values);
   mb_tensor_release(model->gradients);
+  mb_tensor_release(model->refusal);
   mbi_free(model->parameters);
   mbi_free(model->groups);
   mbi_free(model->config);

@@ -44,10 +44,23 @@ struct mb_model {
   mbi_group *groups; // in the order of their first members
   int64_t size;      // of the arena, in elements, gaps included
   mb_tensor *values, *gradients; // (size); NULL before build
+  mb_tensor *refusal;            // (1) of float64, not 0 where a clipper on the device refused the gradients; or NULL
+  int is_guarded;                // `refusal` speaks of the gradients that there are
   void *config;
 };
 
 // Checks that the model is not NULL, and that the index names a parameter.
 mb_status mbi_model_check(const mb_model *model, const char *who);
 mb_status mbi_model_check_index(const mb_model *model, const char *who, int64_t index);
+
+// ----- refused gradients (refusal.c) ----------------------------------------------------------------------------
+
+// Makes the number, on the model's device.
+mb_status mbi_model_guard(mb_model *model);
+// The number, for a clipper to make 1 where it refuses; where *is_first it makes it 0 otherwise, and else leaves it. A clipper that has
+// done so, or has given that work to the device, calls mbi_model_refused.
+double *mbi_model_refusing(int *is_first, const mb_model *model);
+void mbi_model_refused(mb_model *model);
+// The number, for an update that must not be made where it is not 0; NULL where no clipper has seen these gradients.
+const double *mbi_model_refusal(const mb_model *model);
 #endif

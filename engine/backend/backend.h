@@ -132,6 +132,8 @@ typedef struct mbi_policy {
   double *calls;                 // (1)
   double *tau;                   // (count)
   double *verdict;               // (1)
+  double *refusal;               // (1) made 1 where a matrix is refused, 0 otherwise if is_first; or NULL
+  int is_first;
 } mbi_policy;
 typedef struct mbi_policy_gains {
   int64_t count, k, kept, all;   // all: values that a matrix has, of which the first `kept` of k may change
@@ -153,6 +155,8 @@ typedef struct mbi_norm_policy {
   double *tau, *clipped, *saturated; // (count)
   double *verdict, *total;       // (1) total: the length of all arrays as one, summed in the order of `member`
   double *factor;                // (count) that an array is to be multiplied by
+  double *refusal;               // as in mbi_policy
+  int is_first;
 } mbi_norm_policy;
 
 enum mbi_unary { /* ORDER UNARY: ops/unary.c, backend/cpu/unary.c */
@@ -211,6 +215,7 @@ typedef struct mbi_fuse_run {
   uint64_t seed, step, stream; // random numbers of call c for element i: word i of (seed, step, stream + 2^32 c)
   const uint64_t *cells;       // in a capture: where the device finds seed, step, stream and behind them the uniforms instead, in
                                // the array's dtype, one in 8 bytes, set by set; NULL otherwise
+  const double *guard;         // (1) of the device: nothing is stored where it is not 0; or NULL
 } mbi_fuse_run;
 
 enum mbi_reduce { MBI_REDUCE_SUM, MBI_REDUCE_MAX, MBI_REDUCE_MIN, MBI_REDUCE_COUNT };

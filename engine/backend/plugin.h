@@ -7,7 +7,7 @@
 #define MBI_PLUGIN_H
 #include "backend/backend.h"
 
-enum { MBI_PLUGIN_ABI = 14 };
+enum { MBI_PLUGIN_ABI = 15 };
 
 typedef struct mbi_plugin_host {
   int abi;                                                   // MBI_PLUGIN_ABI

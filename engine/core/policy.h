@@ -92,6 +92,11 @@ MBI_EVERYWHERE static inline double mbi_policy_ask(const mb_policy_options *o, d
   }
 }
 
+// What a call that was refused, or not, leaves for the update behind it (autograd/refusal.c).
+MBI_EVERYWHERE static inline void mbi_policy_leave(double *refusal, int is_first, int is_refused) {
+  if (refusal && (is_refused || is_first)) *refusal = is_refused;
+}
+
 // What something of this length is multiplied by, 1 where it stays: tau / (norm + 1e-6), PyTorch's constant.
 MBI_EVERYWHERE static inline double mbi_norm_factor(const mb_policy_options *o, double tau, double norm) {
   double factor = tau / (norm + 1e-6);

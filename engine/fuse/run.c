@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "autograd/model.h"
 #include "core/capture.h"
 #include "fuse/fuse.h"
 
@@ -171,12 +172,13 @@ mb_status mb_graph_set_numbers(mb_graph *graph, int64_t site, const mb_program *
 }
 
 static mb_status run_pass(const mb_program *program, mbi_pass *pass, mb_tensor *const *arrays, const mbi_kernels *kernels,
-                          const uint64_t *cells) {
+                          const uint64_t *cells, const double *guard) {
   if (pass->n_parts == 0) return MB_OK; // nothing is stored
   mbi_fuse_run run = {.steps = pass->steps, .n_steps = pass->n_steps, .reductions = pass->reductions, .n_reductions = pass->n_reductions,
                       .n_arrays = pass->n_operands, .n_uniforms = pass->n_uniforms, .n_temps = pass->n_temps, .arrays = pass->addresses,
                       .spreads = pass->spreads, .uniforms = pass->numbers, .parts = pass->parts, .n_parts = pass->n_parts, .n_sets = program->n_sets,
-                      .seed = program->key[0], .step = program->key[1], .stream = program->key[2], .cells = cells};
+                      .seed = program->key[0], .step = program->key[1], .stream = program->key[2], .cells = cells,
+                      .guard = pass->is_store ? guard : NULL};
   for (int i = 0; i < pass->n_operands; i++) {
     const mbi_operand *operand = &pass->operands[i];
     pass->addresses[i] = operand->value < 0 ? mbi_data(arrays[operand->slot]) : kept_address(program, operand->value);
@@ -193,7 +195,7 @@ static mb_status run_pass(const mb_program *program, mbi_pass *pass, mb_tensor *
 }
 
 mb_status mb_program_run_sets(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
-                              int64_t n_sets, const mb_fuse_part *parts, int64_t n_parts, int phases) {
+                              int64_t n_sets, const mb_fuse_part *parts, int64_t n_parts, int phases, const mb_model *guard) {
   MB_TRY(check(program, (const mb_tensor *const *)arrays, n_arrays, n_scalars));
   if (phases < 1 || phases > 3) MB_FAIL(MB_ERR_ARG, "%s: phases is %d, 1 to 3 was expected", who, phases);
   if (n_sets < 1) MB_FAIL(MB_ERR_ARG, "%s: %lld sets of scalars, at least one was expected", who, (long long)n_sets);
@@ -211,7 +213,7 @@ mb_status mb_program_run_sets(mb_program *program, mb_tensor *const *arrays, int
   }
   for (int i = 0; i < program->n_passes; i++) {
     if (!takes_part(&program->passes[i], phases)) continue;
-    MB_TRY(run_pass(program, &program->passes[i], arrays, mbi_kernels_of(first), cells));
+    MB_TRY(run_pass(program, &program->passes[i], arrays, mbi_kernels_of(first), cells, mbi_model_refusal(guard)));
     if (cells) cells += cells_of(&program->passes[i], n_sets);
   }
   program->is_reduced = 1;
@@ -222,7 +224,7 @@ mb_status mb_program_run_sets(mb_program *program, mb_tensor *const *arrays, int
 
 mb_status mb_program_run_parts(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
                                const mb_fuse_part *parts, int64_t n_parts, int phases) {
-  return mb_program_run_sets(program, arrays, n_arrays, scalars, n_scalars, 1, parts, n_parts, phases);
+  return mb_program_run_sets(program, arrays, n_arrays, scalars, n_scalars, 1, parts, n_parts, phases, NULL);
 }
 
 mb_status mb_program_run(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,

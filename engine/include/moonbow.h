@@ -517,6 +517,9 @@ MB_API int64_t mb_spectral_policy_width(const mb_spectral *plan); // numbers of 
 // NULL: those that were not refused since the policy was given or its state set. Waits for the device.
 MB_CALL mb_status mb_spectral_policy_state(mb_spectral *plan, double *state, int64_t *calls);
 MB_CALL mb_status mb_spectral_policy_state_set(mb_spectral *plan, const double *state);
+// The gradients of this model are what the plan changes: where a step is refused, what is run with the model as its guard
+// (mb_program_run_sets) stores nothing, until the gradients are zeroed or clipped anew. To be called again after another policy.
+MB_CALL mb_status mb_spectral_policy_guard(mb_spectral *plan, mb_model *model);
 // Another tau of CONST or MAX_NORM, from the next step on; of a step in a graph see mb_graph_set_tau.
 MB_CALL mb_status mb_spectral_policy_tau_set(mb_spectral *plan, double tau);
 // One call, numbered from 0. Takes one random stream when randomized. A matrix with NaN or Inf, or, where it is no vector, with singular
@@ -659,9 +662,10 @@ MB_CALL mb_status mb_program_run_parts(mb_program *program, mb_tensor *const *ar
                                        int n_scalars, const mb_fuse_part *parts, int64_t n_parts, int phases);
 // The same for parts that differ in their numbers: part k takes scalars[parts[k].set n_scalars] and those behind it, of `n_sets`
 // such rows. A program that reduces over the group or over all parts takes one set. What comes out is, to the bit, what a run for
-// each set gives, and it is one pass over them all.
+// each set gives, and it is one pass over them all. Nothing is stored where the gradients of `guard`, which may be NULL, were refused
+// by a plan (mb_spectral_policy_guard).
 MB_CALL mb_status mb_program_run_sets(mb_program *program, mb_tensor *const *arrays, int n_arrays, const double *scalars, int n_scalars,
-                                      int64_t n_sets, const mb_fuse_part *parts, int64_t n_parts, int phases);
+                                      int64_t n_sets, const mb_fuse_part *parts, int64_t n_parts, int phases, const mb_model *guard);
 // Whether both compute the same from arrays and scalars of the same slots. Programs that were built by the same calls do.
 MB_API int mb_program_same(const mb_program *a, const mb_program *b);
 MB_API int mb_program_passes(const mb_program *program); // over elements or reduced values in a run; 0 before the first

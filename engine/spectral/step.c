@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "autograd/model.h"
 #include "core/capture.h"
 #include "core/policy.h"
 #include "spectral/spectral.h"
@@ -28,6 +29,8 @@ struct mbi_spectral_policy {
   int64_t calls;           // made so far, result i lies in mail i % MOST_MAILS
   mbi_policy_gains *gains; // room for one a group
   int64_t told;            // calls before this one, if they were refused, the caller has heard of
+  mb_model *guarded;       // whose updates a refusal stops, or NULL
+  int is_heard;            // of the last refusal: the next call forgives it
 };
 
 void mbi_spectral_policy_free(mb_spectral *p) {
@@ -36,6 +39,7 @@ void mbi_spectral_policy_free(mb_spectral *p) {
   for (int i = 0; i < MOST_MAILS; i++)
     if (policy->mail[i]) mbi_device_of(p->device)->mail_free(policy->mail[i]);
   mb_tensor_release(policy->lists), mb_tensor_release(policy->state);
+  mb_model_release(policy->guarded);
   mbi_free(policy->gains), mbi_free(policy);
   p->policy = NULL;
 }
@@ -146,6 +150,17 @@ mb_status mb_spectral_policy(mb_spectral *p, const mb_policy_options *rule, cons
 static mb_status check(const mb_spectral *p, const void *argument, const char *who, const char *name) {
   if (!p || !argument) MB_FAIL(MB_ERR_ARG, "%s: %s is NULL", who, p ? name : "the plan");
   if (!p->policy) MB_FAIL(MB_ERR_STATE, "%s: the plan has no policy; call mb_spectral_policy first", who);
+  return MB_OK;
+}
+
+mb_status mb_spectral_policy_guard(mb_spectral *p, mb_model *model) {
+  const char *who = "mb_spectral_policy_guard";
+  MB_TRY(check(p, model, who, "the model"));
+  MB_TRY(mbi_model_guard(model));
+  if (model->gradients->storage->device != p->device) MB_FAIL(MB_ERR_DEVICE, "%s: the plan and model '%s' are on different devices", who, model->name);
+  mb_model_retain(model);
+  mb_model_release(p->policy->guarded);
+  p->policy->guarded = model;
   return MB_OK;
 }
 
@@ -264,14 +279,14 @@ static mb_status check_result(mb_spectral *p, const result *r, const char *who, 
   while (place >= g->first + g->count) g++;
   int64_t member = place - g->first;
   p->nonfinite = g->index[member];
-  static const char but[] = "nothing was changed by clipping, but a step made since then has used the gradients as they were";
+  p->policy->is_heard = 1;
   if (p->options.method == MB_SPECTRAL_NORM)
-    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf, or had squares beyond float64's range, %s; %s", who, (long long)p->nonfinite,
-            when, but);
+    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf, or had squares beyond float64's range, %s; nothing was changed", who,
+            (long long)p->nonfinite, when);
   if (!(r->flags[place] & MBI_FINITE))
-    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf %s; %s", who, (long long)p->nonfinite, when, but);
-  MB_FAIL(MB_ERR_NUMERIC, "%s: matrix %lld had a singular value of %g %s, which only mb_spectral_clamp can change; %s", who,
-          (long long)p->nonfinite, r->sigma[g->first_sigma + member * g->k] / r->scale[place], when, but);
+    MB_FAIL(MB_ERR_NONFINITE, "%s: matrix %lld held NaN or Inf %s; nothing was changed", who, (long long)p->nonfinite, when);
+  MB_FAIL(MB_ERR_NUMERIC, "%s: matrix %lld had a singular value of %g %s, which only mb_spectral_clamp can change; nothing was changed", who,
+          (long long)p->nonfinite, r->sigma[g->first_sigma + member * g->k] / r->scale[place], when);
 }
 
 // Of one of the last calls that was not refused.
@@ -327,6 +342,20 @@ static mb_status check_calls(mb_spectral *p, int64_t before, const char *who) {
   return MB_OK;
 }
 
+// Where the call leaves that it was refused, or NULL.
+static double *refusing(int *is_first, const mbi_spectral_policy *policy) {
+  *is_first = 0;
+  if (!policy->guarded) return NULL;
+  double *refusal = mbi_model_refusing(is_first, policy->guarded);
+  *is_first |= policy->is_heard;
+  return refusal;
+}
+
+static void leave_guarded(mbi_spectral_policy *policy) {
+  policy->is_heard = 0;
+  if (policy->guarded) mbi_model_refused(policy->guarded);
+}
+
 static mb_status ask(const mb_spectral *p) {
   const mbi_spectral_policy *policy = p->policy;
   const int64_t *begin = mbi_data(policy->lists), *member = begin + policy->thresholds + 1, *place = member + p->count;
@@ -337,6 +366,7 @@ static mb_status ask(const mb_spectral *p) {
     .flags = (int64_t *)(void *)(scale + p->count), .state = state, .calls = state + policy->thresholds * policy->row,
     .tau = tau, .verdict = tau + 3 * p->count,
   };
+  call.refusal = refusing(&call.is_first, policy);
   return mbi_device_of(p->device)->kernels[MB_F64]->policy(&call);
 }
 
@@ -378,6 +408,7 @@ static mb_status ask_norms(const mb_spectral *p) {
     .calls = state + policy->thresholds * policy->row, .tau = tau, .clipped = tau + p->count, .saturated = tau + 2 * p->count,
     .verdict = tau + 3 * p->count, .total = tau + 3 * p->count + 1, .factor = mbi_data(p->on_gains),
   };
+  call.refusal = refusing(&call.is_first, policy);
   if (mbi_capture_is_on(p->device)) MB_TRY(note_tau(p, &call.tau_now));
   return mbi_device_of(p->device)->kernels[MB_F64]->norm_policy(&call);
 }
@@ -410,12 +441,7 @@ static mb_status clip_norms(mb_spectral *p) {
   return MB_OK;
 }
 
-static mb_status make_call(mb_spectral *p) {
-  for (int64_t i = 0; i < p->count; i++) {
-    MB_TRY(mbi_check(p->matrices[i], "mb_spectral_step", "a matrix of the plan"));
-    MB_TRY(mbi_check_writable(p->matrices[i], "mb_spectral_step"));
-  }
-  if (p->options.method == MB_SPECTRAL_NORM) return clip_norms(p);
+static mb_status clip_matrices(mb_spectral *p) {
   mbi_rng_key key = {0};
   if (p->options.method == MB_SPECTRAL_RANDOMIZED) key = mbi_rng_next();
   mb_status status = mbi_spectral_launch(p, key);
@@ -423,6 +449,16 @@ static mb_status make_call(mb_spectral *p) {
   if (status != MB_OK && p->options.method == MB_SPECTRAL_RANDOMIZED) mbi_rng_give_back(key);
   MB_TRY(status);
   return change(p);
+}
+
+static mb_status make_call(mb_spectral *p) {
+  for (int64_t i = 0; i < p->count; i++) {
+    MB_TRY(mbi_check(p->matrices[i], "mb_spectral_step", "a matrix of the plan"));
+    MB_TRY(mbi_check_writable(p->matrices[i], "mb_spectral_step"));
+  }
+  MB_TRY(p->options.method == MB_SPECTRAL_NORM ? clip_norms(p) : clip_matrices(p));
+  leave_guarded(p->policy);
+  return MB_OK;
 }
 
 static mb_status send(mb_spectral *p, int64_t *call) {
@@ -452,5 +488,6 @@ mb_status mb_spectral_replaying(mb_spectral *p) {
 mb_status mb_spectral_replayed(mb_spectral *p, int64_t *call) {
   MB_TRY(check(p, call, "mb_spectral_replayed", "call"));
   p->probed = p->changed = 0;
+  if (p->policy->guarded) mbi_model_refused(p->policy->guarded);
   return send(p, call);
 }

@@ -73,13 +73,13 @@ static void sets_are_runs_of_their_own(mb_dtype dtype, int has_norm) {
     CHECK_OK(mb_full(&arrays[which][2], dtype, 1, &n_parts, MB_CPU, 0.5));
   }
   for (int step = 0; step < 2; step++) {
-    CHECK_OK(mb_program_run_sets(p, arrays[0], 3, scalars[0], 2, SETS, parts, PARTS, 3));
+    CHECK_OK(mb_program_run_sets(p, arrays[0], 3, scalars[0], 2, SETS, parts, PARTS, 3, NULL));
     for (int set = 0; set < SETS; set++) run_set(p, arrays[1], set);
     for (int i = 0; i < 3; i++) check_equal(arrays[0][i], arrays[1][i]);
   }
   // In two halves, and fewer sets behind more.
-  CHECK_OK(mb_program_run_sets(p, arrays[0], 3, scalars[0], 2, SETS, parts, PARTS, 1));
-  CHECK_OK(mb_program_run_sets(p, arrays[0], 3, scalars[0], 2, SETS, parts, PARTS, 2));
+  CHECK_OK(mb_program_run_sets(p, arrays[0], 3, scalars[0], 2, SETS, parts, PARTS, 1, NULL));
+  CHECK_OK(mb_program_run_sets(p, arrays[0], 3, scalars[0], 2, SETS, parts, PARTS, 2, NULL));
   for (int set = 0; set < SETS; set++) run_set(p, arrays[1], set);
   for (int i = 0; i < 3; i++) check_equal(arrays[0][i], arrays[1][i]);
   for (int i = 0; i < 6; i++) mb_tensor_release(arrays[i / 3][i % 3]);
@@ -119,21 +119,21 @@ static void misuse_is_refused(void) {
   int value;
   mb_tensor *arrays[3] = {filled(MB_F32, 6, 1), filled(MB_F32, 6, 1), filled(MB_F32, 1, 1)};
   mb_fuse_part part = {0, 2, 3, 1, 1, 2};
-  CHECK_FAILS(MB_ERR_ARG, "part 0 is of set 2, there are 2", mb_program_run_sets(p, arrays, 3, scalars[0], 2, 2, &part, 1, 3));
+  CHECK_FAILS(MB_ERR_ARG, "part 0 is of set 2, there are 2", mb_program_run_sets(p, arrays, 3, scalars[0], 2, 2, &part, 1, 3, NULL));
   CHECK_FAILS(MB_ERR_ARG, "part 0 is of set 2, there are 1", mb_program_run_parts(p, arrays, 3, scalars[0], 2, &part, 1, 3));
   part.set = -1;
-  CHECK_FAILS(MB_ERR_ARG, "part 0 is of set -1, there are 3", mb_program_run_sets(p, arrays, 3, scalars[0], 2, 3, &part, 1, 3));
-  CHECK_FAILS(MB_ERR_ARG, "0 sets of scalars", mb_program_run_sets(p, arrays, 3, scalars[0], 2, 0, &part, 1, 3));
+  CHECK_FAILS(MB_ERR_ARG, "part 0 is of set -1, there are 3", mb_program_run_sets(p, arrays, 3, scalars[0], 2, 3, &part, 1, 3, NULL));
+  CHECK_FAILS(MB_ERR_ARG, "0 sets of scalars", mb_program_run_sets(p, arrays, 3, scalars[0], 2, 0, &part, 1, 3, NULL));
   part.set = 1;
-  CHECK_OK(mb_program_run_sets(p, arrays, 3, scalars[0], 2, 2, &part, 1, 3));
+  CHECK_OK(mb_program_run_sets(p, arrays, 3, scalars[0], 2, 2, &part, 1, 3, NULL));
   int x;
   CHECK_OK(mb_program_array(&x, p, 1));
   CHECK_OK(mb_program_reduce(&value, p, MB_FUSE_SUM, MB_FUSE_GROUP, x));
   CHECK_OK(mb_program_store(p, 1, value));
   CHECK_FAILS(MB_ERR_ARG, "reduces over the group or over all parts, and takes one set of numbers, not 2",
-              mb_program_run_sets(p, arrays, 3, scalars[0], 2, 2, &part, 1, 3));
+              mb_program_run_sets(p, arrays, 3, scalars[0], 2, 2, &part, 1, 3, NULL));
   part.set = 0;
-  CHECK_OK(mb_program_run_sets(p, arrays, 3, scalars[0], 2, 1, &part, 1, 3));
+  CHECK_OK(mb_program_run_sets(p, arrays, 3, scalars[0], 2, 1, &part, 1, 3, NULL));
   for (int i = 0; i < 3; i++) mb_tensor_release(arrays[i]);
   mb_program_release(p);
 }
@@ -149,7 +149,7 @@ static mb_status build_and_run(mb_tensor *t) {
   if (status == MB_OK) status = mb_program_apply(&y, p, MB_FUSE_MUL, x, a, -1);
   if (status == MB_OK) status = mb_program_store(p, 0, y);
   if (status == MB_OK) status = mb_program_run_parts(p, &t, 1, scalars[0], 2, two, 1, 3);
-  if (status == MB_OK) status = mb_program_run_sets(p, &t, 1, scalars[0], 2, 2, two, 2, 3);
+  if (status == MB_OK) status = mb_program_run_sets(p, &t, 1, scalars[0], 2, 2, two, 2, 3, NULL);
   mb_program_release(p);
   return status;
 }

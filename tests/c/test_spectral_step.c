@@ -128,6 +128,73 @@ static void lengths_are_clipped(void) {
   mb_tensor_release(t[0]), mb_tensor_release(t[1]);
 }
 
+// w = 1 wherever the program is run.
+static mb_program *program_of_one(void) {
+  mb_program *p;
+  int one;
+  CHECK_OK(mb_program_new(&p));
+  CHECK_OK(mb_program_constant(&one, p, 1));
+  CHECK_OK(mb_program_store(p, 0, one));
+  return p;
+}
+
+static double run_guarded(mb_program *p, mb_tensor *w, const mb_model *guard) {
+  const mb_fuse_part all = {.rows = 1, .columns = 3, .is_group = 1, .is_stored = 1};
+  float first[3];
+  CHECK_OK(mb_fill_(w, 0));
+  CHECK_OK(mb_program_run_sets(p, &w, 1, NULL, 0, 1, &all, 1, 3, guard));
+  CHECK_OK(mb_tensor_to_host(first, w));
+  return first[0];
+}
+
+static void refused_gradients_move_nothing(void) {
+  mb_model *model;
+  mb_tensor *g, *w;
+  int64_t threshold[1] = {0}, call;
+  CHECK_OK(mb_model_new(&model, "one"));
+  CHECK_OK(mb_model_add(model, "w", 1, (int64_t[]){3}, MB_ROLE_VECTOR, MB_INIT_ONES, 0));
+  CHECK_OK(mb_full(&w, MB_F32, 1, (int64_t[]){3}, MB_CPU, 0));
+  mb_spectral *plan = plan_of(&w, 1, (mb_spectral_options){.method = MB_SPECTRAL_NORM});
+  mb_policy_options rule = {.kind = MB_POLICY_MAX_NORM, .tau = 1};
+  CHECK_FAILS(MB_ERR_STATE, "mb_spectral_policy_guard: the plan has no policy", mb_spectral_policy_guard(plan, model));
+  CHECK_OK(mb_spectral_policy(plan, &rule, threshold, 1));
+  CHECK_FAILS(MB_ERR_ARG, "mb_spectral_policy_guard: the model is NULL", mb_spectral_policy_guard(plan, NULL));
+  CHECK_FAILS(MB_ERR_STATE, "mb_spectral_policy_guard: model 'one' has not been built", mb_spectral_policy_guard(plan, model));
+  mb_spectral_release(plan);
+  CHECK_OK(mb_model_build(model, MB_F32, MB_CPU, 1));
+  CHECK_OK(mb_model_gradients(&g, model));
+  plan = plan_of(&g, 1, (mb_spectral_options){.method = MB_SPECTRAL_NORM});
+  CHECK_OK(mb_spectral_policy(plan, &rule, threshold, 1));
+  CHECK_OK(mb_spectral_policy_guard(plan, model));
+  CHECK_OK(mb_spectral_policy_guard(plan, model));
+  mb_program *p = program_of_one();
+  CHECK_NEAR(run_guarded(p, w, model), 1, 0);
+  CHECK_OK(mb_fill_(g, (double)NAN));
+  CHECK_OK(mb_spectral_step(plan, &call));
+  CHECK_NEAR(run_guarded(p, w, model), 0, 0);
+  CHECK_NEAR(run_guarded(p, w, NULL), 1, 0);
+  CHECK_OK(mb_model_zero_grad(model));
+  CHECK_NEAR(run_guarded(p, w, model), 1, 0);
+  // Heard of, and clipped anew.
+  CHECK_OK(mb_fill_(g, 2));
+  CHECK_FAILS(MB_ERR_NONFINITE, "in the call before", mb_spectral_step(plan, &call));
+  CHECK_OK(mb_spectral_step(plan, &call));
+  CHECK_NEAR(run_guarded(p, w, model), 1, 0);
+  // The same without zeroing.
+  CHECK_OK(mb_fill_(g, (double)INFINITY));
+  CHECK_OK(mb_spectral_step(plan, &call));
+  CHECK_NEAR(run_guarded(p, w, model), 0, 0);
+  CHECK_OK(mb_fill_(g, 2));
+  CHECK_FAILS(MB_ERR_NONFINITE, "in the call before", mb_spectral_step(plan, &call));
+  CHECK_NEAR(run_guarded(p, w, model), 0, 0);
+  CHECK_OK(mb_spectral_step(plan, &call));
+  CHECK_NEAR(run_guarded(p, w, model), 1, 0);
+  mb_program_release(p);
+  mb_spectral_release(plan);
+  mb_tensor_release(g), mb_tensor_release(w);
+  mb_model_release(model);
+}
+
 static void failing_allocations_leave_nothing(void) {
   mb_memory_stats before, after;
   mb_tensor *t[2];
@@ -168,6 +235,7 @@ int main(void) {
   wrong_arguments_are_named();
   histories_fit_their_window();
   lengths_are_clipped();
+  refused_gradients_move_nothing();
   failing_allocations_leave_nothing();
   return check_end();
 }

@@ -26,12 +26,12 @@ static struct { unsigned x; } blockIdx, threadIdx;
 )";
 static const char ALL_THREADS[] = R"(
 extern "C" void run(long long blocks, const Part *parts, const long long *ends, int n_parts, int is_aligned, const unsigned long long *cells,
-                    T *w, T *g, T u0, T u1) {
+                    const double *guard, T *w, T *g, T u0, T u1) {
   for (blockIdx.x = 0; blockIdx.x < blocks; blockIdx.x++)
     for (threadIdx.x = 0; threadIdx.x < THREADS; threadIdx.x++) CALL;
 }
 )";
-template <class T> using Run = void (*)(long long, const void *, const int64_t *, int, int, const uint64_t *, T *, T *, T, T);
+template <class T> using Run = void (*)(long long, const void *, const int64_t *, int, int, const uint64_t *, const double *, T *, T *, T, T);
 
 static std::string folder;
 static int built;
@@ -39,7 +39,7 @@ static int built;
 // The kernel of a source, or NULL without a compiler.
 template <class T> static Run<T> build(const std::string &source, bool has_sets) {
   std::string name = folder + "/" + std::to_string(built++), text = BEFORE + source + ALL_THREADS;
-  std::string call = std::string("fused(parts, ends, nullptr, n_parts, is_aligned, nullptr, 1, 2, 3, cells, w, g") + (has_sets ? ")" : ", u0, u1)");
+  std::string call = std::string("fused(parts, ends, nullptr, n_parts, is_aligned, nullptr, 1, 2, 3, cells, guard, w, g") + (has_sets ? ")" : ", u0, u1)");
   text.replace(text.find("CALL"), 4, call);
   FILE *file = fopen((name + ".cpp").c_str(), "w");
   fputs(text.c_str(), file);
@@ -93,8 +93,15 @@ template <class T> static void check(int n_sets, bool in_graph, int is_aligned) 
     }
   FuseTables t = fuse_tables(&run, FUSE_ELEMENTS, LANES);
   bool has_table = in_graph || n_sets > 1;
-  call(t.count, t.host.data(), t.host.data() + t.ends(), (int)parts.size(), is_aligned, has_table ? cells.data() : nullptr, w, g,
-       has_table ? T(77) : numbers[0], has_table ? T(78) : numbers[1]);
+  auto all = [&](const double *guard) {
+    call(t.count, t.host.data(), t.host.data() + t.ends(), (int)parts.size(), is_aligned, has_table ? cells.data() : nullptr, guard, w, g,
+         has_table ? T(77) : numbers[0], has_table ? T(78) : numbers[1]);
+  };
+  const double open = 0, refused = 1;
+  std::vector<T> before(w, w + n);
+  all(&refused);
+  CHECK(memcmp(w, before.data(), (size_t)n * sizeof(T)) == 0, "a guarded run has stored something");
+  all(in_graph ? &open : nullptr);
   for (int64_t i = 0; i < n; i++)
     CHECK(memcmp(&w[i], &wanted[(size_t)i], sizeof(T)) == 0, "element %lld of %d sets: %.9g, not %.9g", (long long)i, n_sets, (double)w[i],
           (double)wanted[(size_t)i]);

@@ -6,12 +6,12 @@
 // end on such a boundary uses the same statements one element at a time.
 //
 //   void fused(const Part *parts, const long long *ends, const long long *bases, int n_parts, int is_aligned, double *partials,
-//              unsigned long long seed, step, stream, const unsigned long long *cells, T *p0, ..., T u0, ..., T *q0, ...)
+//              unsigned long long seed, step, stream, const unsigned long long *cells, const double *guard, T *p0, ..., T u0, ..., T *q0, ...)
 //
 // In a graph, seed, step, stream and the numbers u are not those of the arguments but in cells, as they are when it is run.
 // Where parts differ in their numbers (n_sets > 1) these are always in cells, a row for each set, and no arguments.
 //
-// Arrays p are the run's, q the results of reductions. Names in statements: a of an array of elements, s of one number
+// Where there is a guard and it is not 0, nothing is done. Arrays p are the run's, q the results of reductions. Names in statements: a of an array of elements, s of one number
 // for all or for the part, r of the row, c of the column; u numbers, t temps, w words of the random stream.
 #ifndef MBK_CUDA_FUSE_SOURCE_H
 #define MBK_CUDA_FUSE_SOURCE_H
@@ -40,17 +40,17 @@ class FuseSource {
   std::string text() const {
     std::string out = helpers() + "extern \"C\" __global__ void __launch_bounds__(THREADS) fused(const Part *parts, const long long *ends, "
                       "const long long *bases, int n_parts, int is_aligned, double *partials, unsigned long long seed, "
-                      "unsigned long long step, unsigned long long stream, const unsigned long long *cells";
+                      "unsigned long long step, unsigned long long stream, const unsigned long long *cells, const double *guard";
     for (int i = 0; i < run->n_arrays; i++) out += ", T *p" + std::to_string(i);
     for (int i = 0; i < run->n_uniforms && !has_sets(); i++) out += ", T u" + std::to_string(i);
     for (int i = 0; i < run->n_reductions; i++) out += ", T *q" + std::to_string(i);
-    out += ") {\n  if (cells) {\n    seed = cells[0], step = cells[1], stream = cells[2];\n";
+    out += ") {\n  const double held = guard ? *guard : 0;\n  if (cells) {\n    seed = cells[0], step = cells[1], stream = cells[2];\n";
     for (int i = 0; i < run->n_uniforms && !has_sets(); i++)
       out += "    u" + std::to_string(i) + " = *(const T *)(cells + " + std::to_string(3 + i) + ");\n";
     out += "  }\n  long long number = blockIdx.x;\n"
            "  int low = 0, high = n_parts;\n"
            "  while (low < high) { int middle = (low + high) / 2; if (ends[middle] <= number) low = middle + 1; else high = middle; }\n"
-           "  if (low == n_parts) return;\n"
+           "  if (low == n_parts || held != 0) return;\n"
            "  if (low) number -= ends[low - 1];\n"
            "  const Part part = parts[low];\n"
            "  const long long stop = part.begin + part.rows * part.columns;\n";

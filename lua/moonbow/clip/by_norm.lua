@@ -81,7 +81,8 @@ local function start(clip, source)
     end
   end
   clip.groups = groups
-  local d = devices.start(clip, spectral.plan(tensors, { method = "norm", explain = explainer(clip, names) }), report_of)
+  local d = devices.start(clip, spectral.plan(tensors, { method = "norm", explain = explainer(clip, names) }),
+                          source.model, report_of)
   d.names = names
   if clip.memory then return end
   local plans, tau = clip.plans or setmetatable({}, { __mode = "k" }), clip.max_norm

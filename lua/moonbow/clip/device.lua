@@ -7,7 +7,8 @@
 --
 -- Its report has a row for every matrix at once, with its name; sigma, tau, clipped and saturated come when one of them is
 -- first read. The last 8 reports can be read. A gradient that is not finite is refused late: the gradients and the
--- thresholds stay as they were, and the error is raised when the report is read, by the next call, or by state_dict().
+-- thresholds stay as they were, the optimizer changes nothing by them, and the error is raised when the report is read, by the
+-- next call, or by state_dict().
 --
 -- What the policy remembers is on the device, one row of numbers a threshold; it comes to the clipper's memory for a
 -- checkpoint, and when the clipper goes on with other tensors. What warm_start remembers stays in the plan, as always; a call
@@ -50,15 +51,17 @@ end
 ---Gives a new plan the policy, and what the clipper's memory has for it.
 ---@param clip moonbow.SpectralClip|moonbow.NormClip
 ---@param plan moonbow.SpectralPlan
+---@param model moonbow.Model
 ---@param report_of? fun(clip: table, d: moonbow.ClipOnDevice, call: integer): table
 ---@return moonbow.ClipOnDevice
-function M.start(clip, plan, report_of)
+function M.start(clip, plan, model, report_of)
   local form, members, rows, states = form_of(clip), {}, {}, clip.memory and clip.memory.states or {}
   for j, group in ipairs(clip.groups) do
     for _, i in ipairs(group.members) do members[i] = j end
     rows[j] = form.pack(states[group.name] or {})
   end
   plan:policy(form.rule, members, #clip.groups)
+  plan:guard(model.handle)
   plan:set_policy_state(rows)
   local d = { plan = plan, step = clip.memory and clip.memory.step or 0, last = nil, report_of = report_of or M.report_of,
               reports = setmetatable({}, { __mode = "v" }) }

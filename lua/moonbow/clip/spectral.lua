@@ -87,7 +87,7 @@ local function plan_of(self, source)
     if self.plan then self.plan:release() end
     self.plan, self.source, self.model, self.bases, self.on_device = plan, source.key, source.model, nil, nil
     self.matrices, self.groups = matrices, groups
-    if devices.takes(self, plan) then devices.start(self, plan) end
+    if devices.takes(self, plan) then devices.start(self, plan, source.model) end
   end
   return self.plan
 end

@@ -184,7 +184,7 @@ function M.run(rules, program, arrays, values, parts, which)
     if program.is_random then program:set_key(create.rng_get(), rules[1].step, STREAM) end
     return values()
   end
-  program:run_parts(arrays, numbers_now(), parts, which)
+  program:run_parts(arrays, numbers_now(), parts, which, rules[1].model.handle)
   recording.renew(program, numbers_now, parts.n_sets)
 end
 

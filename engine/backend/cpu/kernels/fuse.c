@@ -223,6 +223,7 @@ static void finish_all(const job *j) {
 // ----- the kernel ---------------------------------------------------------------------------------------
 
 mb_status MBK(fuse)(const mbi_fuse_run *run) {
+  if (run->guard && *run->guard != 0) return MB_OK;
   job j = {.run = run};
   int64_t units = 0, elements = 0, column_room = 0;
   for (int i = 0; i < run->n_reductions; i++) j.n_column_reductions += run->reductions[i].spread == MBI_SPREAD_COLUMNS;

@@ -16,6 +16,7 @@ static int64_t refused(const mbi_policy *p) {
 mb_status MBK(policy)(const mbi_policy *p) {
   int64_t bad = refused(p), row = mbi_policy_row(p->rule);
   *p->verdict = (double)bad;
+  mbi_policy_leave(p->refusal, p->is_first, bad >= 0);
   for (int64_t j = 0; j < p->thresholds; j++) {
     double sigma = 0, tau = (double)NAN;
     for (int64_t at = p->begin[j]; at < p->begin[j + 1]; at++) {
@@ -52,6 +53,7 @@ mb_status MBK(norm_policy)(const mbi_norm_policy *p) {
   mb_policy_options rule = *p->rule;
   if (p->tau_now) rule.tau = *p->tau_now;
   *p->verdict = (double)bad;
+  mbi_policy_leave(p->refusal, p->is_first, bad >= 0);
   for (int64_t j = 0; j < p->thresholds; j++) {
     double most = 0, tau = (double)NAN;
     for (int64_t at = p->begin[j]; at < p->begin[j + 1]; at++)

@@ -178,8 +178,9 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
   int count = (int)run->n_parts, aligned = is_aligned(run);
   unsigned long long seed = run->seed, step = run->step, stream = run->stream;
   const uint64_t *cells = run->cells;
+  const double *guard = run->guard;
   std::vector<T> uniforms((size_t)run->n_uniforms);
-  std::vector<void *> arguments = {&tables, &ends, &bases, &count, &aligned, &partials, &seed, &step, &stream, &cells};
+  std::vector<void *> arguments = {&tables, &ends, &bases, &count, &aligned, &partials, &seed, &step, &stream, &cells, &guard};
   for (int i = 0; i < run->n_arrays; i++) arguments.push_back((void *)&run->arrays[i]);
   for (int i = 0; i < run->n_uniforms && run->n_sets == 1; i++)
     uniforms[(size_t)i] = (T)run->uniforms[i], arguments.push_back(&uniforms[(size_t)i]);
@@ -333,6 +334,7 @@ template <class T> mb_status run_shape(const mbi_fuse_run *run, FuseShape shape,
   MB_TRY(check_source(FuseSource(run, sizeof(T) == sizeof(double), shape).text()));
   auto kept = std::make_shared<KeptRun>(run);
   return perform([kept, shape, t, partials] {
+    if (kept->run.guard && *kept->run.guard != 0) return MB_OK;
     read_cells<T>(kept.get());
     Interpreter<T>(&kept->run, shape).all(t, partials);
     return MB_OK;

@@ -42,6 +42,7 @@ struct Ask {
     int64_t bad = -block.most(first, shared.room);
     block.each([&](int thread) {
       if (thread == 0) *p.verdict = bad < p.count ? (double)bad : -1;
+      if (thread == 0) mbi_policy_leave(p.refusal, p.is_first, bad < p.count);
       if (thread == 0 && bad == p.count) *p.calls += 1;
       for (int64_t j = thread; j < p.thresholds; j += THREADS) ask(j, bad == p.count);
       for (int64_t i = thread; i < p.count && bad == p.count; i += THREADS) p.flags[i] |= MBI_AGREED;
@@ -97,6 +98,7 @@ struct AskNorms {
       mb_policy_options rule = given;
       if (p.tau_now) rule.tau = *p.tau_now;
       if (thread == 0) *p.verdict = bad < p.count ? (double)bad : -1;
+      if (thread == 0) mbi_policy_leave(p.refusal, p.is_first, bad < p.count);
       if (thread == 0 && bad == p.count) *p.calls += 1;
       for (int64_t j = thread; j < p.thresholds; j += THREADS) ask(rule, j, bad == p.count);
     });
