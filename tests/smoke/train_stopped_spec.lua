@@ -150,7 +150,7 @@ describe("train_gpt2.lua stopped", function()
 
     it("within the update saves nothing", function()
       local step = "local report = update()"
-      nothing_saved({ [step] = "if step == 3 then optimizer.groups[1].rule.run = function() error 'half' end end\n" .. step }, "",
+      nothing_saved({ [step] = "if step == 3 then optimizer.runs[1].run = function() error 'half' end end\n" .. step }, "",
         "half", "\ntrain_gpt2: step 3 failed within its update, nothing was saved; there is no checkpoint\n")
       nothing_saved({ [after_backward] = "if step == 2 then error 'here' end\n" .. after_backward },
         "--optimizer scion_light --clip none", "here", "which failed, are in the optimizer's state, nothing was saved")
