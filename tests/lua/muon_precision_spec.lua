@@ -97,6 +97,12 @@ describe("msign in bf16", function()
     if not on_gpu then
       says("mb_msign: cpu has no products of bf16, a is f32", mb.linalg.msign, a, { precision = "bf16" })
       says("cpu has no products of f16, a is f32", mb.linalg.msign, a, { precision = "f16" })
+      local model = mb.models.mlp { n_input = 3, n_hidden = 4, n_output = 2 }
+      says("optimizer 'muon': precision = \"f16\" is for a GPU; the model is on the cpu, for which there are \"f32\"",
+        mb.optim.muon, model, { precision = "f16", rest = { name = "sgd" } })
+      says("optimizer 'muon': precision = \"bf16\" is for a GPU", mb.optim.groups, model,
+        { { where = "matrix", name = "muon", precision = "bf16" }, { where = "rest", name = "sgd" } })
+      mb.optim.muon(model, { precision = "f16", msign = "exact", rest = { name = "sgd" } })
     end
     says("option 'precision' must be one of", mb.linalg.msign, a, { precision = "fp8" })
     assert(mb.linalg.msign(a, { method = "exact", precision = "bf16" }):equal(mb.linalg.msign(a, { method = "exact" })))

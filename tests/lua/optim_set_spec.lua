@@ -103,6 +103,16 @@ describe("numbers of an optimizer", function()
     says("'steps' cannot become 7", function() mb.optim.scion(new_model(), { steps = 5 }).steps = 7 end)
   end)
 
+  it("are of the groups that the optimizer was made with", function()
+    local model = new_model()
+    local opt = mb.optim.sgd(model, { lr = 1 })
+    says("opt.groups: a group cannot be added to an optimizer; make a new one", function()
+      opt.groups[2] = { where = "rest", name = "sgd", lr = 2 }
+    end)
+    assert.are.equal(1, #opt.groups)
+    opt:step()
+  end)
+
   it("go to all groups that agree, and to groups[i]", function()
     local model = new_model()
     local opt = mb.optim.groups(model, {

@@ -281,6 +281,8 @@ describe("mb.optim.groups", function()
     says("group 2 (adam): unknown option 'momentum'; there are betas, eps, lr, weight_decay", groups,
       { where = "matrix", name = "sgd" }, { where = "rest", name = "adam", momentum = 1 })
     says("group 1 (adam): where = 'h.%' is no Lua pattern: malformed pattern", groups, { where = "h.%", name = "adam" })
+    says("where = 'matrx' is no role and fits no parameter of model 'plain', did you mean 'matrix'?", groups,
+      { where = "matrx", name = "sgd" })
     says("where = 'h.0.wieght' is no role and fits no parameter of model 'plain', did you mean 'h.0.weight'?", groups,
       { where = "h.0.wieght", name = "sgd" })
     says("a list of groups was expected", mb.optim.groups, model, { where = "rest", name = "adam" })

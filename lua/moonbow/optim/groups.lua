@@ -46,10 +46,10 @@ local function taker(who, model, where)
     if not ok then options.fail("%s: where = '%s' is no Lua pattern: %s", who, where, (found:gsub("^.-:%d+: ", ""))) end
     return found ~= nil
   end
-  local names = {}
-  for i, p in ipairs(model:parameters()) do
+  local names = options.keys(roles)
+  for _, p in ipairs(model:parameters()) do
     if by_name(p) then return by_name end
-    names[i] = p.name
+    names[#names + 1] = p.name
   end
   options.fail("%s: where = '%s' is no role and fits no parameter of model '%s'%s", who, where, model.name,
                options.suggest(where, names))

@@ -21,6 +21,7 @@ local create = require "moonbow.create"
 local define = require "moonbow.optim.define"
 local fuse = require "moonbow.fuse"
 local norms = require "moonbow.optim.norms"
+local options = require "moonbow.options"
 
 local scales = {
   match_rms_adamw = function(rows, columns) return 0.2 * math.sqrt(math.max(rows, columns)) end,
@@ -83,6 +84,12 @@ local muon = define {
   momentum = "m",
   temporaries = { "d" },
   decoupled_decay = "weight_decay",
+  check_parameters = function(who, parameters, o)
+    if o.msign ~= "exact" and (o.precision == "f16" or o.precision == "bf16") and parameters[1].value.device == "cpu" then
+      options.fail("%s: precision = %q is for a GPU; the model is on the cpu, for which there are \"f32\" and \"auto\"", who,
+        o.precision)
+    end
+  end,
   in_graphs = function(o) return o.msign ~= "exact" end,
   measure = function(P, h, o) P.d = average(P, h, o) end,
   together = function(list, h, o)

@@ -291,6 +291,11 @@ end
 
 -- ----- making ---------------------------------------------------------------------------------------------
 
+-- Of the list of groups, where another one would be one that nobody has made states for.
+local complete = { __newindex = function()
+  options.fail("opt.groups: a group cannot be added to an optimizer; make a new one of all groups (mb.optim.groups)")
+end }
+
 --- An optimizer of groups { constructor = , options = , parameters = }, which cover each parameter once.
 ---@param model moonbow.Model
 ---@param groups table[]
@@ -309,6 +314,7 @@ function M.new(model, groups)
     settable.group(group)
   end
   self.runs = together.of(groups)
+  setmetatable(groups, complete)
   each_state(self, function(_, view, state)
     if state.initial ~= 0 then view:fill_(state.initial) end
   end)
