@@ -160,6 +160,12 @@ describe("a norm clip on the device", function()
     end)
   end
 
+  it("does not go on from the state of one with max_norm", function()
+    local clip = mb.clip.norm { threshold = 3 }
+    helper.says("mb.clip.norm: the state is of a clipper with max_norm, this one has threshold 'const(3)'",
+      clip.load_state_dict, clip, mb.clip.norm { max_norm = 1 }:state_dict())
+  end)
+
   it("keeps the last 8 reports", function()
     local model, clip, reports = model_of(), mb.clip.norm { max_norm = 1 }, {}
     for k = 1, 9 do reports[k] = on_device(clip, fill(model, k)) end

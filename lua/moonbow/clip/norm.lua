@@ -152,6 +152,10 @@ end
 ---@param state table
 function NormClip:load_state_dict(state)
   if self.memory then
+    if type(state) == "table" and state.clip == "norm" and state.threshold == nil then
+      options.fail("%s: the state is of a clipper with max_norm, this one has threshold '%s'", self.who,
+        tostring(self.memory.policy))
+    end
     self.memory:load_state_dict(state)
     by_norm.stop(self)
     return
