@@ -16,6 +16,7 @@
 --   view(h, flat, i)                         parameter i of a flat buffer
 --   group_count(h), group_of(h, i)           groups of equal-shaped parameters of one role
 --   group_view(h, flat, g)                   (L, shape...)
+--   forgive(h)                               gradients were zeroed one by one: what a clipper refused of them is over
 --   zero_grad(h)  settle_gradients(h)        the second writes the zeros that the first only noted
 --   set_training(h, on)  training(h) -> boolean
 --   set_rounding(h, rounding)  rounding(h)   "nearest"|"stochastic", of weights to bf16
@@ -116,6 +117,7 @@ function M.group_view(h, flat, group)
 end
 
 function M.zero_grad(h) act("mb_model_zero_grad", h) end
+function M.forgive(h) act("mb_model_forgive", h) end
 function M.settle_gradients(h) act("mb_model_settle_gradients", h) end
 
 local numbers, last_number = setmetatable({}, { __mode = "k" }), 0

@@ -169,6 +169,12 @@ mb_status mb_model_zero_grad(mb_model *model) {
   return MB_OK;
 }
 
+mb_status mb_model_forgive(mb_model *model) {
+  MB_TRY(check_built(model, "mb_model_forgive"));
+  model->is_guarded = 0;
+  return MB_OK;
+}
+
 // ----- flat buffers -----------------------------------------------------------------------------------------
 
 mb_status mb_model_values(mb_tensor **out, mb_model *model) {

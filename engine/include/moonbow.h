@@ -381,6 +381,8 @@ MB_API int64_t mb_model_group_count(const mb_model *model);        // groups of 
 MB_API int64_t mb_model_group_of(const mb_model *model, int64_t index);
 MB_CALL mb_status mb_model_group_view(mb_tensor **out, mb_model *model, mb_tensor *flat, int64_t group); // (L, shape...)
 MB_CALL mb_status mb_model_zero_grad(mb_model *model);
+// For who zeroes gradients one by one with mb_zero_grad, and keeps others: what mb_spectral_policy_guard stops, it stops no more.
+MB_CALL mb_status mb_model_forgive(mb_model *model);
 // Writes the zeros that mb_model_zero_grad only noted, for who holds a buffer of mb_model_gradients.
 MB_CALL mb_status mb_model_settle_gradients(mb_model *model);
 MB_API void mb_model_set_training(mb_model *model, int training);  // dropout acts only in training; on at first

@@ -189,6 +189,13 @@ static void refused_gradients_move_nothing(void) {
   CHECK_NEAR(run_guarded(p, w, model), 0, 0);
   CHECK_OK(mb_spectral_step(plan, &call));
   CHECK_NEAR(run_guarded(p, w, model), 1, 0);
+  // Zeroed by who knows what was.
+  CHECK_OK(mb_fill_(g, (double)NAN));
+  CHECK_OK(mb_spectral_step(plan, &call));
+  CHECK_NEAR(run_guarded(p, w, model), 0, 0);
+  CHECK_OK(mb_model_forgive(model));
+  CHECK_NEAR(run_guarded(p, w, model), 1, 0);
+  CHECK_FAILS(MB_ERR_ARG, "mb_model_forgive: model is NULL", mb_model_forgive(NULL));
   mb_program_release(p);
   mb_spectral_release(plan);
   mb_tensor_release(g), mb_tensor_release(w);

@@ -147,6 +147,7 @@ function Optimizer:zero_grad()
   for _, group in ipairs(self.groups) do
     for _, p in ipairs(group.constructor.definition.keeps_gradient and {} or group.parameters) do p.value:zero_grad() end
   end
+  binding.forgive(self.model.handle)
 end
 
 --- Gives the weights the initial values of their norms, where an optimizer has such (optim/norms.lua); others are left alone.
