@@ -11,8 +11,8 @@
 -- 1e-6 is PyTorch's constant. max_norm = math.huge only measures. A policy is asked with sigma = |g| and the name
 -- "*", or each parameter's, and with total, the norm of all gradients; g <- g tau / (|g| + 1e-6) where |g| > tau, and
 -- nothing happens otherwise. report.norm is the norm of all gradients before clipping, report.tau what it was held against,
--- report.clipped says whether anything was scaled; report[i] = { name, norm, tau, clipped } with scope "matrix". Of gradients on a GPU the device decides
--- by itself, and these are fetched when they are read: by_norm.lua.
+-- report.clipped says whether anything was scaled; report[i] = { name, norm, tau, clipped } with scope "matrix".
+-- Of gradients on a GPU the device decides by itself, and these are fetched when they are read: by_norm.lua.
 
 local by_norm = require "moonbow.clip.by_norm"
 local devices = require "moonbow.clip.device"
