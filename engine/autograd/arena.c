@@ -164,15 +164,13 @@ mb_status mb_model_zero_grad(mb_model *model) {
     MB_TRY(mbi_capture_leaf(model->parameters[i].weight, 0));
     model->parameters[i].weight->grad_is_zero = 1;
   }
-  model->is_guarded = 0;
   mbi_touch(model->gradients);
-  return MB_OK;
+  return mbi_model_forgive(model);
 }
 
 mb_status mb_model_forgive(mb_model *model) {
   MB_TRY(check_built(model, "mb_model_forgive"));
-  model->is_guarded = 0;
-  return MB_OK;
+  return mbi_model_forgive(model);
 }
 
 // ----- flat buffers -----------------------------------------------------------------------------------------

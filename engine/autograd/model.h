@@ -61,6 +61,8 @@ mb_status mbi_model_guard(mb_model *model);
 // done so, or has given that work to the device, calls mbi_model_refused.
 double *mbi_model_refusing(int *is_first, const mb_model *model);
 void mbi_model_refused(mb_model *model);
+// The gradients are zeroed: nobody has refused them.
+mb_status mbi_model_forgive(mb_model *model);
 // The number, for an update that must not be made where it is not 0; NULL where no clipper has seen these gradients.
 const double *mbi_model_refusal(const mb_model *model);
 #endif

@@ -5,6 +5,7 @@
 // are as they were when the host hears of it. The number speaks of the gradients until they are zeroed; the first clipper that
 // sees new ones makes it anew, further ones only add their refusal.
 #include "autograd/model.h"
+#include "core/capture.h"
 #include "ops/ops.h"
 
 mb_status mbi_model_guard(mb_model *model) {
@@ -21,5 +22,13 @@ double *mbi_model_refusing(int *is_first, const mb_model *model) {
 }
 
 void mbi_model_refused(mb_model *model) { model->is_guarded = 1; }
+
+// A graph that zeroes gradients is launched without the host's knowing what they are: it makes the number 0 itself, as the clipper
+// behind it, in another graph or in none, may take them for those that were clipped before.
+mb_status mbi_model_forgive(mb_model *model) {
+  model->is_guarded = 0;
+  if (!model->refusal || !mbi_capture_is_on(model->refusal->storage->device)) return MB_OK;
+  return mbi_memory_of(model->refusal)->zero(mbi_data(model->refusal), sizeof(double));
+}
 
 const double *mbi_model_refusal(const mb_model *model) { return model && model->is_guarded ? mbi_data(model->refusal) : NULL; }
