@@ -311,17 +311,18 @@ function M.gelu_linear(x, weight, bias)
 end
 
 --- gelu_linear(linear(x, weight, bias), weight_out, bias_out): a network of one hidden layer, whose GELU is made where the first
---- product is.
+--- product is. The backward computes GELU again, or takes what is kept of it.
 ---@param x moonbow.Tensor
 ---@param weight moonbow.Tensor (hidden, in)
 ---@param bias moonbow.Tensor|nil (hidden)
 ---@param weight_out moonbow.Tensor (out, hidden)
 ---@param bias_out? moonbow.Tensor (out)
+---@param keep? boolean default false
 ---@return moonbow.Tensor
-function M.gelu_mlp(x, weight, bias, weight_out, bias_out)
+function M.gelu_mlp(x, weight, bias, weight_out, bias_out, keep)
   local who = "mb.gelu_mlp"
   return produce("mb_gelu_mlp", need_tensor(who, "x", x), need_tensor(who, "weight", weight), optional_tensor(who, "bias", bias),
-                 need_tensor(who, "weight_out", weight_out), optional_tensor(who, "bias_out", bias_out))
+                 need_tensor(who, "weight_out", weight_out), optional_tensor(who, "bias_out", bias_out), keep and 1 or 0)
 end
 
 --- Rows of a table: weight (V, C), ids any shape of integers, from 0 -> ids' shape x (C)

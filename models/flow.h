@@ -90,12 +90,12 @@ static inline void flow_head_loss(flow *f, int64_t weight, mb_tensor *targets, i
   flow_step_with(f, status, y, w, NULL);
 }
 
-// flow_linear, flow_apply(f, mb_gelu_tanh) and flow_linear in one, which keeps less.
-static inline void flow_gelu_mlp(flow *f, int64_t weight, int64_t bias, int64_t weight_out, int64_t bias_out) {
+// flow_linear, flow_apply(f, mb_gelu_tanh) and flow_linear in one; `keep`: as much is kept as by the three.
+static inline void flow_gelu_mlp(flow *f, int64_t weight, int64_t bias, int64_t weight_out, int64_t bias_out, int keep) {
   if (!flow_is_on(f)) return;
   mb_tensor *w = flow_weight(f, weight), *b = flow_weight(f, bias), *y = NULL;
   mb_tensor *wo = flow_weight(f, weight_out), *bo = flow_weight(f, bias_out);
-  mb_status status = flow_is_on(f) ? mb_gelu_mlp(&y, f->value, w, b, wo, bo) : f->status;
+  mb_status status = flow_is_on(f) ? mb_gelu_mlp(&y, f->value, w, b, wo, bo, keep) : f->status;
   mb_tensor_release(wo);
   mb_tensor_release(bo);
   flow_step_with(f, status, y, w, b);

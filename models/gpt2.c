@@ -108,13 +108,8 @@ static void block(flow *f, const decoder_pass *p, int64_t layer, mb_tensor **str
   flow_dropout(f, p->dropout);
 
   flow_add_layernorm(f, stream, first + LN_2, first + LN_2 + 1, EPSILON);
-  if (((const mb_gpt2_config *)p->config)->recompute) {
-    flow_gelu_mlp(f, first + FC, first + FC + 1, first + FC_PROJ, first + FC_PROJ + 1); // (B, T, 4 C) inside
-  } else {
-    flow_linear(f, first + FC, first + FC + 1); // (B, T, 4 C)
-    flow_apply(f, mb_gelu_tanh);
-    flow_linear(f, first + FC_PROJ, first + FC_PROJ + 1);
-  }
+  int keep = !((const mb_gpt2_config *)p->config)->recompute;
+  flow_gelu_mlp(f, first + FC, first + FC + 1, first + FC_PROJ, first + FC_PROJ + 1, keep); // (B, T, 4 C) inside
   flow_dropout(f, p->dropout);
 }
 

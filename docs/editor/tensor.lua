@@ -236,13 +236,14 @@ function Tensor:linear_aligned(weight, bias) end
 function Tensor:gelu_linear(weight, bias) end
 
 --- gelu_linear(linear(x, weight, bias), weight_out, bias_out): a network of one hidden layer, whose GELU is made where the first
---- product is.
+--- product is. The backward computes GELU again, or takes what is kept of it.
 ---@param weight moonbow.Tensor (hidden, in)
 ---@param bias moonbow.Tensor|nil (hidden)
 ---@param weight_out moonbow.Tensor (out, hidden)
 ---@param bias_out? moonbow.Tensor (out)
+---@param keep? boolean default false
 ---@return moonbow.Tensor
-function Tensor:gelu_mlp(weight, bias, weight_out, bias_out) end
+function Tensor:gelu_mlp(weight, bias, weight_out, bias_out, keep) end
 
 --- Rows of a table: weight (V, C), ids any shape of integers, from 0 -> ids' shape x (C)
 ---@param ids moonbow.Tensor

@@ -288,8 +288,9 @@ MB_CALL mb_status mb_linear_aligned(mb_tensor **out, mb_tensor *x, mb_tensor *we
 // The same of gelu(x), its tanh form. Keeps x alone for the backward, which computes gelu(x) again.
 MB_CALL mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias);
 // mb_linear and mb_gelu_linear, x (..., in), weight (hidden, in), weight_out (out, hidden) -> (..., out); biases or NULL. gelu is made
-// where the first product is.
-MB_CALL mb_status mb_gelu_mlp(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, mb_tensor *weight_out, mb_tensor *bias_out);
+// where the first product is; `keep` not 0: and kept for the backward, which makes it again otherwise.
+MB_CALL mb_status mb_gelu_mlp(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, mb_tensor *weight_out, mb_tensor *bias_out,
+                              int keep);
 // table (V, C), ids any shape, MB_I32 | MB_U16 | MB_U8 -> ids' shape x (C). An id outside 0..V-1 is MB_ERR_ARG.
 MB_CALL mb_status mb_embedding(mb_tensor **out, mb_tensor *table, mb_tensor *ids);
 // Over the last dimension C; weight (C), bias (C) or NULL. epsilon is added to the variance.

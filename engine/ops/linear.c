@@ -6,7 +6,8 @@
 // dx and dW are computed straight into the place the tape gives; for a parameter that is the gradient arena, in float32 also
 // where the factors are bf16. A backend may make db in the product that makes dW.
 // mb_gelu_linear keeps x alone: gelu(x) is made again for dW, which costs a pass over memory and saves as much of it. Its gradient
-// of x is multiplied by gelu' where the product is made. mb_gelu_mlp, linear and gelu_linear, makes gelu(x) there too, beside x.
+// of x is multiplied by gelu' where the product is made. mb_gelu_mlp, linear and gelu_linear, makes gelu(x) there too, beside x, and
+// keeps it where it is told to.
 #include "ops/ops.h"
 #include "ops/product.h"
 
@@ -112,12 +113,14 @@ static mb_status gelu_of(mb_tensor **out, mb_tensor *x) {
 }
 
 // The linear map of activation = gelu(x), which is taken over.
-static mb_status linear_of_gelu(mb_tensor **out, mb_tensor *activation, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, const char *who) {
-  mb_tensor *y = NULL;
+static mb_status linear_of_gelu(mb_tensor **out, mb_tensor *activation, int keep, mb_tensor *x, mb_tensor *weight, mb_tensor *bias,
+                                const char *who) {
+  mb_tensor *y = NULL, *kept = keep && mb_requires_grad(weight) ? activation : NULL;
   mb_status status = product(&y, NULL, activation, weight, bias, 0, who);
+  mb_tensor *inputs[3] = {x, weight, bias}, *saved[3] = {x, mb_requires_grad(x) ? weight : NULL, kept};
+  status = mbi_finish(out, y, status, MBI_OP_gelu_linear, inputs, 3, saved, 3, NULL, 0);
   mb_tensor_release(activation);
-  mb_tensor *inputs[3] = {x, weight, bias}, *saved[2] = {x, mb_requires_grad(x) ? weight : NULL};
-  return mbi_finish(out, y, status, MBI_OP_gelu_linear, inputs, 3, saved, 2, NULL, 0);
+  return status;
 }
 
 mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias) {
@@ -125,17 +128,18 @@ mb_status mb_gelu_linear(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_te
   MB_TRY(check(x, weight, bias, "mb_gelu_linear"));
   mb_tensor *activation = NULL;
   mb_status status = gelu_of(&activation, x);
-  if (status == MB_OK) return linear_of_gelu(out, activation, x, weight, bias, "mb_gelu_linear");
+  if (status == MB_OK) return linear_of_gelu(out, activation, 0, x, weight, bias, "mb_gelu_linear");
   mb_tensor_release(activation);
   return status;
 }
 
-mb_status mb_gelu_mlp(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, mb_tensor *weight_out, mb_tensor *bias_out) {
+mb_status mb_gelu_mlp(mb_tensor **out, mb_tensor *x, mb_tensor *weight, mb_tensor *bias, mb_tensor *weight_out, mb_tensor *bias_out,
+                      int keep) {
   *out = NULL;
   mb_tensor *inner = NULL, *activation = NULL;
   mb_status status = linear(&inner, &activation, x, weight, bias, 0, "mb_gelu_mlp");
   if (status == MB_OK) status = check(inner, weight_out, bias_out, "mb_gelu_mlp");
-  if (status == MB_OK) status = linear_of_gelu(out, activation, inner, weight_out, bias_out, "mb_gelu_mlp");
+  if (status == MB_OK) status = linear_of_gelu(out, activation, keep, inner, weight_out, bias_out, "mb_gelu_mlp");
   else mb_tensor_release(activation);
   mb_tensor_release(inner);
   return status;
@@ -190,9 +194,9 @@ mb_status mbi_linear_backward(mbi_node *node, mb_tensor *dout) {
 }
 
 static mb_status gelu_parameter_gradients(mbi_node *node, mb_tensor *dout) {
-  mb_tensor *activation = NULL;
-  mb_status status = mbi_needs(node, 1) ? gelu_of(&activation, mbi_saved_tensor(node, 0)) : MB_OK;
-  if (status == MB_OK) status = parameter_gradients(node, activation, dout);
+  mb_tensor *activation = NULL, *kept = mbi_saved_tensor(node, 2);
+  mb_status status = mbi_needs(node, 1) && !kept ? gelu_of(&activation, mbi_saved_tensor(node, 0)) : MB_OK;
+  if (status == MB_OK) status = parameter_gradients(node, kept ? kept : activation, dout);
   mb_tensor_release(activation);
   return status;
 }

@@ -56,6 +56,9 @@ op("gelu_linear", { { 130, 192 }, { 576, 192 }, { 576 } }, function(t) return mb
 op("gelu_mlp", { { 2, 65, 192 }, { 576, 192 }, { 576 }, { 192, 576 }, { 192 } }, function(t)
   return mb.gelu_mlp(t[1], t[2], t[3], t[4], t[5])
 end)
+op("gelu_mlp that keeps", { { 2, 65, 192 }, { 576, 192 }, { 576 }, { 192, 576 }, { 192 } }, function(t)
+  return mb.gelu_mlp(t[1], t[2], t[3], t[4], t[5], true)
+end)
 -- So large that products with GELU in them are asked for (epilogue_choice.cu).
 op("gelu_mlp of timed products", { { 512, 384 }, { 1536, 384 }, { 1536 }, { 384, 1536 }, { 384 } }, function(t)
   return mb.gelu_mlp(t[1], t[2], t[3], t[4], t[5])

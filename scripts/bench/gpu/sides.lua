@@ -37,7 +37,7 @@ local function graphed(mb, made)
 end
 
 local function train(mb, r)
-  local made = work.train(mb, r.sizes, "bf16")
+  local made = work.train(mb, r.sizes, "bf16", r.more)
   local why = graphed(mb, made)
   mb.memory_reset_peak()
   local seconds = timed(mb, made, r.warmup, r.steps)

@@ -102,7 +102,7 @@ end
 rows[#rows + 1] = {
   op = "mb_gelu_mlp",
   tolerance16 = 0.06, -- what is between the products is rounded too
-  run = function(t) return mb.gelu_mlp(t[1], t[2], t[3] or nil, t[4], t[5]) end,
+  run = function(t, case) return mb.gelu_mlp(t[1], t[2], t[3] or nil, t[4], t[5], case.keep) end,
   reference = function(a)
     return linear_of(naive.gelu_tanh) { linear_of(function(x) return x end) { a[1], a[2], a[3] }, a[4], a[5] }
   end,
@@ -113,8 +113,10 @@ rows[#rows + 1] = {
     } do
       local x, hidden, n_out = s[1], s[2], s[3]
       local first, second = any { hidden, x[#x] }, any { n_out, hidden }
-      cases[#cases + 1] = { inputs = { any(x), first, any { hidden }, second, any { n_out } } }
-      cases[#cases + 1] = { inputs = { any(x), first, false, second, false } }
+      for _, keep in ipairs { false, true } do
+        cases[#cases + 1] = { inputs = { any(x), first, any { hidden }, second, any { n_out } }, keep = keep }
+        cases[#cases + 1] = { inputs = { any(x), first, false, second, false }, keep = keep }
+      end
     end
     return cases
   end,
