@@ -6,8 +6,8 @@
 --   luajit scripts/bench/gpu.lua --peer none                without PyTorch
 --   luajit scripts/bench/gpu.lua --host                     a rehearsal of every line without a GPU, in tiny sizes
 -- Parts: train (GPT-2 124M, bf16, 64 x 1024, AdamW; GELUs made again, or kept, with a head in 4 chunks), small (6 layers of 384,
--- 64 x 256), clip (the 48 matrices, two settings), muon, adamw, startup (seconds to the first step, with an empty cache and a full
--- one), roofline (mb.profile of a training step).
+-- 64 x 256), clip (the 48 matrices, two settings), muon, adamw, startup (seconds to the first step, with an empty cache and a
+-- full one), roofline (mb.profile of a training step).
 --
 -- Each side of a part is a process of its own with a time limit, the sides alternate, and medians over all rounds are compared.
 -- Times are those between events in the device's queue on both sides. What fails is said and the rest goes on.
