@@ -107,6 +107,7 @@ mb_status mb_model_build(mb_model *model, mb_dtype dtype, mb_device device, uint
   MB_TRY(mb_device_check(device));
   model->compute = dtype;
   mb_status status = build(model, mbi_wide_dtype(dtype), device, seed);
+  if (status == MB_OK && device != MB_CPU) status = mbi_model_guard(model); // before any graph that zeroes gradients
   if (status == MB_OK) return MB_OK;
   for (int64_t i = 0; i < model->count; i++) {
     mb_tensor_release(model->parameters[i].weight);

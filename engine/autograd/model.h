@@ -44,7 +44,7 @@ struct mb_model {
   mbi_group *groups; // in the order of their first members
   int64_t size;      // of the arena, in elements, gaps included
   mb_tensor *values, *gradients; // (size); NULL before build
-  mb_tensor *refusal;            // (1) of float64, not 0 where a clipper on the device refused the gradients; or NULL
+  mb_tensor *refusal;            // (1) of float64, not 0 where a clipper on the device refused the gradients; NULL on the CPU at first
   int is_guarded;                // `refusal` speaks of the gradients that there are
   void *config;
 };
